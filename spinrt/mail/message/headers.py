@@ -2,13 +2,17 @@
 
 A field is ``name [WSP] ":" value``, where the value goes on over following lines that start with a space or a tab
 (RFC 5322 2.2). Lines end with CRLF or a bare LF. The section ends with the first empty line, which belongs to it;
-without one, all bytes are header. A line that is neither a field nor a continuation is part of the section but of no field.
+without one, all bytes are header. A line that is neither a field nor a continuation belongs to the section, but to no
+field. Fields behind the first ``FIELDS_MAX`` are passed over.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
+
+FIELDS_MAX = 10_000
 
 # No alternative is tried twice: names and blanks are possessive, so the time is linear on any input.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.MULTILINE)
@@ -41,7 +45,8 @@ class Headers:
         self.data = data
         self.body_offset = len(data)
         self.complete = complete
-        self.fields = [Field(m[1].lower(), m.start(), m.start(2), m.end()) for m in _FIELD.finditer(data)]
+        matches = islice(_FIELD.finditer(data), FIELDS_MAX)
+        self.fields = [Field(m[1].lower(), m.start(), m.start(2), m.end()) for m in matches]
 
     @property
     def count(self) -> int:
