@@ -1,0 +1,89 @@
+# Every target does its own set-up: `make demo` and `make test` work in a fresh clone.
+# Needs: make, gcc, python3 with its headers and venv (Debian: python3-dev python3-venv gcc make).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# What is installed is remembered by empty stamp files inside the environment; removing it removes them.
+MADE    := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime
+CORE    := $(VENV)/.core
+DEV     := $(VENV)/.dev
+
+CORE_SOURCES := $(shell find cython_core \( -name '*.py[x]' -o -name '*.px[id]' -o -name '*.[hc]' -o -name build_ext.py \) \
+                  -not -name '_core.c' 2>/dev/null)
+EDITABLE := --no-build-isolation --config-settings editable_mode=compat -e
+
+# Where `make run` keeps its configuration and data.
+CONFIG ?= var/spinrt.yaml
+BENCH  ?= mail
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo run test test-clients check format bench build-extensions clean distclean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+setup: $(DEV) $(CORE) ## create .venv with everything for development, build the core in place
+
+demo: $(RUNTIME) $(CORE) ## mail through three sandboxed extensions, end to end (MAIL=path: your own mail)
+	@$(BIN)/python -m spinrt demo $(if $(MAIL),--mail '$(MAIL)')
+
+run: $(RUNTIME) $(CORE) $(CONFIG) ## serve in the foreground with CONFIG=var/spinrt.yaml; Ctrl-C drains and stops
+	@$(BIN)/python -m spinrt serve --config '$(CONFIG)'
+
+test: $(DEV) $(CORE) ## run all tests that need nothing but .venv (TESTS=path: some of them)
+	$(BIN)/python -m pytest $(TESTS)
+
+test-clients: $(DEV) $(CORE) ## drive Debian's mail clients against a server (installs them: needs root)
+	.ci/install-debian-clients
+	$(BIN)/python -m pytest -m clients --run-clients tests/clients
+
+check: $(DEV) $(CORE) ## ruff, mypy --strict, and the structure tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/python -m pytest tests/meta
+
+format: $(DEV) ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV) $(CORE) ## run a benchmark (BENCH=mail, ARGS="--quick --json")
+	@$(BIN)/python -m spinrt bench $(BENCH) $(ARGS)
+
+build-extensions: $(DEV) $(CORE) ## compile extensions/* to WebAssembly
+	$(BIN)/python -m spinrt build
+
+clean: ## remove everything built, keep .venv
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .zig-cache
+	rm -f spinrt/_core*.so cython_core/_core.c cython_core/*.html $(CORE)
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too (never var/, which may hold mail)
+	rm -rf $(VENV)
+
+$(CONFIG): | $(RUNTIME)
+	$(BIN)/python -m spinrt config init --demo-account '$(CONFIG)'
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 15) or sys.exit("spinrt needs Python 3.11 to 3.14, $(PYTHON) is %d.%d: use make PYTHON=..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNTIME): pyproject.toml | $(MADE)
+	$(PIP) install 'setuptools>=80' 'Cython>=3.1,<4'
+	$(PIP) install $(EDITABLE) '.[demo]'
+	@touch $@
+
+$(DEV): pyproject.toml $(RUNTIME)
+	$(PIP) install $(EDITABLE) '.[dev]'
+	@touch $@
+
+# Installing built the core already; build_ext then finds nothing to do, and later compiles what changed.
+$(CORE): $(CORE_SOURCES) | $(RUNTIME)
+	$(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet build_ext --inplace
+	@touch $@
