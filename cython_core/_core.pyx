@@ -1,0 +1,47 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, embedsignature=False
+"""spinrt._core: what must be fast.
+
+Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles``
+(resource handles), ``journal`` (effects and the running call), ``abi`` (lowering and lifting), ``instance`` (a running
+module, its exports and its host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
+
+Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
+it held. The one other thread is the ticker (include/ticker.h), which holds none.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from cython_core.extern.engine_abi cimport *
+
+from spinrt.errors import (
+    AbiError,
+    CapabilityRevoked,
+    ClosedError,
+    DeadlineExceeded,
+    HandlerFailed,
+    InternalError,
+    LinkError,
+    MemoryExceeded,
+    ModuleError,
+    QuotaExceeded,
+    SpinError,
+    StateError,
+    Trapped,
+    UsageError,
+    WrongDomain,
+)
+
+include "engine.pxi"
+include "module.pxi"
+include "handles.pxi"
+include "journal.pxi"
+include "abi.pxi"
+include "instance.pxi"
+include "dispatch.pxi"
+include "counters.pxi"

@@ -1,0 +1,142 @@
+"""The wasmtime C API as spinrt uses it; see include/engine_abi.h."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "include/engine_abi.h" nogil:
+    ctypedef struct spin_config:
+        pass
+    ctypedef struct spin_engine:
+        pass
+    ctypedef struct spin_store:
+        pass
+    ctypedef struct spin_context:
+        pass
+    ctypedef struct spin_module:
+        pass
+    ctypedef struct spin_error:
+        pass
+    ctypedef struct spin_trap:
+        pass
+    ctypedef struct spin_caller:
+        pass
+    ctypedef struct spin_functype:
+        pass
+    ctypedef struct spin_valtype:
+        pass
+    ctypedef struct spin_externtype:
+        pass
+    ctypedef struct spin_importtype:
+        pass
+    ctypedef struct spin_exporttype:
+        pass
+
+    ctypedef struct spin_bytes:
+        size_t size
+        char *data
+    ctypedef struct spin_valtypes:
+        size_t size
+        spin_valtype **data
+    ctypedef struct spin_importtypes:
+        size_t size
+        spin_importtype **data
+    ctypedef struct spin_exporttypes:
+        size_t size
+        spin_exporttype **data
+
+    ctypedef struct spin_func:
+        uint64_t store_id
+        void *opaque
+    ctypedef struct spin_instance:
+        uint64_t store_id
+        size_t opaque
+    ctypedef struct spin_memory:
+        pass
+    ctypedef struct spin_global:
+        pass
+    ctypedef union spin_raw:
+        int32_t i32
+        int64_t i64
+        uint32_t u32
+        uint64_t u64
+        float f32
+        double f64
+    ctypedef union spin_extern_of:
+        spin_func func
+        spin_memory memory
+    ctypedef struct spin_extern:
+        uint8_t kind
+        spin_extern_of of
+
+    ctypedef spin_trap *(*spin_callback)(void *, spin_caller *, spin_raw *, size_t) noexcept
+
+    int SPIN_EXTERN_FUNC
+    int SPIN_EXTERN_GLOBAL
+    int SPIN_EXTERN_TABLE
+    int SPIN_EXTERN_MEMORY
+
+    struct spin_api:
+        spin_config *(*config_new)()
+        void (*config_epoch)(spin_config *, bint)
+        void (*config_stack)(spin_config *, size_t)
+        void (*config_parallel)(spin_config *, bint)
+        void (*config_signals)(spin_config *, bint)
+        void (*config_may_move)(spin_config *, bint)
+        void (*config_reservation)(spin_config *, uint64_t)
+        void (*config_shared_memory)(spin_config *, bint)
+        void (*config_threads)(spin_config *, bint)
+        void (*config_memory64)(spin_config *, bint)
+        void (*config_gc)(spin_config *, bint)
+        void (*config_function_references)(spin_config *, bint)
+        void (*config_relaxed_simd)(spin_config *, bint)
+        void (*config_exceptions)(spin_config *, bint)
+        void (*config_stack_switching)(spin_config *, bint)
+        void (*config_wide_arithmetic)(spin_config *, bint)
+        void (*config_custom_page_sizes)(spin_config *, bint)
+        void (*config_multi_memory)(spin_config *, bint)
+        spin_engine *(*engine_new_with_config)(spin_config *)
+        void (*engine_increment_epoch)(spin_engine *)
+        spin_store *(*store_new)(spin_engine *, void *, void (*)(void *))
+        void (*store_delete)(spin_store *)
+        spin_context *(*store_context)(spin_store *)
+        void (*store_limiter)(spin_store *, int64_t, int64_t, int64_t, int64_t, int64_t)
+        void (*context_set_epoch_deadline)(spin_context *, uint64_t)
+        spin_error *(*module_new)(spin_engine *, const uint8_t *, size_t, spin_module **)
+        void (*module_delete)(spin_module *)
+        void (*module_imports)(const spin_module *, spin_importtypes *)
+        void (*module_exports)(const spin_module *, spin_exporttypes *)
+        void (*importtypes_delete)(spin_importtypes *)
+        void (*exporttypes_delete)(spin_exporttypes *)
+        const spin_bytes *(*importtype_module)(const spin_importtype *)
+        const spin_bytes *(*importtype_name)(const spin_importtype *)
+        const spin_externtype *(*importtype_type)(const spin_importtype *)
+        const spin_bytes *(*exporttype_name)(const spin_exporttype *)
+        const spin_externtype *(*exporttype_type)(const spin_exporttype *)
+        uint8_t (*externtype_kind)(const spin_externtype *)
+        const spin_functype *(*externtype_as_functype)(const spin_externtype *)
+        const spin_valtypes *(*functype_params)(const spin_functype *)
+        const spin_valtypes *(*functype_results)(const spin_functype *)
+        uint8_t (*valtype_kind)(const spin_valtype *)
+        spin_valtype *(*valtype_new)(uint8_t)
+        void (*valtypes_new)(spin_valtypes *, size_t, spin_valtype *const *)
+        spin_functype *(*functype_new)(spin_valtypes *, spin_valtypes *)
+        void (*functype_delete)(spin_functype *)
+        void (*func_new_unchecked)(spin_context *, const spin_functype *, spin_callback, void *, void (*)(void *), spin_func *)
+        # Runs guest code, which calls back into Python: the GIL stays with the caller.
+        spin_error *(*func_call_unchecked)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **)
+        spin_error *(*instance_new)(spin_context *, const spin_module *, const spin_extern *, size_t, spin_instance *, spin_trap **)
+        bint (*instance_export_get)(spin_context *, const spin_instance *, const char *, size_t, spin_extern *)
+        uint8_t *(*memory_data)(const spin_context *, const spin_memory *)
+        size_t (*memory_data_size)(const spin_context *, const spin_memory *)
+        void (*error_message)(const spin_error *, spin_bytes *)
+        void (*error_delete)(spin_error *)
+        void (*trap_message)(const spin_trap *, spin_bytes *)
+        void (*trap_delete)(spin_trap *)
+        bint (*trap_code)(const spin_trap *, uint8_t *)
+        spin_trap *(*trap_new)(const char *, size_t)
+        void (*bytes_delete)(spin_bytes *)
+
+
+cdef extern from "include/ticker.h" nogil:
+    void spin_ticker_init(void (*increment)(void *), void *engine)
+    int spin_ticker_need(uint64_t ticks)

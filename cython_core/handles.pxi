@@ -1,0 +1,131 @@
+# Handles: how a guest names a resource.
+#
+# A handle is an i32: generation in bits 20 to 30, slot in bits 0 to 19; slot 0 is never used, so 0 is no handle. A slot that was
+# freed comes back with the next generation, and a handle of an older generation is refused by name. Generations only go up;
+# a slot whose generations are used up is retired. The table belongs to one instance: a number means nothing anywhere else.
+#
+# Own handles live until they are dropped or given away. Borrow handles live until the call that they were lent to ends:
+# the table drops them then (docs/decisions/0002-borrows.md).
+
+cdef enum:
+    SLOT_BITS = 20
+    SLOT_MASK = (1 << SLOT_BITS) - 1
+    GENERATION_MAX = (1 << 11) - 1
+    SLOT_FREE = 0
+    SLOT_OWN = 1
+    SLOT_BORROW = 2
+
+
+cdef struct Slot:
+    uint32_t generation
+    uint8_t state
+    uint32_t type_id
+    uint32_t next_free
+
+
+@cython.final
+cdef class HandleTable:
+    """The handles of one instance; at most ``handles_max`` at a time."""
+
+    cdef Slot *slots
+    cdef list objects
+    cdef uint32_t slot_count
+    cdef uint32_t first_free
+    cdef readonly uint32_t live
+    cdef readonly uint32_t handles_max
+    cdef list borrowed
+
+    def __cinit__(self, uint32_t handles_max):
+        self.handles_max = min(handles_max, <uint32_t>SLOT_MASK - 1)
+        self.slots = <Slot *>calloc(self.handles_max + 1, sizeof(Slot))
+        if self.slots == NULL:
+            raise MemoryError
+        self.objects = [None]
+        self.slot_count = 1
+        self.first_free = 0
+        self.borrowed = []
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    cdef uint32_t add(self, object target, uint32_t type_id, uint8_t state) except 0:
+        """Put an object into a free slot and return its handle."""
+        cdef uint32_t slot = self._take_slot()
+        self.slots[slot].state = state
+        self.slots[slot].type_id = type_id
+        self.objects[slot] = target
+        self.live += 1
+        cdef uint32_t handle = (self.slots[slot].generation << SLOT_BITS) | slot
+        if state == SLOT_BORROW:
+            self.borrowed.append(handle)
+        return handle
+
+    cdef uint32_t _take_slot(self) except 0:
+        cdef uint32_t slot = self.first_free
+        if slot != 0:
+            self.first_free = self.slots[slot].next_free
+            return slot
+        if self.slot_count > self.handles_max:
+            raise QuotaExceeded(
+                f"handle table: found {self.live} live handles, expected at most {self.handles_max}",
+                hint="raise limits.handles",
+            )
+        slot = self.slot_count
+        self.slot_count += 1
+        self.objects.append(None)
+        return slot
+
+    cdef uint32_t find(self, uint32_t handle, uint32_t type_id) except 0:
+        """Check a handle that a guest gave, and return its slot."""
+        cdef uint32_t slot = handle & SLOT_MASK
+        cdef uint32_t generation = handle >> SLOT_BITS
+        if slot == 0 or slot >= self.slot_count or generation > self.slots[slot].generation:
+            raise WrongDomain(f"handle {handle:#x}: found no such handle in this extension, expected one that it was given")
+        if generation < self.slots[slot].generation or self.slots[slot].state == SLOT_FREE:
+            raise CapabilityRevoked(f"handle {handle:#x}: it was dropped, or its call has ended")
+        if self.slots[slot].type_id != type_id:
+            raise WrongDomain(
+                f"handle {handle:#x}: found a {_resource_name(self.slots[slot].type_id)}, expected a {_resource_name(type_id)}"
+            )
+        return slot
+
+    cdef int release(self, uint32_t slot) except -1:
+        """Free a slot; its next handle has the next generation."""
+        self.objects[slot] = None
+        self.slots[slot].state = SLOT_FREE
+        self.live -= 1
+        if self.slots[slot].generation == GENERATION_MAX:
+            return 0
+        self.slots[slot].generation += 1
+        self.slots[slot].next_free = self.first_free
+        self.first_free = slot
+        return 0
+
+    cdef int end_borrows(self) except -1:
+        """Drop what is left of the handles lent for the call that ends."""
+        cdef uint32_t handle, slot
+        for handle in self.borrowed:
+            slot = handle & SLOT_MASK
+            if self.slots[slot].generation == handle >> SLOT_BITS and self.slots[slot].state == SLOT_BORROW:
+                self.release(slot)
+        self.borrowed.clear()
+        return 0
+
+
+# Resource types by number: a number is compared on the hot path, a name is printed.
+cdef dict _resource_ids = {}
+cdef list _resource_names = [""]
+
+
+cdef uint32_t resource_id(str name) except 0:
+    """The number of a resource type, named ``interface#resource``."""
+    number = _resource_ids.get(name)
+    if number is None:
+        number = len(_resource_names)
+        _resource_names.append(name)
+        _resource_ids[name] = number
+    return number
+
+
+cdef str _resource_name(uint32_t number):
+    return _resource_names[number]

@@ -1,0 +1,56 @@
+# The running call and its journal of effects.
+#
+# A host function that changes something appends an effect instead of doing it. When the raise succeeded, whoever raised
+# commits the effects in their order; when a handler fails, the journal goes back to the mark taken before it.
+
+@cython.final
+cdef class Journal:
+    """Effects of one call, in order; each handler may add at most its domain's limit."""
+
+    cdef readonly list effects
+    cdef uint32_t room
+
+    def __cinit__(self):
+        self.effects = []
+        self.room = 0xFFFFFFFF
+
+    def append(self, object effect):
+        """Add one effect.
+
+        Raises:
+            QuotaExceeded: The handler that runs has used up its limit of effects.
+        """
+        if self.room == 0:
+            raise QuotaExceeded("journal: found one effect more than limits.effects allows", hint="raise limits.effects")
+        self.room -= 1
+        self.effects.append(effect)
+
+    def __len__(self):
+        return len(self.effects)
+
+    cdef int roll_back(self, Py_ssize_t mark) except -1:
+        del self.effects[mark:]
+        return 0
+
+
+@cython.final
+cdef class Call:
+    """One raise, as its handlers and the host functions that they call see it.
+
+    Attributes:
+        event: Name of the event.
+        context: What the raiser passed along for host functions; never seen by a guest.
+        journal: The effects so far.
+        domain: The domain whose handler is running.
+    """
+
+    cdef readonly str event
+    cdef readonly object context
+    cdef readonly Journal journal
+    cdef public object domain
+
+    def __init__(self, str event not None="", object context=None):
+        self.event = event
+        self.context = context
+        self.journal = Journal()
+        self.domain = None
