@@ -1,0 +1,130 @@
+"""Where bytes go: the few file operations that the log needs, behind a protocol so that tests can make them fail.
+
+Owns: open, append, sync, read, truncate, list and remove of the files of one directory. Does not own: formats, retries
+or the meaning of an error; every operation raises plain ``OSError``. ``spinrt.testing.device`` has doubles that lose
+unsynced writes, tear them, and fail at a chosen step.
+
+Rules that every implementation keeps:
+    - *append* may have written any part of its bytes when it raises;
+    - bytes are durable once ``File.sync`` returned; a new or removed name once ``Device.sync`` returned;
+    - ``read`` sees all that was appended, durable or not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+IOV_COUNT_MAX = 1024
+"""Buffers that one ``writev`` takes on Linux (IOV_MAX)."""
+
+
+class File(Protocol):
+    """One append-only file."""
+
+    def size(self) -> int: ...
+    def append(self, buffers: Sequence[bytes]) -> None:
+        """Write all buffers at the end, in order."""
+        ...
+
+    def sync(self) -> None:
+        """Make all that was appended durable."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end of the file."""
+        ...
+
+    def truncate(self, size: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Device(Protocol):
+    """The files of one flat directory."""
+
+    def list(self) -> list[str]: ...
+    def open(self, name: str, *, create: bool = False, write: bool = False) -> File:
+        """Open a file; ``create`` makes it and refuses one that exists. Without ``write`` it is only read."""
+        ...
+
+    def remove(self, name: str) -> None: ...
+    def sync(self) -> None:
+        """Make created and removed names durable."""
+        ...
+
+
+class OsFile:
+    """A file of the operating system. Reads may come from any thread; writes come from one at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def append(self, buffers: Sequence[bytes]) -> None:
+        for start in range(0, len(buffers), IOV_COUNT_MAX):
+            group = buffers[start : start + IOV_COUNT_MAX]
+            total = sum(map(len, group))
+            written = os.writev(self._descriptor, group)
+            if written < total:
+                self._append_rest(b"".join(group), written)
+
+    def _append_rest(self, data: bytes, written: int) -> None:
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._descriptor, length, offset)
+        while data and len(data) < length:
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class OsDevice:
+    """The files of one directory of the operating system, readable by their owner only."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def list(self) -> list[str]:
+        return sorted(entry.name for entry in os.scandir(self._directory) if entry.is_file())
+
+    def open(self, name: str, *, create: bool = False, write: bool = False) -> OsFile:
+        flags = os.O_CLOEXEC | (os.O_RDWR | os.O_APPEND if write or create else os.O_RDONLY)
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        return OsFile(os.open(self._directory / name, flags, 0o600))
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._directory / name)
+
+    def sync(self) -> None:
+        sync_directory(self._directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,541 @@
+"""The append-only log: buffered appends, explicit sync, recovery at open.
+
+Owns: positions, segments, which bytes are durable, the reaction to a full or failed device. Does not own: what a record
+means, and when to sync (``commit``). Bytes are described in ``record``.
+
+Invariants
+    *Prefix*: after a crash the log holds a prefix of what was appended, and all of what ``sync`` had returned for.
+    *One meaning*: a position names one record for ever. Records given up because the device was full leave a gap.
+    *Fail-stop*: after a failed write or sync nothing is known about the file; the log takes nothing more until it is
+    opened again. A full device is the exception: what was not synced is given up as a whole, and the log goes on.
+    *Bounded*: at most ``buffer_bytes_max`` (plus one record) waits in memory; then ``append`` writes through.
+
+Threads: ``append``, ``read`` and ``read_body`` may be called while another thread is in ``sync``. Two locks, taken in
+this order: ``_io`` (who touches the file's end) and ``_lock`` (the buffer and positions; never held over I/O).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
+from spinrt.storage.device import Device, File, OsDevice
+from spinrt.storage.record import (
+    BODY_BYTES_MAX,
+    CHAIN_START,
+    DIGEST_BYTES,
+    HEADER_BYTES,
+    UNSYNCED_MAX,
+    Header,
+    Record,
+    body_digest,
+    check_body,
+    decode_header,
+    encode_header,
+)
+from spinrt.storage.recovery import recover
+from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, segment_starts
+
+MIB: Final = 1024 * 1024
+BUFFER_BYTES_MAX: Final = 8 * MIB
+OPEN_FILES_MAX: Final = 64
+READ_AHEAD_BYTES: Final = 256 * 1024
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+__all__ = ["BODY_BYTES_MAX", "Log", "Record"]
+
+
+class _Entry(NamedTuple):
+    """A record that is appended and not yet written."""
+
+    segment: Segment
+    position: int
+    header: bytes
+    parts: list[bytes]
+    time_ns: int
+    kind: int
+    length: int
+
+
+def _new_salt() -> bytes:
+    return os.urandom(DIGEST_BYTES)
+
+
+class Log:
+    """An append-only log of records on one device. Made by `open`."""
+
+    def __init__(
+        self, device: Device, segment_bytes_max: int, buffer_bytes_max: int, salt: Callable[[], bytes]
+    ) -> None:
+        self._device = device
+        self._segment_bytes_max = segment_bytes_max
+        self._buffer_bytes_max = buffer_bytes_max
+        self._new_salt = salt
+        self._io = threading.RLock()
+        self._lock = threading.Lock()
+        self._failure: StorageError | None = None
+        self._closed = False
+        # Guarded by _lock.
+        self._segments: list[Segment] = []
+        self._tail: Segment | None = None
+        self._chain = CHAIN_START
+        self._end = 0
+        self._previous_end = 0
+        self._pending: list[_Entry] = []
+        self._unwritten: dict[int, _Entry] = {}
+        self._buffered_bytes = 0
+        self._lost: list[range] = []
+        # Guarded by _io.
+        self._file: File | None = None
+        self._written = 0
+        self._written_chain = CHAIN_START
+        self._durable = 0
+        self._durable_chain = CHAIN_START
+        # Guarded by _files_lock.
+        self._files: OrderedDict[int, File] = OrderedDict()
+        self._files_lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        device: Device | None = None,
+        segment_bytes_max: int = 64 * MIB,
+        buffer_bytes_max: int = BUFFER_BYTES_MAX,
+        salt: Callable[[], bytes] = _new_salt,
+    ) -> Log:
+        """Open or create the log in a directory; cut a torn tail.
+
+        Args:
+            directory: Created when missing. Not looked at when ``device`` is given.
+            segment_bytes_max: A record that would make a segment longer starts a new one.
+            buffer_bytes_max: Bytes that wait in memory before ``append`` writes through.
+            salt: Gives 16 random bytes for each new segment.
+
+        Raises:
+            CorruptRecord: Damage before the tail: segment and offset are named, nothing was changed.
+            FormatUnknown: A newer version wrote it.
+            DeviceFull, DeviceFailed: The device refused.
+
+        Cost: one pass over the newest segment; a look at the header of each other one.
+        """
+        log = cls(device or OsDevice(directory), segment_bytes_max, buffer_bytes_max, salt)
+        try:
+            log._recover()
+        except OSError as error:
+            raise _device_error(error, "open the log") from error
+        return log
+
+    def _recover(self) -> None:
+        found = recover(self._device)
+        self._segments = found.segments
+        self._tail, self._file = (found.segments[-1] if found.segments else None), found.file
+        self._end = self._previous_end = self._written = self._durable = found.end
+        self._chain = self._written_chain = self._durable_chain = found.chain
+        if self._tail is None:
+            with self._lock:
+                self._plan_segment()
+                self._previous_end = self._end
+            assert self._tail is not None
+            self._file = self._tail.create(self._device)
+            self._segments.append(self._tail)
+            self._written = self._durable = self._end
+
+    # ------------------------------------------------------------------------------------------------------ append
+
+    @property
+    def end(self) -> int:
+        """Position after everything appended."""
+        return self._end
+
+    @property
+    def durable(self) -> int:
+        """Position after everything durable."""
+        return self._durable
+
+    @property
+    def identity(self) -> bytes:
+        """16 bytes that tell this log from any other: the salt of its oldest segment."""
+        return self._segments[0].header.salt
+
+    @property
+    def start(self) -> int:
+        """Position of the oldest segment."""
+        return self._segments[0].start
+
+    def append(
+        self,
+        kind: int,
+        parts: Sequence[bytes | memoryview],
+        *,
+        time_ns: int,
+        references: Sequence[int] = (),
+    ) -> int:
+        """Append one record and return its position.
+
+        The record is durable only after `sync`; until then a crash may drop it, never tear it.
+
+        Args:
+            kind: 0 … 65535, for the reader.
+            parts: The body, up to ``BODY_BYTES_MAX`` bytes in all. ``bytes`` are kept, views are copied.
+            references: Positions of records that this one needs.
+
+        Raises:
+            DeviceFull: The buffer was full and could not be written, or a referenced record was given up. The record
+                is not in the log; `is_lost` tells which earlier ones are gone too.
+            DeviceFailed: The log is fail-stop.
+            UsageError: The body is too long.
+
+        Cost: two digests of the body and one of the header; no system call unless the buffer is full.
+        """
+        body = [part if type(part) is bytes else bytes(part) for part in parts]
+        length = sum(map(len, body))
+        if length > BODY_BYTES_MAX:
+            raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
+        digest = body_digest(body)
+        with self._lock:
+            self._check_usable()
+            self._check_references(references)
+            segment = self._segment_for(length)
+            position = self._end
+            header, self._chain = encode_header(
+                kind=kind,
+                length=length,
+                position=position,
+                time_ns=time_ns,
+                unsynced=min(position - self._durable, UNSYNCED_MAX),
+                digest=digest,
+                chain=self._chain,
+                seed=segment.seed,
+            )
+            entry = _Entry(segment, position, header, body, time_ns, kind, length)
+            self._pending.append(entry)
+            self._unwritten[position] = entry
+            self._end = self._previous_end = position + HEADER_BYTES + length
+            self._buffered_bytes += HEADER_BYTES + length
+            full = self._buffered_bytes > self._buffer_bytes_max
+        if full:
+            with self._io:
+                self._write_pending()
+        return position
+
+    def is_lost(self, position: int) -> bool:
+        """Tell whether the record at that position was given up because the device was full."""
+        return any(position in lost for lost in self._lost)
+
+    def _check_references(self, references: Sequence[int]) -> None:
+        if self._lost and any(self.is_lost(position) for position in references):
+            raise DeviceFull("log append: a record that this one refers to was given up, the device was full")
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError("log: used after close")
+        if self._failure is not None:
+            raise DeviceFailed(str(self._failure), hint=self._failure.hint)
+
+    def _segment_for(self, length: int) -> Segment:
+        tail = self._tail
+        if tail is not None:
+            used = self._end - tail.start
+            if used == HEADER_BYTES or used + HEADER_BYTES + length <= self._segment_bytes_max:
+                return tail
+        return self._plan_segment()
+
+    def _plan_segment(self) -> Segment:
+        segment = Segment.planned(self._end, self._previous_end, self._chain, self._new_salt())
+        self._tail = segment
+        self._end += HEADER_BYTES
+        return segment
+
+    # -------------------------------------------------------------------------------------------------------- sync
+
+    def sync(self) -> int:
+        """Write and fdatasync all that was appended before the call; return the position durable up to (exclusive).
+
+        Raises:
+            DeviceFull: No room. All that was not durable is given up and the log goes on from there.
+            DeviceFailed: The log is fail-stop.
+        """
+        with self._io:
+            self._write_pending()
+            if self._written > self._durable:
+                self._sync_file()
+            return self._durable
+
+    def _sync_file(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.sync()
+        except OSError as error:
+            # Also for ENOSPC: after a failed sync the kernel may have dropped the pages, so nothing can be retried.
+            raise self._fail(error, "sync") from error
+        self._durable, self._durable_chain = self._written, self._written_chain
+
+    def _write_pending(self) -> None:
+        with self._lock:
+            self._check_usable()
+            entries, self._pending = self._pending, []
+            end, chain = self._end, self._chain
+        if not entries:
+            return
+        try:
+            self._write_entries(entries)
+        except OSError as error:
+            if error.errno in FULL_ERRNOS:
+                raise self._give_up_unsynced(error) from error
+            raise self._fail(error, "write") from error
+        self._written, self._written_chain = end, chain
+        with self._lock:
+            for entry in entries:
+                del self._unwritten[entry.position]
+                self._buffered_bytes -= HEADER_BYTES + entry.length
+
+    def _write_entries(self, entries: list[_Entry]) -> None:
+        buffers: list[bytes] = []
+        for entry in entries:
+            if not entry.segment.on_device:
+                self._append_buffers(buffers)
+                buffers = []
+                self._start_segment(entry)
+            buffers.append(entry.header)
+            buffers.extend(entry.parts)
+        self._append_buffers(buffers)
+
+    def _append_buffers(self, buffers: list[bytes]) -> None:
+        if buffers:
+            assert self._file is not None
+            self._file.append(buffers)
+
+    def _start_segment(self, entry: _Entry) -> None:
+        """Finish the segment in use, so that only the newest can have a torn tail, and create the next."""
+        assert self._file is not None
+        previous_end = entry.segment.header.previous_end
+        if previous_end > self._durable:
+            self._written, self._written_chain = previous_end, entry.segment.header.chain
+            self._sync_file()
+        file = entry.segment.create(self._device)
+        self._file.close()
+        self._file = file
+        with self._lock:
+            self._segments.append(entry.segment)
+
+    def _fail(self, error: OSError, operation: str) -> DeviceFailed:
+        failure = DeviceFailed(
+            f"log {operation}: {error.strerror or error}; durable up to {self._durable}",
+            hint="check the device, then start again: recovery keeps what was durable",
+        )
+        with self._lock:
+            self._failure = failure
+        return failure
+
+    def _give_up_unsynced(self, error: OSError) -> StorageError:
+        """Cut the files back to what is durable and forget the rest, so that the log can go on when there is room."""
+        with self._lock:
+            lost = range(self._durable, self._end)
+            self._lost.append(lost)
+            self._pending.clear()
+            self._unwritten.clear()
+            self._buffered_bytes = 0
+            self._chain = self._written_chain = self._durable_chain
+            self._written = self._previous_end = self._durable
+            self._tail = None
+            dropped = [segment for segment in self._segments if segment.start >= self._durable]
+            self._segments = [segment for segment in self._segments if segment.start < self._durable]
+        try:
+            self._cut_back(dropped)
+        except OSError as second:
+            return self._fail(second, "cut back after a full device")
+        return DeviceFull(
+            f"log write: {error.strerror or error}; gave up {len(lost)} bytes that were not durable",
+            hint="make room on the device",
+        )
+
+    def _cut_back(self, dropped: list[Segment]) -> None:
+        assert self._file is not None
+        self._file.close()
+        for segment in dropped:
+            self._drop_file(segment.start)
+        # A segment whose creation failed half-way is on the device and not in the list.
+        kept = {segment.start for segment in self._segments}
+        for start in segment_starts(self._device):
+            if start not in kept:
+                self._device.remove(segment_name(start))
+        self._device.sync()
+        last = self._segments[-1]
+        self._file = self._device.open(last.name, write=True)
+        self._file.truncate(self._durable - last.start)
+        self._file.sync()
+
+    # -------------------------------------------------------------------------------------------------------- read
+
+    def read(self, position: int) -> Record:
+        """Return the record at that position, durable or not, after checking header and body.
+
+        Raises:
+            CorruptRecord: No record is there, or its bytes are wrong.
+        """
+        entry = self._unwritten_at(position)
+        if entry is not None:
+            body = b"".join(entry.parts)
+            return Record(position, entry.kind, entry.time_ns, body, position + HEADER_BYTES + entry.length)
+        segment, header, data = self._read_from(position, 0, READ_AHEAD_BYTES)
+        body = data
+        if len(body) < header.length:
+            body = self._pread(segment, position + HEADER_BYTES, header.length)
+        body = body[: header.length]
+        self._check_body(segment, header, body)
+        return Record(position, header.kind, header.time_ns, body, position + HEADER_BYTES + header.length)
+
+    def read_body(self, position: int, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` of the body of the record at ``position``, durable or not.
+
+        The header is always checked, the body's digest when all of the body is asked for.
+
+        Raises:
+            CorruptRecord: No record is there, or its bytes are wrong.
+            UsageError: The range does not lie in the body.
+        """
+        entry = self._unwritten_at(position)
+        if entry is not None:
+            _check_range(position, offset, length, entry.length)
+            body = entry.parts[0] if len(entry.parts) == 1 else b"".join(entry.parts)
+            return body[offset : offset + length]
+        segment, header, data = self._read_from(position, offset, length)
+        _check_range(position, offset, length, header.length)
+        if len(data) != length:
+            raise damage_error(segment, position, CorruptRecord(f"record at {position}: body is cut short"))
+        if length == header.length:
+            self._check_body(segment, header, data)
+        return data
+
+    def _unwritten_at(self, position: int) -> _Entry | None:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("log: used after close")
+            return self._unwritten.get(position)
+
+    def _read_from(self, position: int, offset: int, length: int) -> tuple[Segment, Header, bytes]:
+        """Return the record's header and up to ``length`` bytes from ``offset`` of what follows it."""
+        segment = self._segment_at(position)
+        try:
+            if offset <= READ_AHEAD_BYTES:
+                data = self._pread(segment, position, HEADER_BYTES + offset + length)
+                header = decode_header(data, position, segment.seed)
+                return segment, header, data[HEADER_BYTES + offset :]
+            header = decode_header(self._pread(segment, position, HEADER_BYTES), position, segment.seed)
+        except CorruptRecord as error:
+            raise damage_error(segment, position, error) from None
+        return segment, header, self._pread(segment, position + HEADER_BYTES + offset, length)
+
+    def _check_body(self, segment: Segment, header: Header, body: bytes) -> None:
+        try:
+            check_body(header, body)
+        except CorruptRecord as error:
+            raise damage_error(segment, header.position, error) from None
+
+    def _segment_at(self, position: int) -> Segment:
+        with self._lock:
+            index = bisect_right(self._segments, position, key=_start_of) - 1
+            if index < 0 or not self._segments[index].start + HEADER_BYTES <= position < self._end:
+                raise CorruptRecord(f"log read: no record at {position}, the log ends at {self._end}")
+            return self._segments[index]
+
+    def _pread(self, segment: Segment, position: int, length: int) -> bytes:
+        with self._files_lock:
+            file = self._files.get(segment.start)
+            try:
+                if file is None:
+                    file = self._files[segment.start] = self._device.open(segment.name)
+                    while len(self._files) > OPEN_FILES_MAX:
+                        self._files.popitem(last=False)[1].close()
+                self._files.move_to_end(segment.start)
+                return file.read(position - segment.start, length)
+            except OSError as error:
+                raise _device_error(error, f"read of log segment {segment.name}") from error
+
+    def _drop_file(self, start: int) -> None:
+        with self._files_lock:
+            file = self._files.pop(start, None)
+            if file is not None:
+                file.close()
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
+        a ``next_position``, or 0.
+
+        Raises:
+            CorruptRecord: Damage; segment and offset are named.
+        """
+        with self._lock:
+            segments, durable = list(self._segments), self._durable
+        for segment, follower in pairwise([*segments, None]):
+            assert segment is not None
+            end = durable if follower is None else min(follower.header.previous_end, durable)
+            if start < end:
+                chain = yield from self._walk(segment, end, start)
+                if follower is not None and chain is not None and chain != follower.header.chain:
+                    raise damage_error(follower, follower.start, CorruptRecord("chain does not follow"))
+
+    def _walk(self, segment: Segment, end: int, start: int) -> Generator[Record, None, bytes | None]:
+        try:
+            file = self._device.open(segment.name)
+        except OSError as error:
+            raise _device_error(error, f"open of log segment {segment.name}") from error
+        walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES))
+        try:
+            yield from walk
+            return walk.chain
+        except CorruptRecord as error:
+            raise damage_error(segment, walk.position, error) from None
+        finally:
+            file.close()
+
+    def segments(self) -> list[tuple[str, int]]:
+        """Return name and durable size in bytes of each segment file: what a copy of the log needs."""
+        with self._io, self._lock:
+            ends = [segment.header.previous_end for segment in self._segments[1:]] + [self._durable]
+            pairs = zip(self._segments, ends, strict=True)
+            return [(segment.name, end - segment.start) for segment, end in pairs if end > segment.start]
+
+    def close(self) -> None:
+        """Sync, unless the log failed, and close the files. Closing twice does nothing."""
+        with self._io:
+            if self._closed:
+                return
+            try:
+                if self._failure is None:
+                    self.sync()
+            finally:
+                with self._lock:
+                    self._closed = True
+                self._close_files()
+
+    def _close_files(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        with self._files_lock:
+            while self._files:
+                self._files.popitem()[1].close()
+
+
+def _start_of(segment: Segment) -> int:
+    return segment.header.start
+
+
+def _check_range(position: int, offset: int, length: int, size: int) -> None:
+    if offset < 0 or length < 0 or offset + length > size:
+        raise UsageError(f"read of record at {position}: range {offset}+{length}, the body has {size} bytes")
+
+
+def _device_error(error: OSError, operation: str) -> StorageError:
+    kind = DeviceFull if error.errno in FULL_ERRNOS else DeviceFailed
+    return kind(f"{operation}: {error.strerror or error}", hint="check the device and its permissions")

@@ -1,0 +1,172 @@
+"""Reading segments: names, opening, walking records one after the other, and telling a torn tail from damage.
+
+Owns no state beyond one open file. Formats are in ``record``; who may write is in ``log``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from spinrt.errors import CorruptRecord
+from spinrt.storage.device import Device, File
+from spinrt.storage.record import (
+    HEADER_BYTES,
+    RECORD_MAGIC,
+    Record,
+    SegmentHeader,
+    check_body,
+    check_chain,
+    checksum_seed,
+    decode_header,
+    decode_segment,
+    encode_segment,
+)
+
+SUFFIX = ".log"
+WINDOW_BYTES = 1024 * 1024
+
+
+def segment_name(start: int) -> str:
+    """Return the file name of the segment whose header is at that position."""
+    return f"{start:020d}{SUFFIX}"
+
+
+def segment_starts(device: Device) -> list[int]:
+    """Return the start positions of the segments on a device, ascending. Other files are left alone."""
+    stems = (name.removesuffix(SUFFIX) for name in device.list() if name.endswith(SUFFIX))
+    return sorted(int(stem) for stem in stems if len(stem) == 20 and stem.isascii() and stem.isdigit())
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment that is on the device, or (while it is planned) will be at the next flush."""
+
+    header: SegmentHeader
+    seed: int
+    on_device: bool = False
+
+    @classmethod
+    def planned(cls, start: int, previous_end: int, chain: bytes, salt: bytes) -> Segment:
+        return cls(SegmentHeader(start, previous_end, chain, salt), checksum_seed(salt))
+
+    @property
+    def start(self) -> int:
+        return self.header.start
+
+    @property
+    def name(self) -> str:
+        return segment_name(self.header.start)
+
+    def create(self, device: Device) -> File:
+        """Make the file and its header durable, so that recovery can rely on the header whatever follows."""
+        file = device.open(self.name, create=True, write=True)
+        try:
+            file.append([encode_segment(self.header)])
+            file.sync()
+            device.sync()
+        except OSError:
+            file.close()
+            raise
+        self.on_device = True
+        return file
+
+
+def load_segment(device: Device, start: int) -> tuple[Segment, int]:
+    """Read a segment's header; return it and the size of its file in bytes."""
+    name = segment_name(start)
+    file = device.open(name)
+    try:
+        size = file.size()
+        header = decode_segment(file.read(0, HEADER_BYTES), name)
+    finally:
+        file.close()
+    if header.start != start:
+        raise CorruptRecord(f"log segment {name}: header says start {header.start}")
+    return Segment(header, checksum_seed(header.salt), on_device=True), size
+
+
+class Window:
+    """Sequential reads of a file through one buffer of about a mebibyte."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._start = 0
+        self._data = b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end of the file."""
+        inside = offset - self._start
+        if inside < 0 or inside + length > len(self._data):
+            self._data = self._file.read(offset, max(length, WINDOW_BYTES))
+            self._start, inside = offset, 0
+        return self._data[inside : inside + length]
+
+
+class Walk:
+    """Records of one segment in order, each checked against the one before.
+
+    After an error or at the end, ``position`` is where the walk stopped and ``chain`` the last good chain value.
+    A walk that starts inside a segment cannot check the chain of its first record and takes its word.
+    """
+
+    def __init__(self, segment: Segment, file: File, end: int, position: int | None = None) -> None:
+        self.segment = segment
+        self.position = segment.start + HEADER_BYTES if position is None else position
+        self.end = end
+        at_start = self.position == segment.start + HEADER_BYTES
+        self.chain: bytes | None = segment.header.chain if at_start else None
+        self._window = Window(file)
+
+    def __iter__(self) -> Iterator[Record]:
+        while self.position < self.end:
+            yield self._next()
+
+    def _next(self) -> Record:
+        offset = self.position - self.segment.start
+        header = decode_header(self._window.read(offset, HEADER_BYTES), self.position, self.segment.seed)
+        after = self.position + HEADER_BYTES + header.length
+        if after > self.end:
+            raise CorruptRecord(f"record at {self.position}: ends at {after}, the segment at {self.end}")
+        body = self._window.read(offset + HEADER_BYTES, header.length)
+        check_body(header, body)
+        if self.chain is not None:
+            check_chain(header, self.chain)
+        record = Record(self.position, header.kind, header.time_ns, body, after)
+        self.position, self.chain = after, header.chain
+        return record
+
+
+def damage_error(segment: Segment, position: int, cause: CorruptRecord) -> CorruptRecord:
+    """Return the error for damage that recovery must not cut away: segment, offset and cause."""
+    return CorruptRecord(
+        f"log segment {segment.name}, offset {position - segment.start}: {cause}",
+        hint="restore the segment from a backup; nothing was changed",
+    )
+
+
+def was_durable(segment: Segment, file: File, end: int, position: int) -> bool:
+    """Tell whether a good record header after ``position`` says that the bytes at ``position`` were durable.
+
+    Cost: one pass over the rest of the segment.
+    """
+    window, offset, limit = Window(file), position - segment.start + 1, end - segment.start
+    while offset < limit:
+        data = window.read(offset, WINDOW_BYTES)
+        if _claims_durable(segment, data, segment.start + offset, position):
+            return True
+        # Overlap, so that a header across the border of two windows is seen whole in one of them.
+        offset += max(len(data) - HEADER_BYTES + 1, 1)
+    return False
+
+
+def _claims_durable(segment: Segment, data: bytes, data_position: int, position: int) -> bool:
+    at = data.find(RECORD_MAGIC)
+    while at >= 0:
+        try:
+            header = decode_header(data[at : at + HEADER_BYTES], data_position + at, segment.seed)
+        except CorruptRecord:
+            at = data.find(RECORD_MAGIC, at + 1)
+            continue
+        return header.position - header.unsynced > position
+    return False
