@@ -232,6 +232,11 @@ class Log:
         """Tell whether the record at that position was given up because the device was full."""
         return any(position in lost for lost in self._lost)
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether any record was ever given up."""
+        return bool(self._lost)
+
     def _check_references(self, references: Sequence[int]) -> None:
         if self._lost and any(self.is_lost(position) for position in references):
             raise DeviceFull("log append: a record that this one refers to was given up, the device was full")

@@ -1,0 +1,115 @@
+"""Applying changes that add messages from outside: delivery and IMAP APPEND.
+
+Every function here follows *check, then apply*: what the state can forbid is checked before anything changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from spinrt.errors import MailError
+from spinrt.mail.store.apply_mailboxes import create_with_parents
+from spinrt.mail.store.apply_queue import put_kv, put_outbound
+from spinrt.mail.store.codec import decode_placed, encode_body, encode_placed
+from spinrt.mail.store.flags import DELETED, SEEN, pack_flags, unpack_flags
+from spinrt.mail.store.index import UID_MAX, Index, MailboxState
+from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered
+
+_FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
+_INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
+_INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
+
+
+def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) -> Delivered:
+    """Store the copies, queue what leaves, write the maps and tags; or, for an id seen before, only say what it gave.
+
+    Raises:
+        MailError: A mailbox has no UID left. Nothing was changed.
+    """
+    known = index.connection.execute(_FIND_DELIVERY, (change.delivery_id,)).fetchone()
+    if known is not None:
+        return Delivered(*decode_placed(known[0]))
+    _check_room(index, change.copies)
+    placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
+    queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
+    put_kv(index, change.kv)
+    if change.tags:
+        index.connection.executemany(_INSERT_TAG, [(change.delivery_id, *tag) for tag in change.tags])
+    index.connection.execute(_INSERT_DELIVERY, (change.delivery_id, position, encode_placed(placed, queued)))
+    return Delivered(placed, queued)
+
+
+def _check_room(index: Index, copies: tuple[Copy, ...]) -> None:
+    for copy in copies:
+        mailbox = index.find_mailbox(copy.user, copy.mailbox)
+        if mailbox is not None:
+            check_uids_left(mailbox, len(copies))
+
+
+def check_uids_left(mailbox: MailboxState, count: int) -> None:
+    """Raise MailError unless the mailbox has that many UIDs left."""
+    if mailbox.uidnext > UID_MAX - count:
+        raise MailError(
+            f"mailbox {mailbox.name!r} of {mailbox.user}: no UIDs left", hint="rename it and create it anew"
+        )
+
+
+def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str, str, int, int]:
+    mailbox = index.find_mailbox(copy.user, copy.mailbox)
+    if mailbox is None:
+        mailbox = create_with_parents(index, copy.user, copy.mailbox, None, time_s)
+    body = change.body
+    if copy.prefix:
+        body = replace(body, prefix=copy.prefix + body.prefix, size=body.size + len(copy.prefix))
+    uid = add_message(index, mailbox, body, copy.flags, date=(change.received_s, 0))
+    return copy.user, mailbox.name, mailbox.id, uid
+
+
+def apply_append(index: Index, change: Append) -> Appended:
+    """Add one message to a mailbox that must exist.
+
+    Raises:
+        NotFound: The mailbox is gone.
+        MailError: It has no UID left.
+    """
+    mailbox = index.get_mailbox(change.mailbox_id)
+    check_uids_left(mailbox, 1)
+    uid = add_message(index, mailbox, change.body, change.flags, date=(change.internal_date, change.internal_zone))
+    return Appended(mailbox.uidvalidity, uid)
+
+
+def add_message(
+    index: Index, mailbox: MailboxState, body: Body, flags: tuple[str, ...], *, date: tuple[int, int]
+) -> int:
+    """Add a message that came from outside, with the next UID and MODSEQ; return the UID. ``date``: (seconds, zone)."""
+    bits, keywords = pack_flags(flags)
+    return add_row(index, mailbox, bits, keywords, (*date, body.size, encode_body(body)))
+
+
+def add_row(index: Index, mailbox: MailboxState, bits: int, keywords: str, rest: tuple[int, int, int, bytes]) -> int:
+    """Add a message; ``rest`` is (internal date, internal zone, size, encoded body). Return its UID."""
+    modseq = index.touch(mailbox)
+    uid = mailbox.uidnext
+    mailbox.uidnext = uid + 1
+    mailbox.messages += 1
+    mailbox.size += rest[2]
+    mailbox.unseen += not bits & SEEN
+    mailbox.deleted += bits & DELETED != 0
+    index.new_messages.append((mailbox.id, uid, modseq, bits, keywords, *rest))
+    if keywords:
+        add_keywords(index, mailbox.id, uid, keywords)
+    index.tell(mailbox.id, Added(uid, modseq, unpack_flags(bits, keywords)))
+    return uid
+
+
+def add_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:
+    """Enter a message under each of its keywords."""
+    rows = [(mailbox_id, keyword, uid) for keyword in keywords.split()]
+    index.connection.executemany("INSERT OR IGNORE INTO keywords VALUES (?, ?, ?)", rows)
+
+
+def remove_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:
+    """Take a message away from each of its keywords."""
+    rows = [(mailbox_id, keyword, uid) for keyword in keywords.split()]
+    index.connection.executemany("DELETE FROM keywords WHERE mailbox_id = ? AND keyword = ? AND uid = ?", rows)

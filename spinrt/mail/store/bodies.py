@@ -1,0 +1,151 @@
+"""Message bodies in the log: written in chunks while they arrive, read by ranges, durable or not.
+
+A message of up to ``CHUNK_BYTES_MAX`` bytes is one record. Chunks of a message that is given up stay in the log and
+nothing refers to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from spinrt.errors import StateError, UsageError
+from spinrt.mail.store.model import Body, Extent
+
+CHUNK_BYTES_MAX: Final = 256 * 1024
+
+
+class Chunks(Protocol):
+    """The part of a log that bodies need."""
+
+    def read_body(self, position: int, offset: int, length: int) -> bytes: ...
+
+
+class BodyWriter:
+    """One message being received. Holds at most one chunk in memory.
+
+    Args:
+        append: Appends one chunk to the log and returns its position.
+        log: Where chunks are read back from.
+    """
+
+    def __init__(self, append: Callable[[bytes], int], log: Chunks) -> None:
+        self._append = append
+        self._log = log
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._extents: list[Extent] = []
+        self._size = 0
+        self._digest = hashlib.sha256()
+        self._open = True
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes to the message.
+
+        Raises:
+            StateError: After `finish` or `abort`.
+            DeviceFull, DeviceFailed: The log takes no more; `abort` is all that is left to do.
+        """
+        self._check_open()
+        self._digest.update(data)
+        self._size += len(data)
+        room = CHUNK_BYTES_MAX - self._parts_bytes
+        while len(data) > room:
+            self._add(bytes(data[:room]))
+            data = data[room:]
+            self._flush()
+            room = CHUNK_BYTES_MAX
+        self._add(bytes(data))
+
+    def finish(self) -> Body:
+        """End the message and return it. It is durable once a change that holds it is.
+
+        Raises:
+            StateError: After `finish` or `abort`.
+            DeviceFull, DeviceFailed: As `write`.
+        """
+        self._check_open()
+        if self._parts_bytes:
+            self._flush()
+        self._open = False
+        return Body(self._digest.digest(), self._size, tuple(self._extents))
+
+    def abort(self) -> None:
+        """Give the message up. Does nothing after `finish`, or when called again."""
+        self._open = False
+        self._parts.clear()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset`` of what was written so far; also after `finish`."""
+        written = self._size - self._parts_bytes
+        data = b""
+        if offset < written:
+            data = read_extents(self._log, self._extents, offset, min(length, written - offset))
+        if offset + length > written and self._parts_bytes:
+            held = self._held()
+            start = max(offset - written, 0)
+            data += held[start : offset + length - written]
+        return data
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StateError("message body: written to after it was finished or given up")
+
+    def _add(self, data: bytes) -> None:
+        if data:
+            self._parts.append(data)
+            self._parts_bytes += len(data)
+
+    def _held(self) -> bytes:
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0]
+
+    def _flush(self) -> None:
+        chunk = self._held()
+        position = self._append(chunk)
+        self._extents.append(Extent(position, 0, len(chunk)))
+        self._parts, self._parts_bytes = [], 0
+
+
+def read_extents(log: Chunks, extents: list[Extent] | tuple[Extent, ...], offset: int, length: int) -> bytes:
+    """Return ``length`` bytes from ``offset`` of what the extents name, one after the other."""
+    parts = []
+    for extent in extents:
+        if length <= 0:
+            break
+        if offset < extent.length:
+            count = min(length, extent.length - offset)
+            parts.append(log.read_body(extent.position, extent.offset + offset, count))
+            length -= count
+            offset = 0
+        else:
+            offset -= extent.length
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_body(log: Chunks, body: Body, offset: int = 0, length: int | None = None) -> bytes:
+    """Return bytes of a message, prefix first: from ``offset``, up to ``length`` or all that follow.
+
+    Raises:
+        CorruptRecord: The log does not hold what the body names.
+        UsageError: A negative offset or length.
+    """
+    if offset < 0 or (length is not None and length < 0):
+        raise UsageError(f"read of message body: range {offset}+{length}")
+    end = body.size if length is None else min(body.size, offset + length)
+    if offset >= end:
+        return b""
+    split = len(body.prefix)
+    head = body.prefix[offset:end]
+    if end <= split:
+        return head
+    start = max(offset - split, 0)
+    tail = read_extents(log, body.extents, start, end - split - start)
+    return head + tail if head else tail

@@ -1,0 +1,402 @@
+"""The mail store: submit a change, get what became of it once it is durable and applied; ask the index anything meanwhile.
+
+Owns the order of things: *append* the change to the log, *sync* (group commit, another thread), *apply* all that became durable
+in one transaction of the index, *tell* futures and watchers. Reading is inherited from ``Reader``.
+
+Invariants
+    *Durable first*: the index never holds what a crash could take back.
+    *Log order*: changes are applied in the order of their records, each exactly once.
+    *Answered once*: every future that `submit` gave is resolved: by its outcome, by a `MailError` of the state, or by a
+    `StorageError` when its record is not durable or the store failed.
+
+One thread: everything but `Store.open` runs on one event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spinrt.errors import (
+    AlreadyExists,
+    ClosedError,
+    DeviceFailed,
+    DeviceFull,
+    InternalError,
+    MailError,
+    SpinError,
+)
+from spinrt.mail.store.apply import apply_change
+from spinrt.mail.store.backup import back_up
+from spinrt.mail.store.bodies import BodyWriter
+from spinrt.mail.store.changes import KIND_BODY, encode_change
+from spinrt.mail.store.check import bodies_of, check_change
+from spinrt.mail.store.checkpoint import Checkpointer
+from spinrt.mail.store.index import INDEX_NAME, Batch, Index
+from spinrt.mail.store.model import Change, CreateMailbox, MailboxGone, Outcome, Watcher
+from spinrt.mail.store.names import INBOX, check_user
+from spinrt.mail.store.reader import Reader
+from spinrt.mail.store.recovery import Progress, open_index, suspect_index
+from spinrt.storage.commit import GroupCommit
+from spinrt.storage.datadir import DataDirectory
+from spinrt.storage.log import Log
+
+RETRY_S: Final = 1.0
+"""Time between two attempts to apply to an index whose device is full."""
+
+_trace = logging.getLogger("spinrt.mail.store")
+
+
+class _Submitted(NamedTuple):
+    position: int
+    time_ns: int
+    change: Change
+    future: asyncio.Future[Outcome]
+
+
+class Store(Reader):
+    """The mail store of one data directory. Made by `open`."""
+
+    def __init__(self, directory: DataDirectory, log: Log, index: Index, clock_ns: Callable[[], int]) -> None:
+        super().__init__(index, log)
+        self._directory = directory
+        self._durable_log = log
+        self._clock_ns = clock_ns
+        self._commit: GroupCommit | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._submitted: deque[_Submitted] = deque()
+        self._watchers: dict[int, list[Watcher]] = {}
+        self._queue_watchers: list[Callable[[], None]] = []
+        self._failure: SpinError | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        datadir: Path | DataDirectory,
+        *,
+        progress: Progress | None = None,
+        rebuild: bool = False,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> Store:
+        """Open or create the store in a data directory: lock it, recover the log, bring the index up to it.
+
+        Args:
+            datadir: A path, or a directory already open; the store closes it in the end.
+            progress: Called with (position, end) while log records are applied.
+            rebuild: Build the index anew from the log.
+            clock_ns: Gives the time of records, nanoseconds since 1970-01-01 UTC.
+
+        Raises:
+            DataLocked, FormatUnknown, ConfigError: As ``DataDirectory.open``.
+            CorruptRecord: Damage in the log.
+            DeviceFull, DeviceFailed: The device refused.
+        """
+        directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
+        try:
+            log = Log.open(directory.log_path)
+            try:
+                index = open_index(directory.index_path, log, progress, rebuild=rebuild)
+            except sqlite3.Error as error:
+                log.close()
+                raise _index_error(error, "open") from error
+            except BaseException:
+                log.close()
+                raise
+        except BaseException:
+            directory.close()
+            raise
+        return cls(directory, log, index, clock_ns)
+
+    # ------------------------------------------------------------------------------------------------------ change
+
+    def submit(self, change: Change) -> asyncio.Future[Outcome]:
+        """Hand in a change. The future is resolved when the change is durable and applied; never raises itself.
+
+        The future's exceptions:
+            MailError (NotFound, AlreadyExists, …): The state does not allow it; nothing was changed.
+            UsageError: The change is malformed; nothing was written.
+            DeviceFull: No room; nothing was changed. Trying again may help.
+            DeviceFailed, ClosedError: The store takes nothing more. The change may or may not be found at the next start.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        try:
+            self._check_usable()
+            checked = check_change(change)
+            kind, body = encode_change(checked)
+            time_ns = self._clock_ns()
+            position = self._append(kind, body, time_ns, _references(checked))
+        except SpinError as error:
+            future.set_exception(error)
+            return future
+        self._submitted.append(_Submitted(position, time_ns, checked, future))
+        self._request_commit()
+        return future
+
+    def body_writer(self) -> BodyWriter:
+        """Return a writer for one message; its bytes go to the log while they arrive."""
+        self._check_usable()
+        return BodyWriter(self._append_chunk, self._durable_log)
+
+    async def ensure_account(self, user: str) -> None:
+        """Create an account's mailboxes, durably, unless it has them: INBOX, Drafts, Sent, Junk, Trash, Archive.
+
+        What the user deleted later is not made again.
+        """
+        check_user(user)
+        if self.mailbox(user, INBOX) is None:
+            try:
+                await self.submit(CreateMailbox(user, INBOX))
+            except AlreadyExists:
+                return
+
+    def _append_chunk(self, chunk: bytes) -> int:
+        self._check_usable()
+        return self._append(KIND_BODY, chunk, self._clock_ns(), ())
+
+    def _append(self, kind: int, body: bytes, time_ns: int, references: tuple[int, ...]) -> int:
+        try:
+            return self._durable_log.append(kind, (body,), time_ns=time_ns, references=references)
+        except DeviceFull:
+            self._request_commit()  # others may have lost their records too; they are told when it comes back
+            raise
+
+    def _request_commit(self) -> None:
+        if self._commit is None:
+            self._commit = GroupCommit(self._durable_log, self._on_durable, self._on_commit_error)
+            self._checkpointer = Checkpointer(self._directory.index_path / INDEX_NAME)
+        self._commit.request()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError("mail store: used after close")
+        if self._failure is not None:
+            raise DeviceFailed(f"mail store: stopped after an error: {self._failure}", hint="start again")
+        if self._retry is not None:
+            raise DeviceFull("mail store: the index's device is full", hint="make room on the device")
+
+    # ------------------------------------------------------------------------------------------------------- apply
+
+    def _on_commit_error(self, error: SpinError) -> None:
+        if isinstance(error, DeviceFull):
+            _trace.error("%s", error.line())
+            self._on_durable(self._durable_log.durable)
+        else:
+            self._fail(error)
+
+    def _on_durable(self, durable: int) -> None:
+        """Apply what is durable; on the loop, after a sync."""
+        if self._failure is not None or self._retry is not None:
+            return
+        self._drop_lost()
+        batch = []
+        for submitted in self._submitted:
+            if submitted.position >= durable:
+                break
+            batch.append(submitted)
+        if not batch:
+            return
+        try:
+            told, results = self._apply(batch, durable)
+        except sqlite3.Error as error:
+            self._on_index_error(error)
+        except Exception as error:
+            _trace.exception("mail store: a change could not be applied")
+            self._fail(InternalError(f"mail store: apply: {type(error).__name__}: {error}"))
+        else:
+            for _ in batch:
+                self._submitted.popleft()
+            self._resolve(batch, results)
+            self._tell(told)
+
+    def _drop_lost(self) -> None:
+        """Answer those whose records were given up because the device was full."""
+        log = self._durable_log
+        if not log.has_lost:
+            return
+        kept: deque[_Submitted] = deque()
+        for submitted in self._submitted:
+            if log.is_lost(submitted.position):
+                error = DeviceFull("mail store: the log's device is full; nothing was stored", hint="try again later")
+                _set_result(submitted.future, error)
+            else:
+                kept.append(submitted)
+        self._submitted = kept
+
+    def _apply(self, batch: list[_Submitted], durable: int) -> tuple[Batch, list[Outcome | MailError]]:
+        results: list[Outcome | MailError] = []
+        index = self._index
+        with index.transaction(durable) as told:
+            for position, time_ns, change, _ in batch:
+                try:
+                    results.append(apply_change(index, change, position=position, time_ns=time_ns))
+                except MailError as error:
+                    results.append(error)
+        return told, results
+
+    @staticmethod
+    def _resolve(batch: list[_Submitted], results: list[Outcome | MailError]) -> None:
+        for submitted, result in zip(batch, results, strict=True):
+            _set_result(submitted.future, result)
+
+    def _tell(self, told: Batch) -> None:
+        for mailbox_id, events in told.events.items():
+            for watcher in tuple(self._watchers.get(mailbox_id, ())):
+                _call(watcher, events)
+            if isinstance(events[-1], MailboxGone):
+                self._watchers.pop(mailbox_id, None)
+        if told.queue_changed:
+            for queue_watcher in tuple(self._queue_watchers):
+                _call(queue_watcher)
+
+    def _on_index_error(self, error: sqlite3.Error) -> None:
+        """A full device is waited for: the records are durable, so the answers are only late. Else the store stops."""
+        if _is_full(error):
+            _trace.error("mail store: index: %s; trying again every %g s", error, RETRY_S)
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._apply_again)
+            return
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            suspect_index(self._directory.index_path)
+        self._fail(_index_error(error, "apply"))
+
+    def _apply_again(self) -> None:
+        self._retry = None
+        self._on_durable(self._durable_log.durable)
+
+    def _fail(self, error: SpinError) -> None:
+        """Stop: answer everyone who waits, take nothing more."""
+        if self._failure is None:
+            self._failure = error
+            _trace.critical("mail store stopped: %s", error.line())
+        while self._submitted:
+            _set_result(self._submitted.popleft().future, DeviceFailed(str(error), hint=error.hint))
+
+    # ------------------------------------------------------------------------------------------------------- watch
+
+    def watch(self, mailbox_id: int, watcher: Watcher) -> Callable[[], None]:
+        """Call ``watcher`` after each applied batch that changed the mailbox; return the function that ends it.
+
+        It gets the batch's events in order. Ending twice does nothing.
+        """
+        self._watchers.setdefault(mailbox_id, []).append(watcher)
+
+        def end() -> None:
+            watchers = self._watchers.get(mailbox_id)
+            if watchers and watcher in watchers:
+                watchers.remove(watcher)
+                if not watchers:
+                    del self._watchers[mailbox_id]
+
+        return end
+
+    def on_queue(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Call ``watcher`` after each applied batch that changed the queue; return the function that ends it."""
+        self._queue_watchers.append(watcher)
+
+        def end() -> None:
+            if watcher in self._queue_watchers:
+                self._queue_watchers.remove(watcher)
+
+        return end
+
+    # ---------------------------------------------------------------------------------------------------- operator
+
+    async def backup(self, target: Path) -> int:
+        """Copy the store to an empty or new directory while it runs; return the bytes of log copied.
+
+        Raises:
+            AlreadyExists: The target holds something.
+            StorageError: The device refused.
+        """
+        self._check_usable()
+        return await asyncio.to_thread(back_up, self._directory, self._durable_log, target)
+
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Build the index anew from the log, now; blocks. What waits to be applied is applied as usual afterwards."""
+        self._check_usable()
+        self._stop_checkpointer()
+        self._index.close()
+        self._index = open_index(self._directory.index_path, self._durable_log, progress, rebuild=True)
+
+    async def close(self) -> None:
+        """Make durable and apply what was submitted, then close everything. Closing twice does nothing.
+
+        Raises:
+            StorageError: The last sync failed; those who wait have been told.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._commit is not None:
+            await self._commit.close()
+        self._finish_retry()
+        self.release()
+
+    def _finish_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._apply_again()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        while self._submitted:
+            error = DeviceFailed(
+                "mail store: closed before the change was applied", hint="it is applied at the next start"
+            )
+            _set_result(self._submitted.popleft().future, error)
+
+    def release(self) -> None:
+        """Close without an event loop: for a store on which nothing was submitted."""
+        self._closed = True
+        self._stop_checkpointer()
+        self._index.close()
+        try:
+            self._durable_log.close()
+        finally:
+            self._directory.close()
+
+    def _stop_checkpointer(self) -> None:
+        if self._checkpointer is not None:
+            self._checkpointer.stop()
+            self._checkpointer = None
+
+
+def _references(change: Change) -> tuple[int, ...]:
+    extents = chain.from_iterable(body.extents for body in bodies_of(change))
+    return tuple([extent.position for extent in extents])
+
+
+def _set_result(future: asyncio.Future[Outcome], result: Outcome | SpinError) -> None:
+    if future.done():  # cancelled: nobody waits, the change stands all the same
+        return
+    if isinstance(result, SpinError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _call(callback: Callable[..., None], *arguments: object) -> None:
+    """Call a watcher; its mistakes are its own."""
+    try:
+        callback(*arguments)
+    except Exception:
+        _trace.exception("mail store: a watcher failed")
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _index_error(error: sqlite3.Error, operation: str) -> DeviceFailed | DeviceFull:
+    kind = DeviceFull if _is_full(error) else DeviceFailed
+    return kind(f"index {operation}: {error}", hint="check the device; the index can be rebuilt from the log")
