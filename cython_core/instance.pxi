@@ -285,7 +285,19 @@ cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t
         _serve(function, guest, raw)
         return NULL
     except BaseException as failure:
-        return _trap_with(guest, failure)
+        return _trap_with(guest, _host_failure(function, failure))
+
+
+cdef object _host_failure(HostFunction function, object failure):
+    """What a host function raised, as the guest's caller sees it: a mistake of the host is named as one."""
+    if isinstance(failure, Exception) and (type(failure) is UsageError or not isinstance(failure, SpinError)):
+        wrapped = InternalError(
+            f"host function {function.plan.name}: {type(failure).__name__}: {failure}",
+            hint="this is a mistake of the host, not of the extension",
+        )
+        wrapped.__cause__ = failure
+        return wrapped
+    return failure
 
 
 cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:

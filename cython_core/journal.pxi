@@ -44,8 +44,8 @@ cdef class Call:
         domain: The domain whose handler is running.
     """
 
-    cdef readonly str event
-    cdef readonly object context
+    cdef public str event
+    cdef public object context
     cdef readonly Journal journal
     cdef public object domain
 

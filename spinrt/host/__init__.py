@@ -1,0 +1,1 @@
+"""Host interfaces that any program may export: logging, a key-value map, clock and chance, configuration."""

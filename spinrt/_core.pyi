@@ -1,0 +1,153 @@
+"""Types of the compiled core; see cython_core/."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+SUPPORTED_MAJORS: tuple[int, ...]
+TICK_NS: int
+
+@final
+class Module:
+    imports: tuple[tuple[str, str, str, str], ...]
+    exports: dict[str, tuple[str, str]]
+    name: str
+    def __init__(self, code: bytes, name: str = "module") -> None: ...
+
+@final
+class HandleTable:
+    live: int
+    handles_max: int
+    def __init__(self, handles_max: int) -> None: ...
+
+@final
+class Journal:
+    effects: list[Any]
+    def append(self, effect: object) -> None: ...
+    def __len__(self) -> int: ...
+
+@final
+class Call:
+    event: str
+    context: Any
+    journal: Journal
+    domain: Any
+    def __init__(self, event: str = "", context: object = None) -> None: ...
+
+class Plan:
+    size: int
+    align: int
+    flat: str
+
+@final
+class ScalarPlan(Plan):
+    def __init__(self, name: str) -> None: ...
+
+class SequencePlan(Plan):
+    def __init__(self) -> None: ...
+
+@final
+class StringPlan(SequencePlan): ...
+
+@final
+class BytesPlan(SequencePlan): ...
+
+@final
+class ListPlan(SequencePlan):
+    def __init__(self, element: Plan) -> None: ...
+
+@final
+class RecordPlan(Plan):
+    def __init__(self, name: str, fields: tuple[Plan, ...], make: Callable[..., Any]) -> None: ...
+
+class VariantPlan(Plan):
+    def __init__(self, name: str, names: tuple[str, ...], payloads: tuple[Plan | None, ...]) -> None: ...
+
+@final
+class EnumPlan(VariantPlan):
+    def __init__(self, name: str, names: tuple[str, ...]) -> None: ...
+
+@final
+class OptionPlan(VariantPlan):
+    def __init__(self, element: Plan) -> None: ...
+
+@final
+class ResultPlan(VariantPlan):
+    def __init__(self, ok_plan: Plan | None, err_plan: Plan | None, ok: type, err: type) -> None: ...
+
+@final
+class FlagsPlan(Plan):
+    def __init__(self, name: str, names: tuple[str, ...]) -> None: ...
+
+@final
+class HandlePlan(Plan):
+    def __init__(self, resource: str, own: bool) -> None: ...
+
+@final
+class FunctionPlan:
+    name: str
+    import_signature: str
+    export_signature: str
+    def __init__(self, name: str, parameters: tuple[Plan, ...], result: Plan | None) -> None: ...
+
+@final
+class InstanceLimits:
+    memory_bytes: int
+    table_entries: int
+    handles: int
+    deadline_ticks: int
+    effects: int
+    host_calls: int
+    lift_bytes: int
+    def __init__(
+        self,
+        *,
+        memory_bytes: int,
+        table_entries: int,
+        handles: int,
+        deadline_ticks: int,
+        effects: int,
+        host_calls: int,
+        lift_bytes: int,
+    ) -> None: ...
+
+@final
+class HostFunction:
+    def __init__(self, plan: FunctionPlan, closure: Callable[..., Any]) -> None: ...
+
+@final
+class DropFunction:
+    def __init__(self, resource: str) -> None: ...
+
+@final
+class Instance:
+    broken: bool
+    module: Module
+    name: str
+    limits: InstanceLimits
+    def __init__(
+        self, module: Module, imports: tuple[HostFunction | DropFunction, ...], limits: InstanceLimits, name: str
+    ) -> None: ...
+
+@final
+class Export:
+    guest: Instance
+    name: str
+    def __init__(self, guest: Instance, name: str, plan: FunctionPlan) -> None: ...
+    def rebind(self, guest: Instance) -> None: ...
+    def __call__(self, call: Call | None, *arguments: Any) -> Any: ...
+
+@final
+class Table:
+    handlers: tuple[Any, ...]
+    domains: tuple[Any, ...]
+    def __init__(
+        self, handlers: tuple[Any, ...] = (), domains: tuple[Any, ...] = (), effects_max: tuple[int, ...] = ()
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def walk(self, call: Call, arguments: tuple[Any, ...], on_fault: Callable[[Any, Any], None]) -> list[Any]: ...
+
+def live_handles(guest: Instance) -> int: ...
+def peek(guest: Instance, pointer: int, length: int) -> bytes: ...
+def struct_sizes() -> dict[str, int]: ...
+def time_engine_call(export: Export, arguments: tuple[int, ...], rounds: int) -> int: ...
+def time_raise(table: Table, arguments: tuple[int, ...], rounds: int) -> int: ...

@@ -1,0 +1,94 @@
+"""What can be granted: host interfaces, and grants that narrow them.
+
+A *host interface* is an exporter in Python: it serves the functions of one WIT interface. Linking asks it to `bind`
+one function for one domain under one grant; what it returns becomes that import and knows nothing but its grant.
+After that no name is looked up and no policy is read. A *grant* only ever narrows: fewer functions, and the
+attenuations that the interface understands.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+from spinrt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spinrt.runtime.domain import Domain
+
+Closure: TypeAlias = Callable[..., Any]
+"""An import at work: called as ``closure(call, *arguments)`` with the running `Call`, or none outside of one."""
+
+
+class Effect(Protocol):
+    """A change that a host function promises instead of making; `apply` makes it and cannot fail."""
+
+    def apply(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the policy gives of one interface; ``functions`` empty means all, ``attenuations`` are the interface's."""
+
+    interface: str
+    functions: tuple[str, ...] = ()
+    attenuations: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "grant"
+    """Where the operator wrote it, for messages."""
+
+    def covers(self, function: str) -> bool:
+        """Tell whether the grant gives that function; dropping a handle is always allowed."""
+        return not self.functions or function in self.functions or function.startswith("[resource-drop]")
+
+    def refuse(self, key: str, found: object, expected: str) -> ConfigError:
+        """Make the error for an attenuation that the interface cannot take."""
+        return ConfigError(f"{self.where}: {key}: found {found!r:.80}, expected {expected}")
+
+
+class HostInterface(ABC):
+    """An exporter of one WIT interface, in Python.
+
+    ``interface_id`` names the interface. ``attenuations`` says for each key that a grant may carry what it narrows.
+    """
+
+    interface_id: str
+    attenuations: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
+        """Return the closure that serves one function for one domain under one grant.
+
+        Called once for each import, before anything runs. The closure may raise an `ExtensionError` or
+        `CapabilityError` to end the guest's call; anything it changes, it appends to ``call.journal`` as an `Effect`.
+
+        Raises:
+            ConfigError: The grant carries an attenuation with a value that makes no sense.
+        """
+
+    def check(self, grant: Grant) -> None:
+        """Refuse a grant with attenuations that this interface does not know."""
+        for key in grant.attenuations:
+            if key not in self.attenuations:
+                known = ", ".join(("functions", *self.attenuations))
+                raise ConfigError(f"{grant.where}: found {key!r}, expected only {known}")
+
+
+class Functions(HostInterface):
+    """Plain Python functions as a host interface, without attenuations: the shortest way to export something.
+
+    Args:
+        interface_id: The interface that they serve.
+        functions: WIT name → ``function(call, *arguments)``.
+    """
+
+    def __init__(self, interface_id: str, functions: Mapping[str, Closure]) -> None:
+        self.interface_id = interface_id
+        self._functions = dict(functions)
+
+    def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
+        try:
+            return self._functions[function]
+        except KeyError:
+            raise ConfigError(f"host interface {self.interface_id}: found no function {function!r} to bind") from None

@@ -1,0 +1,120 @@
+"""Domains: an extension linked under a policy, with its instance.
+
+A domain outlives its instances. When a call fails half-way, the instance is thrown away and a fresh one takes its
+place, linked with the same closures; what the failed call had promised was dropped with its journal. (Rolling the
+instance's memory back instead, so that its state survives, is the transactions' own issue.)
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from spinrt._core import TICK_NS, Call, Export, FunctionPlan, Instance, InstanceLimits
+from spinrt.errors import ClosedError, LinkError, SpinError
+from spinrt.runtime.linker import Linked, link
+from spinrt.runtime.nameserver import Nameserver
+from spinrt.runtime.policy import Policy
+from spinrt.sandbox.abi import plan_function
+from spinrt.sandbox.loader import Extension, find_function, promised_exports
+from spinrt.sandbox.manifest import Limits
+from spinrt.sandbox.types import Err
+
+_INIT = "spinrt:extension/lifecycle@1.0.0#init"
+_log = logging.getLogger("spinrt.runtime")
+
+
+@dataclass(slots=True)
+class DomainCounters:
+    """What happened in one domain since it was made."""
+
+    calls: int = 0
+    faults: int = 0
+    restarts: int = 0
+    last_fault: str = ""
+
+
+class Domain:
+    """One extension at work under one policy. Made by `Runtime.load`."""
+
+    def __init__(self, extension: Extension, policy: Policy, nameserver: Nameserver) -> None:
+        self.extension = extension
+        self.policy = policy
+        self.limits: Limits = extension.manifest.limits.clamped(policy.limits)
+        self.counters = DomainCounters()
+        self.closed = False
+        self._linked: Linked = link(extension, policy, nameserver, self)
+        self._instance = self._instantiate()
+        self.exports = {name: self._export(name) for name in promised_exports(extension)}
+        self._initialize()
+
+    @property
+    def name(self) -> str:
+        return self.extension.name
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.name} {self.extension.manifest.version}>"
+
+    def close(self) -> None:
+        """Let go of the instance and of everything that it was granted."""
+        self.closed = True
+        self.exports = {}
+        self._linked = ()
+
+    def note_fault(self, error: SpinError) -> None:
+        """Count a failed call and, if it broke the instance, put a fresh one in its place."""
+        self.counters.faults += 1
+        self.counters.last_fault = error.line()
+        _log.warning("extension=%s event=fault code=%s reason=%s", self.name, error.code, error)
+        if self._instance.broken and not self.closed:
+            self._restart()
+
+    def _restart(self) -> None:
+        """Replace a broken instance; if that fails too, the next raise tries again."""
+        try:
+            self._instance = self._instantiate()
+            for export in self.exports.values():
+                export.rebind(self._instance)
+            self._initialize()
+            self.counters.restarts += 1
+        except SpinError as error:
+            self.counters.last_fault = error.line()
+            _log.error("extension=%s event=restart-failed code=%s reason=%s", self.name, error.code, error)
+
+    def _instantiate(self) -> Instance:
+        if self.closed:
+            raise ClosedError(f"domain {self.name}: it was unloaded")
+        limits = self.limits
+        return Instance(
+            self.extension.module,
+            tuple(linked.instantiate() for linked in self._linked),
+            InstanceLimits(
+                memory_bytes=limits.memory_bytes,
+                table_entries=limits.table_entries,
+                handles=limits.handles,
+                deadline_ticks=max(1, limits.deadline_ms * 1_000_000 // TICK_NS),
+                effects=limits.effects,
+                host_calls=limits.host_calls,
+                lift_bytes=limits.lift_bytes,
+            ),
+            self.name,
+        )
+
+    def _export(self, name: str) -> Export:
+        interface, function = find_function(self.extension.interfaces, name)
+        return Export(self._instance, name, plan_function(interface.id, function))
+
+    def _initialize(self) -> None:
+        """Run what the module wants run before its first event; a failure keeps it from being used."""
+        if self.extension.module.exports.get("_initialize") == ("function", ":"):
+            Export(self._instance, "_initialize", FunctionPlan("_initialize", (), None))(None)
+        init = self.exports.get(_INIT)
+        if init is None:
+            return
+        call = Call(_INIT, None)
+        call.domain = self
+        answer = init(call)
+        if isinstance(answer, Err):
+            raise LinkError(f"extension {self.name}: its init refused: {answer.value}", hint="see its configuration")
+        for effect in call.journal.effects:
+            effect.apply()

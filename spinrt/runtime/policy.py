@@ -1,0 +1,94 @@
+"""What the operator gives an extension: grants, limits and configuration.
+
+```yaml
+extensions:
+  delivery:
+    grants:
+      spinrt:mail/message@1.0.0: {}                    # all of it
+      spinrt:mail/delivery@1.0.0:
+        functions: [file-into, set-flag]               # only these
+        mailboxes: [INBOX, INBOX/lists/*]              # the interface's own attenuation
+    limits: {deadline_ms: 10}                          # lowers what the manifest asks
+    config: {rules: "…"}                               # answered by spinrt:extension/config
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spinrt.errors import ConfigError
+from spinrt.runtime.capability import Grant
+from spinrt.sandbox.manifest import LIMITS_HIGHEST, Limits, read_limits
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One extension's policy; ``grants`` by interface id. The default grants nothing."""
+
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+    limits: Limits = LIMITS_HIGHEST
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], *, where: str = "policy") -> Policy:
+        """Read a policy from the mapping that YAML gives.
+
+        Args:
+            content: Keys ``grants``, ``limits`` and ``config``; all optional.
+            where: What to call it in errors.
+
+        Raises:
+            ConfigError: It says something that a policy cannot say. Attenuations are checked when linking.
+        """
+        for key in content:
+            if key not in ("grants", "limits", "config"):
+                raise ConfigError(f"{where}: found {key!r}, expected only grants, limits, config")
+        grants = _mapping(content.get("grants") or {}, f"{where}.grants")
+        return cls(
+            {id_: _grant(id_, given, f"{where}.grants.{id_}") for id_, given in grants.items()},
+            read_limits(
+                content.get("limits"),
+                LIMITS_HIGHEST,
+                lambda key, found, want: _refuse(f"{where}.limits{key}", found, want),
+            ),
+            {
+                key: _config_text(value, f"{where}.config.{key}")
+                for key, value in _mapping(content.get("config") or {}, f"{where}.config").items()
+            },
+        )
+
+    @classmethod
+    def granting(cls, *interfaces: str, config: Mapping[str, str] | None = None) -> Policy:
+        """Return a policy that grants these interfaces whole: for programs that embed the runtime, and for tests."""
+        return cls({id_: Grant(id_) for id_ in interfaces}, config=dict(config or {}))
+
+
+def _grant(id_: str, given: object, where: str) -> Grant:
+    content = _mapping({} if given is None or given is True else given, where)
+    functions = content.get("functions", [])
+    if not isinstance(functions, list) or not all(isinstance(name, str) for name in functions):
+        raise _refuse(f"{where}.functions", functions, "a list of function names")
+    if "functions" in content and not functions:
+        raise _refuse(f"{where}.functions", functions, "at least one name; leave the key out to grant all")
+    return Grant(id_, tuple(functions), {key: value for key, value in content.items() if key != "functions"}, where)
+
+
+def _mapping(found: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+        raise _refuse(where, found, "a mapping")
+    return found
+
+
+def _config_text(found: object, where: str) -> str:
+    if isinstance(found, bool):
+        return "true" if found else "false"
+    if not isinstance(found, str | int | float):
+        raise _refuse(where, found, "text or a number")
+    return str(found)
+
+
+def _refuse(where: str, found: object, expected: str) -> ConfigError:
+    return ConfigError(f"{where}: found {found!r:.80}, expected {expected}")

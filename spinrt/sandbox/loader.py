@@ -1,0 +1,219 @@
+"""From a directory to a checked module: manifest, code, and the types of everything that crosses the boundary.
+
+A loaded `Extension` is compiled and type-checked against the interfaces, and holds no authority: nothing is linked yet
+(``spinrt.runtime.linker``). What is checked here needs no policy: the module asks only for functions of known
+interfaces, with the core types that those declare, and only for interfaces that its manifest names; it exports every
+handler that its manifest promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinrt._core import FunctionPlan, Module
+from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport
+from spinrt.sandbox.abi import plan_function, resource_name
+from spinrt.sandbox.manifest import Manifest
+from spinrt.sandbox.types import Function, Interface, ResourceType
+from spinrt.sandbox.wit import Interfaces, shipped, signature
+
+MODULE_BYTES_MAX = 64 << 20
+_DROP = "[resource-drop]"
+_LETTER_NAMES = {"i": "i32", "l": "i64", "f": "f32", "d": "f64", "?": "a type that no interface passes"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFunction:
+    """One import of a module, resolved to its interface.
+
+    ``plan`` is none for the drop of a resource; ``resource`` names it then.
+    """
+
+    interface: str
+    function: str
+    plan: FunctionPlan | None
+    resource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A manifest and a compiled module that fit each other and the interfaces. ``imports`` is in the module's order."""
+
+    manifest: Manifest
+    module: Module
+    imports: tuple[ImportedFunction, ...]
+    interfaces: Interfaces
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+def load_extension(directory: Path, *, interfaces: Interfaces | None = None) -> Extension:
+    """Load the extension in a directory: its ``manifest.yaml`` and the module that this names.
+
+    Args:
+        directory: Where they lie.
+        interfaces: The interfaces to check against; those that come with spinrt by default.
+
+    Raises:
+        ManifestError, ModuleError, UnresolvedImport, SignatureMismatch: What does not fit, by name.
+    """
+    manifest = Manifest.read(directory / "manifest.yaml")
+    path = directory / manifest.module
+    try:
+        if path.stat().st_size > MODULE_BYTES_MAX:
+            raise ModuleError(f"module {path}: found {path.stat().st_size} bytes, expected at most {MODULE_BYTES_MAX}")
+        code = path.read_bytes()
+    except OSError as error:
+        raise ModuleError(
+            f"module {path}: cannot be read: {error.strerror}", hint="build it with `spinrt build`"
+        ) from error
+    return check_extension(manifest, code, interfaces=interfaces)
+
+
+def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces | None = None) -> Extension:
+    """Compile a module and check it against its manifest and the interfaces; see `load_extension`."""
+    known = shipped() if interfaces is None else interfaces
+    _check_manifest(manifest, known)
+    module = Module(code, manifest.name)
+    imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
+    extension = Extension(manifest, module, imports, known)
+    for event in promised_exports(extension):
+        _check_export(extension, event)
+    _check_memory(extension)
+    return extension
+
+
+def promised_exports(extension: Extension) -> list[str]:
+    """Return the names, ``interface#function``, of all exports that the manifest promises."""
+    names = [handler.event for handler in extension.manifest.handlers]
+    for id_ in extension.manifest.exports:
+        names += [f"{id_}#{function}" for function in extension.interfaces.get(id_).functions if "[" not in function]
+    return list(dict.fromkeys(names))
+
+
+def find_function(interfaces: Interfaces, name: str) -> tuple[Interface, Function]:
+    """Return the interface and function of ``interface#function``.
+
+    Raises:
+        WitError: No such interface, or it has no such function.
+    """
+    id_, _, function = name.partition("#")
+    interface = interfaces.get(id_)
+    if function not in interface.functions:
+        known = ", ".join(sorted(interface.functions))
+        raise UnresolvedImport(f"interface {id_}: found no function {function!r}, expected one of {known}")
+    return interface, interface.functions[function]
+
+
+def _check_manifest(manifest: Manifest, known: Interfaces) -> None:
+    where = f"manifest of {manifest.name}"
+    for asked in manifest.imports:
+        interface = _known_interface(known, asked.interface, where)
+        for function in asked.functions:
+            if function not in interface.functions:
+                raise ManifestError(f"{where}: imports: found no function {function!r} in {asked.interface}")
+    for id_ in manifest.exports:
+        _known_interface(known, id_, where)
+    for handler in manifest.handlers:
+        _known_interface(known, handler.event.partition("#")[0], where)
+        find_function(known, handler.event)
+
+
+def _known_interface(known: Interfaces, id_: str, where: str) -> Interface:
+    try:
+        return known.get(id_)
+    except SpinError as error:
+        raise UnresolvedImport(f"{where}: {error}", hint=error.hint) from None
+
+
+def _resolve_import(
+    manifest: Manifest, known: Interfaces, module: str, name: str, kind: str, core: str
+) -> ImportedFunction:
+    what = f"extension {manifest.name}: import {module}#{name}"
+    if kind != "function":
+        raise ModuleError(f"{what}: found a {kind}, expected a function", hint="extensions link functions only")
+    if module.startswith("wasi_") or module == "env":
+        raise UnresolvedImport(
+            f"{what}: found {module}, expected an interface such as spinrt:kv/store@1.0.0",
+            hint="nothing is ambient, WASI included; build without it and import what you need",
+        )
+    interface = _known_interface(known, module, what)
+    if name not in interface.functions:
+        raise UnresolvedImport(
+            f"{what}: found no such function there, expected one of {', '.join(interface.functions)}"
+        )
+    _check_asked(manifest, module, name, what)
+    if name.startswith(_DROP):
+        return _resolve_drop(interface, name, core, what)
+    function = interface.functions[name]
+    plan = plan_function(module, function)
+    _compare(what, core, plan.import_signature, signature(function))
+    return ImportedFunction(module, name, plan)
+
+
+def _resolve_drop(interface: Interface, name: str, core: str, what: str) -> ImportedFunction:
+    _compare(what, core, "i:", f"{name}: func(handle)")
+    resource = interface.types[name.removeprefix(_DROP)]
+    if not isinstance(resource, ResourceType):
+        raise UnresolvedImport(f"{what}: found no resource of that name")
+    return ImportedFunction(interface.id, name, None, resource_name(resource))
+
+
+def _check_asked(manifest: Manifest, interface: str, function: str, what: str) -> None:
+    for asked in manifest.imports:
+        if asked.interface == interface and (
+            not asked.functions or function in asked.functions or function.startswith(_DROP)
+        ):
+            return
+    raise ManifestError(
+        f"{what}: the manifest does not ask for it", hint=f"add `- interface: {interface}` under imports"
+    )
+
+
+def _check_export(extension: Extension, name: str) -> None:
+    what = f"extension {extension.name}: export {name}"
+    interface, function = find_function(extension.interfaces, name)
+    kind, core = extension.module.exports.get(name, ("", ""))
+    if kind != "function":
+        found = f"a {kind}" if kind else "none"
+        raise ModuleError(f"{what}: found {found}, expected a function", hint="the manifest promises it")
+    plan = plan_function(interface.id, function)
+    _compare(what, core, plan.export_signature, signature(function))
+    post = extension.module.exports.get(f"cabi_post_{name}")
+    if post is not None:
+        results = plan.export_signature.partition(":")[2]
+        _compare(
+            f"extension {extension.name}: export cabi_post_{name}",
+            post[1],
+            f"{results}:",
+            "takes the function's result",
+        )
+
+
+def _check_memory(extension: Extension) -> None:
+    """What the engine's own validation leaves open: the shape of the allocator and of the memory's export."""
+    kind, _ = extension.module.exports.get("memory", ("memory", ""))
+    if kind != "memory":
+        raise ModuleError(f"extension {extension.name}: export memory: found a {kind}, expected a memory")
+    kind, core = extension.module.exports.get("cabi_realloc", ("function", "iiii:i"))
+    _compare(
+        f"extension {extension.name}: export cabi_realloc", core if kind == "function" else kind, "iiii:i", "allocator"
+    )
+
+
+def _compare(what: str, found: str, expected: str, declared: str) -> None:
+    if found != expected:
+        raise SignatureMismatch(
+            f"{what}: found {_core_text(found)}, expected {_core_text(expected)}, which is `{declared}`",
+            hint="generate the guest's header again with `spinrt bindgen`",
+        )
+
+
+def _core_text(core: str) -> str:
+    if ":" not in core:
+        return core or "no function"
+    parameters, results = (", ".join(_LETTER_NAMES[letter] for letter in letters) for letters in core.split(":"))
+    return f"({parameters}) -> ({results})"

@@ -1,0 +1,273 @@
+"""What an extension says of itself: ``manifest.yaml``.
+
+The manifest is a request, not a right: it names what the extension wants to import, which events it handles and how
+much it needs. The operator's policy (``spinrt.runtime.policy``) decides what it gets.
+
+```yaml
+spinrt: 1                       # format of this file
+name: delivery                  # lower case, digits and hyphens
+version: 1.0.0
+description: one line
+module: delivery.wasm           # beside this file
+imports:                        # what it asks; `functions` narrows it, `why` is for the operator
+  - interface: spinrt:mail/message@1.0.0
+    functions: ["[method]message.header"]
+    why: reads the header fields that rules name
+exports: [spinrt:extension/lifecycle@1.0.0]
+handlers:
+  - event: spinrt:mail/delivery-events@1.0.0#deliver
+    order: 100                  # lower runs first
+limits: {memory_bytes: 1048576, deadline_ms: 20}
+build: {sources: [src/delivery.c], language: c}   # only `spinrt build` reads it
+```
+
+Source: docs/formats/manifest.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spinrt.errors import ManifestError
+
+FORMAT = 1
+MANIFEST_BYTES_MAX = 64 * 1024
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?\Z")
+_INTERFACE = re.compile(r"[a-z][a-z0-9-]*:[a-z][a-z0-9-]*/[a-z][a-z0-9-]*@\d+\.\d+\.\d+\Z")
+_EVENT = re.compile(_INTERFACE.pattern[:-2] + r"#[a-z][a-z0-9-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one extension may use; the names end in their units.
+
+    ``lift_bytes`` bounds what one call may pass to the host, 16 bytes counted for each list element besides its size.
+    """
+
+    memory_bytes: int = 1 << 20
+    table_entries: int = 1024
+    handles: int = 256
+    deadline_ms: int = 20
+    effects: int = 64
+    host_calls: int = 10_000
+    lift_bytes: int = 1 << 20
+
+    def clamped(self, ceiling: Limits) -> Limits:
+        """Return these limits, none above that of ``ceiling``."""
+        return Limits(**{name: min(getattr(self, name), getattr(ceiling, name)) for name in LIMIT_NAMES})
+
+
+LIMIT_NAMES = tuple(field.name for field in fields(Limits))
+LIMITS_HIGHEST = Limits(
+    memory_bytes=1 << 32,
+    table_entries=1 << 20,
+    handles=(1 << 20) - 2,
+    deadline_ms=60_000,
+    effects=1 << 20,
+    host_calls=(1 << 32) - 1,
+    lift_bytes=1 << 32,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One interface that the extension asks for; ``functions`` empty means all of it."""
+
+    interface: str
+    functions: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One event that the extension handles; lower ``order`` runs first."""
+
+    event: str
+    order: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How ``spinrt build`` makes the module; paths are relative to the manifest."""
+
+    sources: tuple[str, ...]
+    language: str = "c"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    name: str
+    version: str
+    module: str
+    description: str = ""
+    imports: tuple[Import, ...] = ()
+    exports: tuple[str, ...] = ()
+    handlers: tuple[Handler, ...] = ()
+    limits: Limits = Limits()
+    build: Build | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read and check a manifest file.
+
+        Raises:
+            ManifestError: The file cannot be read, is not YAML, or says something that a manifest cannot say.
+        """
+        try:
+            text = path.read_bytes()[: MANIFEST_BYTES_MAX + 1]
+        except OSError as error:
+            raise ManifestError(f"manifest {path}: cannot be read: {error.strerror}") from error
+        if len(text) > MANIFEST_BYTES_MAX:
+            raise ManifestError(f"manifest {path}: found over {MANIFEST_BYTES_MAX} bytes, expected at most that")
+        return cls.parse(text, where=str(path))
+
+    @classmethod
+    def parse(cls, text: bytes | str, *, where: str = "manifest") -> Manifest:
+        """Parse the text of a manifest; ``where`` names it in errors."""
+        try:
+            content = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ManifestError(f"{where}: not YAML: {_yaml_problem(error)}") from error
+        return _Reader(where).manifest(content)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+
+
+class _Reader:
+    """Checks one manifest's content; every error names the file and the key."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def _refuse(self, key: str, found: object, expected: str) -> ManifestError:
+        return ManifestError(f"{self._where}: {key}: found {_short(found)}, expected {expected}")
+
+    def manifest(self, content: object) -> Manifest:
+        known = (
+            "spinrt",
+            "name",
+            "version",
+            "description",
+            "module",
+            "imports",
+            "exports",
+            "handlers",
+            "limits",
+            "build",
+        )
+        root = self._mapping("manifest", content, known)
+        if root.get("spinrt") != FORMAT:
+            raise self._refuse("spinrt", root.get("spinrt"), f"{FORMAT}, the format of this file")
+        return Manifest(
+            name=self._text(root, "name", _NAME, "a name of lower-case letters, digits and hyphens"),
+            version=self._text(root, "version", _VERSION, "a version such as 1.0.0"),
+            description=self._text(root, "description", None, "text", default=""),
+            module=self._file(root, "module"),
+            imports=tuple(self._import(f"imports[{n}]", item) for n, item in enumerate(self._list(root, "imports"))),
+            exports=tuple(
+                self._name(f"exports[{n}]", item, _INTERFACE) for n, item in enumerate(self._list(root, "exports"))
+            ),
+            handlers=tuple(
+                self._handler(f"handlers[{n}]", item) for n, item in enumerate(self._list(root, "handlers"))
+            ),
+            limits=read_limits(
+                root.get("limits"), Limits(), lambda key, found, want: self._refuse(f"limits{key}", found, want)
+            ),
+            build=self._build(root.get("build")),
+        )
+
+    def _mapping(self, key: str, found: object, known: tuple[str, ...]) -> Mapping[str, Any]:
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise self._refuse(key, found, "a mapping")
+        for name in found:
+            if name not in known:
+                raise self._refuse(key, name, f"only {', '.join(known)}")
+        return found
+
+    def _list(self, root: Mapping[str, Any], key: str) -> list[Any]:
+        found = root.get(key, [])
+        if not isinstance(found, list) or len(found) > 256:
+            raise self._refuse(key, found, "a list of at most 256")
+        return found
+
+    def _text(
+        self, root: Mapping[str, Any], key: str, form: re.Pattern[str] | None, expected: str, default: str | None = None
+    ) -> str:
+        found = root.get(key, default)
+        if not isinstance(found, str) or (form is not None and not form.match(found)):
+            raise self._refuse(key, found, expected)
+        return found
+
+    def _file(self, root: Mapping[str, Any], key: str) -> str:
+        found = self._text(root, key, None, "a file name")
+        if not found or "/" in found or "\0" in found or found in (".", ".."):
+            raise self._refuse(key, found, "the name of a file beside the manifest")
+        return found
+
+    def _name(self, key: str, found: object, form: re.Pattern[str]) -> str:
+        example = "spinrt:kv/store@1.0.0" if form is _INTERFACE else "spinrt:mail/delivery-events@1.0.0#deliver"
+        if not isinstance(found, str) or not form.match(found):
+            raise self._refuse(key, found, f"a name such as {example}")
+        return found
+
+    def _import(self, key: str, found: object) -> Import:
+        item = self._mapping(
+            key, {"interface": found} if isinstance(found, str) else found, ("interface", "functions", "why")
+        )
+        functions = self._list(item, "functions")
+        if not all(isinstance(name, str) for name in functions):
+            raise self._refuse(f"{key}.functions", functions, "a list of function names")
+        why = self._text(item, "why", None, "text", default="")
+        return Import(self._name(f"{key}.interface", item.get("interface"), _INTERFACE), tuple(functions), why)
+
+    def _handler(self, key: str, found: object) -> Handler:
+        item = self._mapping(key, {"event": found} if isinstance(found, str) else found, ("event", "order"))
+        order = item.get("order", 100)
+        if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 1_000_000:
+            raise self._refuse(f"{key}.order", order, "an integer from 0 to 1000000")
+        return Handler(self._name(f"{key}.event", item.get("event"), _EVENT), order)
+
+    def _build(self, found: object) -> Build | None:
+        if found is None:
+            return None
+        item = self._mapping("build", found, ("sources", "language"))
+        sources = self._list(item, "sources")
+        if not sources or not all(isinstance(name, str) and not Path(name).is_absolute() for name in sources):
+            raise self._refuse("build.sources", sources, "a list of paths relative to the manifest")
+        language = self._text(item, "language", None, "c", default="c")
+        if language != "c":
+            raise self._refuse("build.language", language, "c")
+        return Build(tuple(sources), language)
+
+
+def read_limits(found: object, base: Limits, refuse: Any) -> Limits:
+    """Read a ``limits`` mapping over ``base``; ``refuse(key, found, expected)`` makes the error for a bad entry."""
+    if found is None:
+        return base
+    if not isinstance(found, dict):
+        raise refuse("", found, "a mapping")
+    values = {name: getattr(base, name) for name in LIMIT_NAMES}
+    for name, value in found.items():
+        if name not in values:
+            raise refuse("", name, f"only {', '.join(LIMIT_NAMES)}")
+        highest = getattr(LIMITS_HIGHEST, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
+            raise refuse(f".{name}", value, f"an integer from 1 to {highest}")
+        values[name] = value
+    return Limits(**values)
+
+
+def _short(found: object) -> str:
+    text = "nothing" if found is None else repr(found)
+    return text if len(text) <= 80 else f"{text[:77]}..."
