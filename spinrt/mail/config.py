@@ -1,0 +1,347 @@
+"""The configuration: one YAML file, read into frozen values, complete and checked before anything starts.
+
+``load`` opens nothing but that file and the accounts file that it names, and needs no network. Whatever is wrong is one
+ConfigError that starts with ``file:line: key path``. Relative paths start at the directory of the file.
+
+An example with every key and its meaning is docs/operating/spinrt.example.yaml; a test keeps it complete.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spinrt import limits, trace
+from spinrt.errors import ConfigError
+from spinrt.mail import config_reader as reader
+from spinrt.mail import config_values as values
+from spinrt.mail.accounts_file import Account, check_together, load_accounts, read_accounts
+from spinrt.mail.config_reader import Section, Value
+from spinrt.mail.config_values import Endpoint, Network, TcpEndpoint
+from spinrt.mail.imap.limits import ImapLimits
+from spinrt.mail.smtp.limits import SmtpLimits
+
+T = TypeVar("T")
+
+ACCOUNTS_FILE_DEFAULT = "accounts.yaml"
+SMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2525)
+LMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2424)
+IMAP_DEFAULT = TcpEndpoint("127.0.0.1", 2143)
+SMARTHOST_PORTS = {"none": 25, "starttls": 587, "tls": 465}
+LOOPBACK_NETWORKS: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where each service listens; none means not at all."""
+
+    smtp: Endpoint | None = SMTP_DEFAULT
+    submission: Endpoint | None = None
+    """As ``smtp``, but only for those who log in (RFC 6409)."""
+    smtps: Endpoint | None = None
+    """Submission with TLS from the first byte (RFC 8314)."""
+    lmtp: Endpoint | None = LMTP_DEFAULT
+    imap: Endpoint | None = IMAP_DEFAULT
+    imaps: Endpoint | None = None
+
+    def services(self) -> list[tuple[str, Endpoint]]:
+        """Those that listen: name and place."""
+        pairs = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return [(name, endpoint) for name, endpoint in pairs if endpoint is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the server shows for a certificate. ``certificate`` and ``key`` are PEM files, both or none."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    self_signed: bool = True
+    """Without files: make a certificate in the data directory. False: no TLS."""
+
+    @property
+    def enabled(self) -> bool:
+        return self.certificate is not None or self.self_signed
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """What one address may do before it has to wait; ``exempt`` networks may do all of it."""
+
+    connections_per_address_max: int = 50
+    """Open at the same time, over all services."""
+    connections_per_minute_max: int = 300
+    """New ones from one address."""
+    login_failures_max: int = 10
+    """Wrong passwords from one address, or for one account, within ``login_window_s``; then logins wait."""
+    login_window_s: float = 300.0
+    exempt: tuple[Network, ...] = LOOPBACK_NETWORKS
+
+
+@dataclass(frozen=True, slots=True)
+class Smarthost:
+    """Where mail that leaves goes. ``security``: ``none``, ``starttls`` (required, verified) or ``tls``."""
+
+    host: str
+    port: int
+    security: str
+    user: str | None
+    password_file: Path | None
+    timeout_s: float
+
+    def password(self) -> str | None:
+        """Read the password from its file, without the line break at the end.
+
+        Raises:
+            ConfigError: The file cannot be read.
+        """
+        if self.password_file is None:
+            return None
+        try:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.password_file}: password of the smarthost cannot be read: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How outbound mail is retried: after ``retry_first_s``, then twice as long each time up to ``retry_max_s``."""
+
+    retry_first_s: float = 60.0
+    retry_max_s: float = 3600.0
+    expire_s: float = 5 * 86400.0
+    """After so long a message fails for good (RFC 5321 4.5.4.1 asks for 4 to 5 days)."""
+    sessions_max: int = 4
+    """Connections to the smarthost at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionConfig:
+    """One extension as the operator wants it. ``grants`` and ``limits`` are checked by the runtime's policy."""
+
+    name: str
+    where: str
+    """``file:line: key path`` of this section, for complaints."""
+    path: Path | None = None
+    """Directory with its manifest; none means the one that ships with spinrt."""
+    enabled: bool = True
+    order: int | None = None
+    """Place among the handlers of an event, lowest first; none leaves the manifest's."""
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    grants_where: str = ""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits_where: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    format: str = "text"
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it. ``file`` is where it was read."""
+
+    file: Path
+    data_directory: Path
+    hostname: str
+    domains: tuple[str, ...]
+    postmaster: str | None
+    listen: Listen
+    tls: Tls
+    accounts: Mapping[str, Account]
+    """Those of this file and of the accounts file together."""
+    accounts_file: Path
+    smtp: SmtpLimits
+    lmtp: SmtpLimits
+    imap: ImapLimits
+    throttle: Throttle
+    smarthost: Smarthost | None
+    queue: Queue
+    extensions: Mapping[str, ExtensionConfig]
+    logging: Logging
+    event_loop: str
+    drain_timeout_s: float
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: Anything is wrong with it; names file, line and key.
+    """
+    return _config(reader.load(path), path.absolute())
+
+
+def parse(text: str, path: Path) -> Config:
+    """As ``load``, from text that is already here."""
+    return _config(reader.parse(text, path), path.absolute())
+
+
+def _config(top: Section, file: Path) -> Config:
+    base = file.parent
+    smtp = _smtp(top.section("smtp"), SmtpLimits(message_bytes_max=limits.MESSAGE_BYTES_MAX))
+    config = Config(
+        file=file,
+        data_directory=top.get("data_directory", values.path_below(base), base / "data"),
+        hostname=top.get("hostname", values.host_name, "localhost"),
+        domains=top.get("domains", values.list_of(values.domain), ("localhost",)),
+        postmaster=top.get("postmaster", values.text, None),
+        listen=_listen(top.section("listen"), base),
+        tls=_tls(top.section("tls"), base),
+        accounts={},
+        accounts_file=top.get("accounts_file", values.path_below(base), base / ACCOUNTS_FILE_DEFAULT),
+        smtp=smtp,
+        lmtp=_smtp(top.section("lmtp"), smtp),
+        imap=_bounds(top.section("imap"), ImapLimits()),
+        throttle=_throttle(top.section("throttle")),
+        smarthost=top.get("smarthost", values.optional(lambda value: _smarthost(value.section(), base)), None),
+        queue=_bounds(top.section("queue"), Queue()),
+        extensions=_extensions(top.section("extensions"), base),
+        logging=_logging(top.section("logging")),
+        event_loop=top.get("event_loop", values.choice("auto", "asyncio", "uvloop"), "auto"),
+        drain_timeout_s=top.get("drain_timeout", values.duration(0.0), 30.0),
+    )
+    own = read_accounts(top.section("accounts"), config.domains)
+    top.finish()
+    return _checked(with_accounts(config, own))
+
+
+def with_accounts(config: Config, own: Mapping[str, Account]) -> Config:
+    """Return the configuration with the accounts ``own`` and those that the accounts file holds now.
+
+    Raises:
+        ConfigError: An account is in both, or two claim the same address.
+    """
+    filed = load_accounts(config.accounts_file, config.domains)
+    for name in own.keys() & filed.keys():
+        raise ConfigError(f"{filed[name].where}: account {name!r} is in {config.file} already")
+    together = {**own, **filed}
+    check_together(together.values())
+    return replace(config, accounts=together)
+
+
+def _checked(config: Config) -> Config:
+    """Refuse what is well formed and cannot work."""
+    if config.postmaster is not None and config.postmaster not in config.accounts:
+        raise ConfigError(f"{config.file}: postmaster: there is no account {config.postmaster!r}")
+    if not config.tls.enabled:
+        for name in ("smtps", "imaps"):
+            if getattr(config.listen, name) is not None:
+                raise ConfigError(f"{config.file}: listen.{name}: needs TLS, but tls.self_signed is false")
+    seen: dict[Endpoint, str] = {}
+    for name, endpoint in config.listen.services():
+        other = seen.setdefault(endpoint, name)
+        if other != name and not (isinstance(endpoint, TcpEndpoint) and endpoint.port == 0):
+            raise ConfigError(f"{config.file}: listen.{name}: {endpoint} is taken by listen.{other}")
+    return config
+
+
+def _bounds(section: Section, defaults: T) -> T:
+    found = values.bounds(section, defaults)
+    section.finish()
+    return found
+
+
+def _smtp(section: Section, defaults: SmtpLimits) -> SmtpLimits:
+    normalise = section.get("bare_newlines", values.choice("refuse", "normalise"), None)
+    found = values.bounds(section, defaults, apart=("normalise_newlines",))
+    section.finish()
+    return found if normalise is None else replace(found, normalise_newlines=normalise == "normalise")
+
+
+def _listen(section: Section, base: Path) -> Listen:
+    defaults = Listen()
+    read = values.optional(values.endpoint(base))
+    found = {item.name: section.get(item.name, read, getattr(defaults, item.name)) for item in fields(Listen)}
+    section.finish()
+    return Listen(**found)
+
+
+def _tls(section: Section, base: Path) -> Tls:
+    path = values.path_below(base)
+    found = Tls(
+        certificate=section.get("certificate", path, None),
+        key=section.get("key", path, None),
+        self_signed=section.get("self_signed", values.truth, True),
+    )
+    section.finish()
+    if (found.certificate is None) != (found.key is None):
+        missing = "certificate" if found.certificate is None else "key"
+        raise ConfigError(f"{section.value.where}: {missing!r} is missing; certificate and key come together")
+    return found
+
+
+def _throttle(section: Section) -> Throttle:
+    exempt = section.get("exempt", values.list_of(values.network), LOOPBACK_NETWORKS)
+    found = values.bounds(section, Throttle(), apart=("exempt",))
+    section.finish()
+    return replace(found, exempt=exempt)
+
+
+def _smarthost(section: Section, base: Path) -> Smarthost:
+    security = section.get("security", values.choice("none", "starttls", "tls"), "starttls")
+    found = Smarthost(
+        host=section.require("host", values.host_name),
+        port=section.get("port", values.integer(1, values.PORT_MAX), SMARTHOST_PORTS[security]),
+        security=security,
+        user=section.get("user", values.text, None),
+        password_file=section.get("password_file", values.path_below(base), None),
+        timeout_s=section.get("timeout", values.duration(), 60.0),
+    )
+    section.finish()
+    if (found.user is None) != (found.password_file is None):
+        raise ConfigError(f"{section.value.where}: user and password_file come together")
+    if found.user is not None and security == "none" and not TcpEndpoint(found.host, found.port).is_local:
+        raise ConfigError(f"{section.value.where}: security is none: the password would cross the network in the clear")
+    return found
+
+
+def _extensions(section: Section, base: Path) -> dict[str, ExtensionConfig]:
+    found = {}
+    for name, value in section.items():
+        found[name] = _extension(name, value, base)
+    return found
+
+
+def _extension(name: str, value: Value, base: Path) -> ExtensionConfig:
+    section = value.section()
+    grants, bounded = section.section("grants"), section.section("limits")
+    found = ExtensionConfig(
+        name=name,
+        where=value.where,
+        path=section.get("path", values.path_below(base), None),
+        enabled=section.get("enabled", values.truth, True),
+        order=section.get("order", values.integer(-(2**31), 2**31 - 1), None),
+        grants=grants.plain(),
+        grants_where=grants.value.where,
+        limits=bounded.plain(),
+        limits_where=bounded.value.where,
+        config={key: _setting(member) for key, member in section.section("config").items()},
+    )
+    section.finish()
+    return found
+
+
+def _setting(value: Value) -> str:
+    """A setting of an extension: it sees text; a list becomes lines, so that rules can stand one below the other."""
+    plain = value.plain()
+    if isinstance(plain, list) and all(isinstance(member, str) for member in plain):
+        return "\n".join(plain)
+    if plain is None or isinstance(plain, dict | list):
+        raise value.error("text, a number, a truth value, or a list of texts")
+    return str(value.node.value)
+
+
+def _logging(section: Section) -> Logging:
+    found = Logging(
+        format=section.get("format", values.choice("text", "json"), "text"),
+        level=section.get("level", values.choice(*trace.LEVELS), "info"),
+    )
+    section.finish()
+    return found
