@@ -5,7 +5,6 @@ Every function here follows *check, then apply*: what the state can forbid is ch
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from spinrt.errors import MailError
@@ -17,7 +16,6 @@ from spinrt.mail.store.index import UID_MAX, Index, MailboxState
 from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered
 
 _FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
-_INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
 _INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
 
 
@@ -27,17 +25,26 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
     Raises:
         MailError: A mailbox has no UID left. Nothing was changed.
     """
-    known = index.connection.execute(_FIND_DELIVERY, (change.delivery_id,)).fetchone()
+    known = _find_delivery(index, change.delivery_id)
     if known is not None:
-        return Delivered(*decode_placed(known[0]))
+        return Delivered(*decode_placed(known))
     _check_room(index, change.copies)
     placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
     queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
     put_kv(index, change.kv)
     if change.tags:
         index.connection.executemany(_INSERT_TAG, [(change.delivery_id, *tag) for tag in change.tags])
-    index.connection.execute(_INSERT_DELIVERY, (change.delivery_id, position, encode_placed(placed, queued)))
+    index.new_deliveries[change.delivery_id] = (position, encode_placed(placed, queued))
     return Delivered(placed, queued)
+
+
+def _find_delivery(index: Index, delivery_id: str) -> bytes | None:
+    """Return what a delivery gave, encoded; it may be of this very batch."""
+    new = index.new_deliveries.get(delivery_id)
+    if new is not None:
+        return new[1]
+    row = index.connection.execute(_FIND_DELIVERY, (delivery_id,)).fetchone()
+    return None if row is None else row[0]
 
 
 def _check_room(index: Index, copies: tuple[Copy, ...]) -> None:
@@ -61,7 +68,7 @@ def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str,
         mailbox = create_with_parents(index, copy.user, copy.mailbox, None, time_s)
     body = change.body
     if copy.prefix:
-        body = replace(body, prefix=copy.prefix + body.prefix, size=body.size + len(copy.prefix))
+        body = Body(body.digest, body.size + len(copy.prefix), body.extents, copy.prefix + body.prefix)
     uid = add_message(index, mailbox, body, copy.flags, date=(change.received_s, 0))
     return copy.user, mailbox.name, mailbox.id, uid
 

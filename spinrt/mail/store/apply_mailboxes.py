@@ -1,7 +1,7 @@
 """Applying changes to mailboxes themselves: create, delete, subscribe.
 
-The creation of a user's INBOX is the creation of the account: the special-use mailboxes come with it, all subscribed, in
-one change. So an account is there whole or not at all, whether a delivery or an administrator made it.
+The creation of a user's INBOX is the creation of the account: the special-use mailboxes come with it, all subscribed,
+in one change. So an account is there whole or not at all, whether a delivery or an administrator made it.
 """
 
 from __future__ import annotations

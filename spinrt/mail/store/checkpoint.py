@@ -1,7 +1,7 @@
 """Moving the index's write-ahead log into its database, in a thread of its own.
 
-Automatic checkpoints are off because they would sync on the event loop. A passive one never makes a writer wait, and what
-it cannot finish the next one does.
+Automatic checkpoints are off because they would sync on the event loop. A passive one never makes a writer wait, and
+what it cannot finish the next one does.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from spinrt.errors import CorruptRecord, UsageError
@@ -24,6 +24,7 @@ _I32: Final = struct.Struct(">i")
 _I64: Final = struct.Struct(">q")
 _EXTENT: Final = struct.Struct(">QII")
 _BODY: Final = struct.Struct(">32sQI")
+_PLACE: Final = struct.Struct(">QI")
 DIGEST_BYTES: Final = 32
 
 
@@ -86,10 +87,10 @@ class Writer:
     def body(self, body: Body) -> None:
         if len(body.digest) != DIGEST_BYTES:
             raise UsageError(f"body digest: {len(body.digest)} bytes, expected {DIGEST_BYTES}")
-        self._parts.append(_pack(_BODY, body.digest, body.size, len(body.extents)))
-        for extent in body.extents:
-            self._parts.append(_pack(_EXTENT, extent.position, extent.offset, extent.length))
-        self.blob(body.prefix)
+        try:
+            self._parts.append(encode_body(body))
+        except struct.error as error:
+            raise UsageError(f"body: size or an extent is out of range: {error}") from None
 
     def take(self) -> bytes:
         return b"".join(self._parts)
@@ -209,9 +210,11 @@ def stored_bytes(body: Body) -> int:
 
 
 def encode_body(body: Body) -> bytes:
-    writer = Writer()
-    writer.body(body)
-    return writer.take()
+    """Return a body as bytes: digest (32 bytes), size u64, list of extents (u64, u32, u32), prefix as blob."""
+    parts = [_BODY.pack(body.digest, body.size, len(body.extents))]
+    parts += [_EXTENT.pack(extent.position, extent.offset, extent.length) for extent in body.extents]
+    parts += (_U32.pack(len(body.prefix)), body.prefix)
+    return b"".join(parts)
 
 
 def decode_body(data: bytes) -> Body:
@@ -222,19 +225,16 @@ def decode_body(data: bytes) -> Body:
     return body
 
 
-def encode_placed(placed: Iterable[tuple[str, str, int, int]], queued: Sequence[int]) -> bytes:
-    """Return what a delivery gave, as the index keeps it."""
-    writer = Writer()
-
-    def write(copy: tuple[str, str, int, int]) -> None:
-        writer.text(copy[0])
-        writer.text(copy[1])
-        writer.u64(copy[2])
-        writer.u32(copy[3])
-
-    writer.items(list(placed), write)
-    writer.items(queued, writer.u64)
-    return writer.take()
+def encode_placed(placed: Sequence[tuple[str, str, int, int]], queued: Sequence[int]) -> bytes:
+    """Return what a delivery gave, as the index keeps it: a list of (text, text, u64, u32), a list of u64."""
+    parts = [_U32.pack(len(placed))]
+    for user, mailbox, mailbox_id, uid in placed:
+        for text in (user.encode(), mailbox.encode()):
+            parts += (_U32.pack(len(text)), text)
+        parts.append(_PLACE.pack(mailbox_id, uid))
+    parts.append(_U32.pack(len(queued)))
+    parts += [_U64.pack(queue_id) for queue_id in queued]
+    return b"".join(parts)
 
 
 def decode_placed(data: bytes) -> tuple[tuple[tuple[str, str, int, int], ...], tuple[int, ...]]:

@@ -5,8 +5,8 @@ What a change does is in the ``apply_*`` modules; reading is in ``reader``.
 
 Invariants
     *Covered*: ``state.applied`` is written in the transaction of the changes that it covers.
-    *Write-back*: inside a batch a mailbox's counters live in its `MailboxState` and new messages in `new_messages`; both
-    are in the tables when the batch ends, and new messages before anything in the batch looks at the table.
+    *Write-back*: inside a batch a mailbox's counters live in its `MailboxState`, and what is new in `new_messages` and
+    `new_deliveries`. All is in the tables when the batch ends, new messages before anything looks at their table.
     *All or nothing*: a batch that fails leaves tables and memory as before it.
 """
 
@@ -31,6 +31,7 @@ UID_MAX: Final = 0xFFFF_FFFF
 
 _MAILBOX_COLUMNS: Final = "id, user, name, uidvalidity, special_use, uidnext, modseq, messages, unseen, deleted, size"
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
 _UPDATE_MAILBOX: Final = (
     "UPDATE mailboxes SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?"
 )
@@ -126,6 +127,7 @@ class Index:
         self.counters = self._load_counters()
         self.batch = Batch()
         self.new_messages: list[tuple[Any, ...]] = []
+        self.new_deliveries: dict[str, tuple[int, bytes]] = {}
         self._by_id: dict[int, MailboxState] = {}
         self._by_name: dict[tuple[str, str], MailboxState] = {}
         self._dirty: dict[int, MailboxState] = {}
@@ -153,6 +155,7 @@ class Index:
         try:
             yield self.batch
             self.flush_messages()
+            self._flush_deliveries()
             self._flush_mailboxes()
             self.counters.applied = applied
             self._save_counters()
@@ -165,6 +168,7 @@ class Index:
 
     def _roll_back(self) -> None:
         self.new_messages.clear()
+        self.new_deliveries.clear()
         self._dirty.clear()
         self._forget_mailboxes()
         self.batch = Batch()
@@ -177,6 +181,12 @@ class Index:
         if self.new_messages:
             self.connection.executemany(_INSERT_MESSAGE, self.new_messages)
             self.new_messages.clear()
+
+    def _flush_deliveries(self) -> None:
+        if self.new_deliveries:
+            rows = [(delivery_id, *row) for delivery_id, row in self.new_deliveries.items()]
+            self.connection.executemany(_INSERT_DELIVERY, rows)
+            self.new_deliveries.clear()
 
     def _flush_mailboxes(self) -> None:
         if self._dirty:

@@ -1,7 +1,7 @@
 """What the mail store holds and what can be asked of it, as plain values.
 
-A *change* is what a caller submits; it becomes one log record. An *outcome* is what applying it gave. An *event* is what
-a watcher of a mailbox is told after a change was applied. This module owns the vocabulary and nothing else: no bytes on
+A *change* is what a caller submits; it becomes one log record. An *outcome* is what applying it gave. An *event* is
+what a watcher of a mailbox is told after a change was applied. This module owns the vocabulary and nothing else: no bytes on
 disk (``changes``), no SQL (``index``).
 
 Flags are strings as IMAP writes them (``\\Seen``, ``$Label``), compared without case for system flags; ``\\Recent`` is
@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A run of a message's bytes inside one log record: ``length`` bytes from ``offset`` of the body of the record at ``position``."""
+    """A run of a message's bytes: ``length`` bytes from ``offset`` of the body of the log record at ``position``."""
 
     position: int
     offset: int
@@ -260,7 +260,7 @@ Change: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """``placed``: (user, mailbox name, mailbox id, uid) of each copy, in order; ``queued``: ids of outbound messages."""
+    """``placed``: (user, mailbox name, mailbox id, uid) of each copy, in order; ``queued``: ids of what goes out."""
 
     placed: tuple[tuple[str, str, int, int], ...]
     queued: tuple[int, ...] = ()
@@ -274,7 +274,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """``changed``: (uid, flags, modseq) of each message that was there and passed; ``failed``: UIDs that changed since."""
+    """``changed``: (uid, flags, modseq) of each message that was there and passed; ``failed``: changed since."""
 
     changed: tuple[tuple[int, frozenset[str], int], ...]
     failed: tuple[int, ...] = ()

@@ -1,7 +1,7 @@
 """Bringing the index up to the log: after a crash, after an upgrade of the schema, after its loss.
 
-The index covers a prefix of the log (``state.applied``). Recovery applies what follows. An index that is missing, damaged,
-of another schema, of another log, or ahead of the log is removed and built anew: the log decides.
+The index covers a prefix of the log (``state.applied``). Recovery applies what follows. An index that is missing,
+damaged, of another schema, of another log, or ahead of the log is removed and built anew: the log decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The mail store: submit a change, get what became of it once it is durable and applied; ask the index anything meanwhile.
+"""The mail store: submit a change, get what became of it once it is durable and applied; read meanwhile.
 
-Owns the order of things: *append* the change to the log, *sync* (group commit, another thread), *apply* all that became durable
-in one transaction of the index, *tell* futures and watchers. Reading is inherited from ``Reader``.
+Owns the order of things: *append* the change to the log, *sync* (group commit, another thread), *apply* all that
+became durable in one transaction of the index, *tell* futures and watchers. Reading is inherited from ``Reader``.
 
 Invariants
     *Durable first*: the index never holds what a crash could take back.
@@ -125,7 +125,7 @@ class Store(Reader):
             MailError (NotFound, AlreadyExists, …): The state does not allow it; nothing was changed.
             UsageError: The change is malformed; nothing was written.
             DeviceFull: No room; nothing was changed. Trying again may help.
-            DeviceFailed, ClosedError: The store takes nothing more. The change may or may not be found at the next start.
+            DeviceFailed, ClosedError: The store takes nothing more; the next start may find the change, or not.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         try:
