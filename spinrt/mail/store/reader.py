@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from array import array
 from collections.abc import Iterable
 from typing import Any, Final
 
-from spinrt.errors import UsageError
+from spinrt.errors import DeviceFailed, UsageError
 from spinrt.mail.store.bodies import Chunks, read_body
 from spinrt.mail.store.codec import decode_body, decode_placed
 from spinrt.mail.store.flags import bit_of, unpack_flags
@@ -32,7 +33,16 @@ class Reader:
         self._log = log
 
     def _rows(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
-        return self._index.connection.execute(sql, arguments).fetchall()
+        try:
+            return self._index.connection.execute(sql, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise _read_error(error) from error
+
+    def _messages(self, columns: str, mailbox_id: int, uids: list[int]) -> list[tuple[Any, ...]]:
+        try:
+            return list(select_uids(self._index.connection, columns, mailbox_id, uids))
+        except sqlite3.Error as error:
+            raise _read_error(error) from error
 
     # --------------------------------------------------------------------------------------------------- mailboxes
 
@@ -53,13 +63,18 @@ class Reader:
             found = self._index.find_mailbox(user, canonical_name(name))
         except UsageError:
             return None
+        except sqlite3.Error as error:
+            raise _read_error(error) from error
         if found is None:
             return None
         return found.public(subscribed=self._index.is_subscribed(user, found.name))
 
     def status(self, mailbox_id: int) -> Status:
         """Return the counters of a mailbox. Raises NotFound."""
-        m = self._index.get_mailbox(mailbox_id)
+        try:
+            m = self._index.get_mailbox(mailbox_id)
+        except sqlite3.Error as error:
+            raise _read_error(error) from error
         return Status(m.messages, m.unseen, m.deleted, m.uidnext, m.uidvalidity, m.modseq, m.size)
 
     # ---------------------------------------------------------------------------------------------------- messages
@@ -78,14 +93,12 @@ class Reader:
         """Return those of the UIDs that exist, ascending."""
         return [
             Message(uid, modseq, unpack_flags(bits, keywords), date, zone, decode_body(body))
-            for uid, modseq, bits, keywords, date, zone, body in select_uids(
-                self._index.connection, _MESSAGE_COLUMNS, mailbox_id, uids
-            )
+            for uid, modseq, bits, keywords, date, zone, body in self._messages(_MESSAGE_COLUMNS, mailbox_id, uids)
         ]
 
     def flags(self, mailbox_id: int, uids: list[int]) -> list[tuple[int, int, frozenset[str]]]:
         """Return (uid, modseq, flags) of those of the UIDs that exist, ascending: `messages`, less."""
-        rows = select_uids(self._index.connection, "uid, modseq, flags, keywords", mailbox_id, uids)
+        rows = self._messages("uid, modseq, flags, keywords", mailbox_id, uids)
         return [(uid, modseq, unpack_flags(bits, keywords)) for uid, modseq, bits, keywords in rows]
 
     def changed_since(self, mailbox_id: int, modseq: int) -> list[int]:
@@ -135,7 +148,7 @@ class Reader:
 
     def kv_load(self, space: str) -> dict[str, bytes]:
         """Return a whole map of an extension."""
-        return dict(self._index.connection.execute("SELECT key, value FROM kv WHERE space = ? ORDER BY key", (space,)))
+        return dict(self._rows("SELECT key, value FROM kv WHERE space = ? ORDER BY key", space))
 
     def kv_get(self, space: str, key: str) -> bytes | None:
         rows = self._rows("SELECT value FROM kv WHERE space = ? AND key = ?", space, key)
@@ -150,6 +163,10 @@ class Reader:
         """Return the log position of a delivery's record and what it gave; none for an id that was never applied."""
         rows = self._rows("SELECT position, placed FROM deliveries WHERE delivery_id = ?", delivery_id)
         return (rows[0][0], Delivered(*decode_placed(rows[0][1]))) if rows else None
+
+
+def _read_error(error: sqlite3.Error) -> DeviceFailed:
+    return DeviceFailed(f"index read: {error}", hint="check the device; the index can be rebuilt from the log")
 
 
 def _queue_entry(row: tuple[Any, ...]) -> QueueEntry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +29,10 @@ Progress = Callable[[int, int], None]
 _trace = logging.getLogger("spinrt.mail.store")
 
 
-def open_index(directory: Path, log: Log, progress: Progress | None = None, *, rebuild: bool = False) -> Index:
-    """Return the index of a log, covering all that is durable.
+def open_index(
+    directory: Path, log: Log, progress: Progress | None = None, *, rebuild: bool = False, end: int | None = None
+) -> Index:
+    """Return the index of a log, covering all that is durable, or what is before ``end``.
 
     Args:
         directory: Holds the index; created when missing.
@@ -47,7 +49,7 @@ def open_index(directory: Path, log: Log, progress: Progress | None = None, *, r
     if index is None:
         index = _create(path, log)
     try:
-        catch_up(index, log, progress)
+        catch_up(index, log, progress, end)
     except BaseException:
         index.close()
         raise
@@ -110,16 +112,16 @@ def _distrust(index: Index, log: Log) -> str | None:
     return None
 
 
-def catch_up(index: Index, log: Log, progress: Progress | None = None) -> None:
-    """Apply the durable records that the index does not cover."""
-    target = log.durable
-    records = log.records(index.counters.applied)
+def catch_up(index: Index, log: Log, progress: Progress | None = None, end: int | None = None) -> None:
+    """Apply the durable records (before ``end``) that the index does not cover."""
+    target = log.durable if end is None else end
+    records = takewhile(lambda record: record.position < target, log.records(index.counters.applied))
     while batch := list(islice(records, BATCH_RECORDS)):
-        end = batch[-1].next_position
-        with index.transaction(end):
+        reached = batch[-1].next_position
+        with index.transaction(reached):
             apply_records(index, batch)
         if progress is not None:
-            progress(end, target)
+            progress(reached, target)
     if index.counters.applied < target:
         with index.transaction(target):
             pass

@@ -320,11 +320,21 @@ class Store(Reader):
         return await asyncio.to_thread(back_up, self._directory, self._durable_log, target)
 
     def rebuild(self, progress: Progress | None = None) -> None:
-        """Build the index anew from the log, now; blocks. What waits to be applied is applied as usual afterwards."""
+        """Build the index anew from the log, now; blocks.
+
+        Covers what was applied before; what is durable and waits to be applied is applied as usual, and answered.
+        """
         self._check_usable()
+        applied = self._index.counters.applied
         self._stop_checkpointer()
         self._index.close()
-        self._index = open_index(self._directory.index_path, self._durable_log, progress, rebuild=True)
+        path = self._directory.index_path
+        try:
+            self._index = open_index(path, self._durable_log, progress, rebuild=True, end=applied)
+        except sqlite3.Error as error:
+            self._fail(_index_error(error, "rebuild"))
+            raise _index_error(error, "rebuild") from error
+        self._checkpointer = Checkpointer(path / INDEX_NAME)
 
     async def close(self) -> None:
         """Make durable and apply what was submitted, then close everything. Closing twice does nothing.
