@@ -55,7 +55,7 @@ def read_accounts(section: Section, domains: tuple[str, ...]) -> dict[str, Accou
     found: dict[str, Account] = {}
     for name, value in section.items():
         if not values.is_user_name(name):
-            raise value.error("a name of letters, digits, '.', '_', '-', '@'", found=repr(name[:80]))
+            raise value.error("a name of lower-case letters, digits, '.', '_', '-', '@'", found=repr(name[:80]))
         found[name] = _account(name, value, domains)
     return found
 

@@ -24,7 +24,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 _SIZE_UNITS = {"B": 1, "KIB": limits.KIB, "MIB": limits.MIB, "GIB": limits.GIB, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+_USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 PORT_MAX = 65535
 
@@ -242,7 +242,7 @@ def network(value: Value) -> Network:
 
 
 def is_user_name(name: str) -> bool:
-    """Whether an account may be called so: a letter or digit, then letters, digits, ``.``, ``_``, ``-`` and ``@``."""
+    """Whether an account may be called so: a lower-case letter or digit, then these and ``. _ - @``."""
     return _USER_NAME.fullmatch(name) is not None and len(name) <= limits.USER_NAME_BYTES_MAX
 
 
