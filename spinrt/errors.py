@@ -268,6 +268,19 @@ class AlreadyExists(MailError):
     code = "mail.exists"
 
 
+class AddressMalformed(MailError):
+    """The text is not a mailbox address that SMTP could carry."""
+
+    code = "mail.address"
+
+
+class Busy(MailError):
+    """Too much of the same is going on; nothing was begun."""
+
+    code = "mail.busy"
+    retry = True
+
+
 class InternalError(SpinError):
     """A mistake of spinrt's own. The domain closes, the process lives; please report it."""
 
