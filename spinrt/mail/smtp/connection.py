@@ -1,0 +1,244 @@
+"""One SMTP or LMTP connection: octets between a transport and an `Engine`, deadlines, back pressure, TLS.
+
+A connection has no task and no timer of its own. The engine runs inside ``data_received`` and its replies go out in one
+write; the server's sweep looks at ``deadline``. TLS, at once or by STARTTLS, begins under the same protocol object, so
+that a connection counts from its first packet.
+
+Back pressure goes both ways: reading pauses while the receiver owes an answer and enough input waits, and while the
+peer does not read its replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from spinrt.mail.smtp import reply
+from spinrt.mail.smtp.receiver import Session
+from spinrt.mail.smtp.state import Engine
+from spinrt.mail.smtp.stream import Phase
+from spinrt.mail.throttle import is_local
+
+if TYPE_CHECKING:
+    from spinrt.mail.smtp.server import SmtpServer
+
+logger = logging.getLogger(__name__)
+
+LINGER_S = 2.0
+"""How long the peer may take to read our last reply."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection.
+
+    Attributes:
+        deadline: When `time_out` is due, by the event loop's clock.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_choked",
+        "_engine",
+        "_message_deadline",
+        "_paused",
+        "_peer_done",
+        "_phase",
+        "_server",
+        "_steps",
+        "_transport",
+        "_upgrade",
+        "deadline",
+    )
+
+    _engine: Engine
+    _transport: asyncio.Transport
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.deadline = float("inf")
+        self._server = server
+        self._admitted = False
+        self._phase = Phase.CLOSED
+        self._steps = -1
+        self._message_deadline = 0.0
+        self._choked = False
+        self._paused = False
+        self._peer_done = False
+        self._upgrade: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------------------------ called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        server = self._server
+        address = "unix" if server.unix else _peer_address(transport)
+        session = Session(
+            protocol="lmtp" if server.offer.lmtp else "smtp",
+            peer=address,
+            local=is_local(address),
+            tls=server.implicit_tls,
+        )
+        self._engine = Engine(server.receiver, session, server.offer, server.limits, self._flush)
+        refusal = server.admit(self, address) if address else reply.SERVER_BUSY
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
+        self._admitted = True
+        if server.implicit_tls:
+            self._start_tls()
+        else:
+            self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._engine.receive(data)
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """The peer has said all it will; it still gets the answer that is due."""
+        if self._engine.phase is not Phase.RECEIVER or self._engine.session.tls:
+            return False
+        self._peer_done = True
+        return True
+
+    def pause_writing(self) -> None:
+        """The peer does not read: take no more commands from it."""
+        self._choked = True
+        self._adjust_reading()
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._adjust_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engine.lost()
+        self.deadline = float("inf")
+        if self._admitted:
+            self._admitted = False
+            self._server.forget(self, self._engine.session.peer)
+
+    # --------------------------------------------------------------------------------------- called by the server
+
+    def time_out(self) -> None:
+        """The deadline has passed."""
+        if self._engine.phase is Phase.CLOSED or self._upgrade is not None:
+            self.abort()
+            return
+        self._engine.time_out()
+        self._flush()
+
+    def shut_down(self) -> None:
+        """End the session as soon as nothing is lost by it."""
+        self._engine.shut_down()
+        self._flush()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self._engine.lost()
+        self._transport.abort()
+
+    # ----------------------------------------------------------------------------------------------------- inside
+
+    def _turn_away(self, refusal: reply.Reply) -> None:
+        self._engine.lost()
+        if not self._server.implicit_tls:
+            self._transport.write(refusal.wire)
+        self._transport.close()
+
+    def _flush(self) -> None:
+        """Send what the engine says and do what its phase asks. Before a handshake is done nothing is sent."""
+        if self._upgrade is not None:
+            return
+        engine = self._engine
+        output = engine.take_output()
+        if output:
+            self._transport.write(output)
+        phase = engine.phase
+        if phase is Phase.CLOSED or (self._peer_done and phase is not Phase.RECEIVER):
+            self._hang_up()
+        elif phase is Phase.TLS:
+            self._start_tls()
+        else:
+            self._set_deadline(phase)
+            if self._paused or phase is Phase.RECEIVER:
+                self._adjust_reading()
+
+    def _set_deadline(self, phase: Phase) -> None:
+        """A command's deadline moves only when a command was completed: single octets do not keep a session alive."""
+        engine, limits = self._engine, self._server.limits
+        if phase is Phase.CONTENT:
+            now = self._server.loop.time()
+            if self._phase is not phase or engine.steps != self._steps:
+                self._message_deadline = now + limits.message_timeout_s
+            self.deadline = min(now + limits.data_timeout_s, self._message_deadline)
+        elif phase is not self._phase or engine.steps != self._steps:
+            timeout_s = limits.command_timeout_s if phase is Phase.COMMAND else limits.delivery_timeout_s
+            self.deadline = self._server.loop.time() + timeout_s
+        self._phase, self._steps = phase, engine.steps
+
+    def _adjust_reading(self) -> None:
+        """Read only when the peer takes its replies, and when what waits for the receiver's answer is not too much."""
+        engine = self._engine
+        if engine.phase is Phase.CLOSED or self._upgrade is not None:
+            return
+        crowded = engine.phase is Phase.RECEIVER and engine.buffered >= self._server.limits.input_bytes_max
+        paused = self._choked or crowded
+        if paused is self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _hang_up(self) -> None:
+        """Close. A peer that we cut short gets time to read why: closing on unread input would reset the connection."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        self.deadline = self._server.loop.time() + LINGER_S
+        last = self._engine.last
+        if last is None or last is reply.BYE or self._peer_done or not transport.can_write_eof():
+            transport.close()
+        elif self._phase is not Phase.CLOSED:
+            self._phase = Phase.CLOSED
+            transport.write_eof()
+            if self._paused:
+                transport.resume_reading()
+
+    def _start_tls(self) -> None:
+        """Begin the handshake; until it is done no octet of the peer reaches the engine."""
+        self._transport.pause_reading()
+        self._paused = True
+        self.deadline = self._server.loop.time() + self._server.limits.tls_handshake_timeout_s
+        self._upgrade = self._server.loop.create_task(self._shake_hands())
+
+    async def _shake_hands(self) -> None:
+        server = self._server
+        assert server.tls_context is not None
+        try:
+            transport = await server.loop.start_tls(
+                self._transport,
+                self,
+                server.tls_context,
+                server_side=True,
+                ssl_handshake_timeout=server.limits.tls_handshake_timeout_s,
+            )
+        except (OSError, EOFError, asyncio.CancelledError) as error:
+            logger.info("TLS handshake with %s failed: %s", self._engine.session.peer, error)
+            self._transport.abort()
+            self.connection_lost(None)
+            return
+        self._upgrade = None
+        self._paused = False
+        if transport is None or not self._admitted:
+            self.abort()
+            return
+        self._transport = transport
+        self._engine.tls_started()
+        self._flush()
+
+
+def _peer_address(transport: asyncio.BaseTransport) -> str:
+    """IP address of the peer; empty when it is gone already."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else ""
