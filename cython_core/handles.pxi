@@ -1,16 +1,17 @@
 # Handles: how a guest names a resource.
 #
-# A handle is an i32: generation in bits 20 to 30, slot in bits 0 to 19; slot 0 is never used, so 0 is no handle. A slot that was
-# freed comes back with the next generation, and a handle of an older generation is refused by name. Generations only go up;
-# a slot whose generations are used up is retired. The table belongs to one instance: a number means nothing anywhere else.
+# A handle is an i32: the low 15 bits of the slot's generation in bits 16 to 30, the slot in bits 0 to 15; slot 0 is never
+# used, so 0 is no handle. A slot that was freed comes back with the next generation, and a handle of an older one is refused
+# by name, for 32,767 tenants of its slot. Generations only go up. The table belongs to one instance: a number means nothing
+# anywhere else, and whatever a guest hits in its own table it was given.
 #
 # Own handles live until they are dropped or given away. Borrow handles live until the call that they were lent to ends:
 # the table drops them then (docs/decisions/0002-borrows.md).
 
 cdef enum:
-    SLOT_BITS = 20
+    SLOT_BITS = 16
     SLOT_MASK = (1 << SLOT_BITS) - 1
-    GENERATION_MAX = (1 << 11) - 1
+    GENERATION_MASK = (1 << 15) - 1
     SLOT_FREE = 0
     SLOT_OWN = 1
     SLOT_BORROW = 2
@@ -55,10 +56,13 @@ cdef class HandleTable:
         self.slots[slot].type_id = type_id
         self.objects[slot] = target
         self.live += 1
-        cdef uint32_t handle = (self.slots[slot].generation << SLOT_BITS) | slot
+        cdef uint32_t handle = self._handle(slot)
         if state == SLOT_BORROW:
             self.borrowed.append(handle)
         return handle
+
+    cdef inline uint32_t _handle(self, uint32_t slot) noexcept:
+        return ((self.slots[slot].generation & GENERATION_MASK) << SLOT_BITS) | slot
 
     cdef uint32_t _take_slot(self) except 0:
         cdef uint32_t slot = self.first_free
@@ -78,10 +82,9 @@ cdef class HandleTable:
     cdef uint32_t find(self, uint32_t handle, uint32_t type_id) except 0:
         """Check a handle that a guest gave, and return its slot."""
         cdef uint32_t slot = handle & SLOT_MASK
-        cdef uint32_t generation = handle >> SLOT_BITS
-        if slot == 0 or slot >= self.slot_count or generation > self.slots[slot].generation:
+        if slot == 0 or slot >= self.slot_count or handle >> SLOT_BITS > self.slots[slot].generation:
             raise WrongDomain(f"handle {handle:#x}: found no such handle in this extension, expected one that it was given")
-        if generation < self.slots[slot].generation or self.slots[slot].state == SLOT_FREE:
+        if handle != self._handle(slot) or self.slots[slot].state == SLOT_FREE:
             raise CapabilityRevoked(f"handle {handle:#x}: it was dropped, or its call has ended")
         if self.slots[slot].type_id != type_id:
             raise WrongDomain(
@@ -94,8 +97,6 @@ cdef class HandleTable:
         self.objects[slot] = None
         self.slots[slot].state = SLOT_FREE
         self.live -= 1
-        if self.slots[slot].generation == GENERATION_MAX:
-            return 0
         self.slots[slot].generation += 1
         self.slots[slot].next_free = self.first_free
         self.first_free = slot
@@ -106,7 +107,7 @@ cdef class HandleTable:
         cdef uint32_t handle, slot
         for handle in self.borrowed:
             slot = handle & SLOT_MASK
-            if self.slots[slot].generation == handle >> SLOT_BITS and self.slots[slot].state == SLOT_BORROW:
+            if handle == self._handle(slot) and self.slots[slot].state == SLOT_BORROW:
                 self.release(slot)
         self.borrowed.clear()
         return 0
