@@ -75,7 +75,7 @@ class Log:
     def __init__(
         self, device: Device, segment_bytes_max: int, buffer_bytes_max: int, salt: Callable[[], bytes]
     ) -> None:
-        self._device = device
+        self.device = device
         self._segment_bytes_max = segment_bytes_max
         self._buffer_bytes_max = buffer_bytes_max
         self._new_salt = salt
@@ -136,7 +136,7 @@ class Log:
         return log
 
     def _recover(self) -> None:
-        found = recover(self._device)
+        found = recover(self.device)
         self._segments = found.segments
         self._tail, self._file = (found.segments[-1] if found.segments else None), found.file
         self._end = self._previous_end = self._written = self._durable = found.end
@@ -146,7 +146,7 @@ class Log:
                 self._plan_segment()
                 self._previous_end = self._end
             assert self._tail is not None
-            self._file = self._tail.create(self._device)
+            self._file = self._tail.create(self.device)
             self._segments.append(self._tail)
             self._written = self._durable = self._end
 
@@ -327,7 +327,7 @@ class Log:
         if previous_end > self._durable:
             self._written, self._written_chain = previous_end, entry.segment.header.chain
             self._sync_file()
-        file = entry.segment.create(self._device)
+        file = entry.segment.create(self.device)
         self._file.close()
         self._file = file
         with self._lock:
@@ -371,12 +371,12 @@ class Log:
             self._drop_file(segment.start)
         # A segment whose creation failed half-way is on the device and not in the list.
         kept = {segment.start for segment in self._segments}
-        for start in segment_starts(self._device):
+        for start in segment_starts(self.device):
             if start not in kept:
-                self._device.remove(segment_name(start))
-        self._device.sync()
+                self.device.remove(segment_name(start))
+        self.device.sync()
         last = self._segments[-1]
-        self._file = self._device.open(last.name, write=True)
+        self._file = self.device.open(last.name, write=True)
         self._file.truncate(self._durable - last.start)
         self._file.sync()
 
@@ -459,7 +459,7 @@ class Log:
             file = self._files.get(segment.start)
             try:
                 if file is None:
-                    file = self._files[segment.start] = self._device.open(segment.name)
+                    file = self._files[segment.start] = self.device.open(segment.name)
                     while len(self._files) > OPEN_FILES_MAX:
                         self._files.popitem(last=False)[1].close()
                 self._files.move_to_end(segment.start)
@@ -492,7 +492,7 @@ class Log:
 
     def _walk(self, segment: Segment, end: int, start: int) -> Generator[Record, None, bytes | None]:
         try:
-            file = self._device.open(segment.name)
+            file = self.device.open(segment.name)
         except OSError as error:
             raise _device_error(error, f"open of log segment {segment.name}") from error
         walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES))

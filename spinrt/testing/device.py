@@ -1,8 +1,8 @@
 """Devices that misbehave on purpose: one that loses power, one that fails at a chosen step.
 
 Both implement ``spinrt.storage.device.Device``. A *step* is an operation that changes something: create, append, sync,
-truncate, remove, and sync of the directory. Steps count from 1, so a test can go through all of them: fail at step 1, 2, …
-until a run gets through.
+truncate, remove, and sync of the directory. Steps count from 1, so a test can go through all of them: fail at step 1,
+2, … until a run gets through.
 """
 
 from __future__ import annotations

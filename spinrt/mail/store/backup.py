@@ -33,7 +33,7 @@ def back_up(source: DataDirectory, log: Log, target: Path) -> int:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         target.chmod(0o700)
         _copy_index(source.index_path / INDEX_NAME, target / "index")
-        copied = _copy_log(source.log_path, log, target / "log")
+        copied = _copy_log(log, target / "log")
         write_format(target, FORMAT_VERSION)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"backup to {target}: {error}", hint="remove the target and try again") from error
@@ -53,11 +53,11 @@ def _copy_index(source: Path, directory: Path) -> None:
         reading.close()
 
 
-def _copy_log(source: Path, log: Log, directory: Path) -> int:
-    reading, writing = OsDevice(source), OsDevice(directory)
+def _copy_log(log: Log, directory: Path) -> int:
+    writing = OsDevice(directory)
     total = 0
     for name, size in log.segments():
-        file, copy = reading.open(name), writing.open(name, create=True)
+        file, copy = log.device.open(name), writing.open(name, create=True)
         try:
             for offset in range(0, size, COPY_BYTES):
                 data = file.read(offset, min(COPY_BYTES, size - offset))

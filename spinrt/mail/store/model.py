@@ -1,8 +1,8 @@
 """What the mail store holds and what can be asked of it, as plain values.
 
 A *change* is what a caller submits; it becomes one log record. An *outcome* is what applying it gave. An *event* is
-what a watcher of a mailbox is told after a change was applied. This module owns the vocabulary and nothing else: no bytes
-on disk (``changes``), no SQL (``index``).
+what a watcher of a mailbox is told after a change was applied. This module owns the vocabulary and nothing else:
+no bytes on disk (``changes``), no SQL (``index``).
 
 Flags are strings as IMAP writes them (``\\Seen``, ``$Label``), compared without case for system flags; ``\\Recent`` is
 never stored. Mailbox names are Unicode with ``/`` as separator; ``INBOX`` in any case means ``INBOX``.

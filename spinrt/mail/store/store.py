@@ -46,6 +46,7 @@ from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
 from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
+from spinrt.storage.device import Device
 from spinrt.storage.log import Log
 
 RETRY_S: Final = 1.0
@@ -85,6 +86,7 @@ class Store(Reader):
         *,
         progress: Progress | None = None,
         rebuild: bool = False,
+        device: Device | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> Store:
         """Open or create the store in a data directory: lock it, recover the log, bring the index up to it.
@@ -93,6 +95,7 @@ class Store(Reader):
             datadir: A path, or a directory already open; the store closes it in the end.
             progress: Called with (position, end) while log records are applied.
             rebuild: Build the index anew from the log.
+            device: Where the log is; by default files below the data directory.
             clock_ns: Gives the time of records, nanoseconds since 1970-01-01 UTC.
 
         Raises:
@@ -102,7 +105,7 @@ class Store(Reader):
         """
         directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
         try:
-            log = Log.open(directory.log_path)
+            log = Log.open(directory.log_path, device=device)
             try:
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild)
             except sqlite3.Error as error:

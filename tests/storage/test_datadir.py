@@ -1,0 +1,110 @@
+"""The data directory: lock, format version, upgrade rule, permissions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spinrt.errors import ConfigError, CorruptRecord, DataLocked, FormatUnknown
+from spinrt.storage.datadir import DataDirectory, read_format
+
+
+def test_new_directory_is_versioned_and_for_its_owner_only(tmp_path: Path) -> None:
+    """Created with parents, format 1, mode 0700."""
+    path = tmp_path / "a" / "data"
+    with DataDirectory.open(path) as directory:
+        assert read_format(path) == 1
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert directory.log_path.parent == path
+    for name in ("FORMAT", "LOCK"):
+        assert (path / name).stat().st_mode & 0o077 == 0
+
+
+def test_wide_permissions_are_narrowed(tmp_path: Path) -> None:
+    """A directory that others could read is closed to them when it is opened."""
+    DataDirectory.open(tmp_path / "data").close()
+    (tmp_path / "data").chmod(0o755)
+
+    DataDirectory.open(tmp_path / "data").close()
+
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_second_owner_is_told_who_has_it(tmp_path: Path) -> None:
+    """In this process and in another, until the owner closes."""
+    path = tmp_path / "data"
+    code = (
+        "import sys; from pathlib import Path; from spinrt.storage.datadir import DataDirectory\n"
+        "from spinrt.errors import DataLocked\n"
+        "try: DataDirectory.open(Path(sys.argv[1]))\n"
+        "except DataLocked as error: print(error); sys.exit(3)\n"
+    )
+    with DataDirectory.open(path):
+        with pytest.raises(DataLocked, match=f"process {os.getpid()}"):
+            DataDirectory.open(path)
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+        assert (done.returncode, str(os.getpid()) in done.stdout) == (3, True)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
+    """Nothing is changed and the lock is given up."""
+    path = tmp_path / "data"
+    DataDirectory.open(path, version=3).close()
+
+    with pytest.raises(FormatUnknown, match="format 3") as caught:
+        DataDirectory.open(path)
+
+    assert "newer" in caught.value.hint
+    assert read_format(path) == 3
+    DataDirectory.open(path, version=3).close()
+
+
+def test_upgrades_run_in_order_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    """Each step is recorded when it is done; a step that fails runs again at the next open."""
+    path = tmp_path / "data"
+    DataDirectory.open(path, version=1).close()
+    ran: list[int] = []
+
+    def two(_: Path) -> None:
+        ran.append(2)
+        if ran.count(2) == 1:
+            raise OSError("power lost")
+
+    upgrades = {1: lambda _: ran.append(1), 2: two}
+    with pytest.raises(OSError, match="power lost"):
+        DataDirectory.open(path, version=3, upgrades=upgrades)
+    assert read_format(path) == 2
+
+    DataDirectory.open(path, version=3, upgrades=upgrades).close()
+
+    assert (ran, read_format(path)) == ([1, 2, 2], 3)
+
+
+def test_older_format_without_upgrade_is_refused(tmp_path: Path) -> None:
+    """No upgrade known: refused, not guessed."""
+    DataDirectory.open(tmp_path / "data", version=1).close()
+
+    with pytest.raises(FormatUnknown, match="no upgrade"):
+        DataDirectory.open(tmp_path / "data", version=2, upgrades={})
+
+
+def test_other_directories_are_not_taken_over(tmp_path: Path) -> None:
+    """A directory with other files, a file, and a damaged FORMAT are refused and left as they are."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("mine")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="other files"):
+        DataDirectory.open(tmp_path / "home")
+    with pytest.raises(ConfigError):
+        DataDirectory.open(tmp_path / "file")
+    assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["letter.txt"]
+    DataDirectory.open(tmp_path / "data").close()
+    (tmp_path / "data" / "FORMAT").write_text("nonsense")
+    with pytest.raises(CorruptRecord, match="nonsense"):
+        DataDirectory.open(tmp_path / "data")
