@@ -78,6 +78,11 @@ class MessageView:
         return self._headers
 
     @property
+    def parsed(self) -> bool:
+        """Whether the MIME tree is at hand."""
+        return self._tree is not None
+
+    @property
     def tree(self) -> Part:
         """The MIME tree; the first call reads the whole message."""
         if self._tree is None:
