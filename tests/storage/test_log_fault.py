@@ -82,6 +82,7 @@ def test_full_device_at_every_write_gives_up_the_unsynced_and_goes_on() -> None:
             except DeviceFailed:
                 break  # the step was a sync: that stops the log
         else:
+            fault.heal()
             log.sync()
             durable |= pending
             assert {record.position: record.body for record in log.records()} == durable, f"step {step}"
