@@ -8,11 +8,10 @@ An example with every key and its meaning is docs/operating/spinrt.example.yaml;
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from spinrt import limits, trace
 from spinrt.errors import ConfigError
@@ -20,9 +19,11 @@ from spinrt.mail import config_reader as reader
 from spinrt.mail import config_values as values
 from spinrt.mail.accounts_file import Account, check_together, load_accounts, read_accounts
 from spinrt.mail.config_reader import Section, Value
-from spinrt.mail.config_values import Endpoint, Network, TcpEndpoint
+from spinrt.mail.config_values import Endpoint, TcpEndpoint
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.smtp.limits import SmtpLimits
+from spinrt.mail.throttle import ThrottleLimits
+from spinrt.runtime.policy import Policy
 
 T = TypeVar("T")
 
@@ -31,7 +32,6 @@ SMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2525)
 LMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2424)
 IMAP_DEFAULT = TcpEndpoint("127.0.0.1", 2143)
 SMARTHOST_PORTS = {"none": 25, "starttls": 587, "tls": 465}
-LOOPBACK_NETWORKS: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +65,6 @@ class Tls:
     @property
     def enabled(self) -> bool:
         return self.certificate is not None or self.self_signed
-
-
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """What one address may do before it has to wait; ``exempt`` networks may do all of it."""
-
-    connections_per_address_max: int = 50
-    """Open at the same time, over all services."""
-    connections_per_minute_max: int = 300
-    """New ones from one address."""
-    login_failures_max: int = 10
-    """Wrong passwords from one address, or for one account, within ``login_window_s``; then logins wait."""
-    login_window_s: float = 300.0
-    exempt: tuple[Network, ...] = LOOPBACK_NETWORKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +106,18 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionConfig:
-    """One extension as the operator wants it. ``grants`` and ``limits`` are checked by the runtime's policy."""
+    """One extension as the operator wants it."""
 
     name: str
     where: str
     """``file:line: key path`` of this section, for complaints."""
+    policy: Policy
+    """Its grants, limits and settings; attenuations are checked when it is linked."""
     path: Path | None = None
     """Directory with its manifest; none means the one that ships with spinrt."""
     enabled: bool = True
     order: int | None = None
     """Place among the handlers of an event, lowest first; none leaves the manifest's."""
-    grants: Mapping[str, Any] = field(default_factory=dict)
-    grants_where: str = ""
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    limits_where: str = ""
-    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +143,7 @@ class Config:
     smtp: SmtpLimits
     lmtp: SmtpLimits
     imap: ImapLimits
-    throttle: Throttle
+    throttle: ThrottleLimits
     smarthost: Smarthost | None
     queue: Queue
     extensions: Mapping[str, ExtensionConfig]
@@ -199,7 +182,7 @@ def _config(top: Section, file: Path) -> Config:
         smtp=smtp,
         lmtp=_smtp(top.section("lmtp"), smtp),
         imap=_bounds(top.section("imap"), ImapLimits()),
-        throttle=_throttle(top.section("throttle")),
+        throttle=_bounds(top.section("throttle"), ThrottleLimits()),
         smarthost=top.get("smarthost", values.optional(lambda value: _smarthost(value.section(), base)), None),
         queue=_bounds(top.section("queue"), Queue()),
         extensions=_extensions(top.section("extensions"), base),
@@ -277,13 +260,6 @@ def _tls(section: Section, base: Path) -> Tls:
     return found
 
 
-def _throttle(section: Section) -> Throttle:
-    exempt = section.get("exempt", values.list_of(values.network), LOOPBACK_NETWORKS)
-    found = values.bounds(section, Throttle(), apart=("exempt",))
-    section.finish()
-    return replace(found, exempt=exempt)
-
-
 def _smarthost(section: Section, base: Path) -> Smarthost:
     security = section.get("security", values.choice("none", "starttls", "tls"), "starttls")
     found = Smarthost(
@@ -303,29 +279,37 @@ def _smarthost(section: Section, base: Path) -> Smarthost:
 
 
 def _extensions(section: Section, base: Path) -> dict[str, ExtensionConfig]:
-    found = {}
-    for name, value in section.items():
-        found[name] = _extension(name, value, base)
-    return found
+    return {name: _extension(name, value, base) for name, value in section.items()}
 
 
 def _extension(name: str, value: Value, base: Path) -> ExtensionConfig:
     section = value.section()
-    grants, bounded = section.section("grants"), section.section("limits")
     found = ExtensionConfig(
         name=name,
         where=value.where,
+        policy=_policy(value, section),
         path=section.get("path", values.path_below(base), None),
         enabled=section.get("enabled", values.truth, True),
         order=section.get("order", values.integer(-(2**31), 2**31 - 1), None),
-        grants=grants.plain(),
-        grants_where=grants.value.where,
-        limits=bounded.plain(),
-        limits_where=bounded.value.where,
-        config={key: _setting(member) for key, member in section.section("config").items()},
     )
     section.finish()
     return found
+
+
+def _policy(value: Value, section: Section) -> Policy:
+    """Let the runtime read the policy, and add the line to its complaints and to those it will make when linking."""
+    content = {
+        "grants": section.get("grants", Value.plain, None),
+        "limits": section.get("limits", Value.plain, None),
+        "config": {key: _setting(member) for key, member in section.section("config").items()},
+    }
+    try:
+        policy = Policy.from_mapping(content, where=value.path)
+    except ConfigError as error:
+        place = value.deepest(str(error))
+        raise ConfigError(f"{place.file}:{place.line}: {error}", hint=error.hint) from None
+    placed = {id_: replace(grant, where=value.deepest(grant.where).where) for id_, grant in policy.grants.items()}
+    return replace(policy, grants=placed)
 
 
 def _setting(value: Value) -> str:

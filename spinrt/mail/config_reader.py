@@ -135,6 +135,15 @@ class Value:
         except (yaml.YAMLError, ValueError) as error:
             raise self.error("a value that YAML understands") from error
 
+    def deepest(self, path: str) -> Value:
+        """Return the value that a key path leads to, as far as it does: ``path`` may go on with other text."""
+        if isinstance(self.node, yaml.MappingNode):
+            for _, member in self.section().items():
+                rest = path.removeprefix(member.path)
+                if rest != path and not rest[:1].isalnum():
+                    return member.deepest(path)
+        return self
+
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:merge":
             raise Value(self.file, self.path, node.start_mark.line + 1, node).error("a name as key")

@@ -19,7 +19,6 @@ from spinrt.mail.address import Address, normalise_domain, parse_address
 from spinrt.mail.config_reader import Read, Section, Value
 
 T = TypeVar("T")
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 _SIZE_UNITS = {"B": 1, "KIB": limits.KIB, "MIB": limits.MIB, "GIB": limits.GIB, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -121,6 +120,19 @@ def _amount(value: Value, expected: str) -> tuple[float, str]:
     if match is None or not math.isfinite(float(match[1])):
         raise value.error(expected)
     return float(match[1]), match[2]
+
+
+def number(low: float, high: float) -> Read[float]:
+    """A number from ``low`` to ``high``, with or without a fraction."""
+    expected = f"a number from {low:g} to {high:g}"
+
+    def read(value: Value) -> float:
+        amount, unit = _amount(value, expected)
+        if unit or not low <= amount <= high:
+            raise value.error(expected)
+        return amount
+
+    return read
 
 
 def format_size(size_bytes: int) -> str:
@@ -233,14 +245,6 @@ def address(value: Value) -> Address:
         raise value.error("a mail address, such as alice@example.org") from None
 
 
-def network(value: Value) -> Network:
-    """An IP network: ``127.0.0.0/8``, ``::1``."""
-    try:
-        return ipaddress.ip_network(text(value))
-    except ValueError:
-        raise value.error("an IP address or network, such as 192.0.2.0/24") from None
-
-
 def is_user_name(name: str) -> bool:
     """Whether an account may be called so: a lower-case letter or digit, then these and ``. _ - @``."""
     return _USER_NAME.fullmatch(name) is not None and len(name) <= limits.USER_NAME_BYTES_MAX
@@ -250,7 +254,7 @@ def bounds(section: Section, defaults: T, *, apart: Iterable[str] = ()) -> T:
     """Read a dataclass of bounds, each field from the key of its name, starting from ``defaults``.
 
     A field's name tells its unit: ``…_bytes_max`` and the like are sizes, ``…_s`` are times (the key goes without
-    ``_s``). Truth values are truth values; other integers count something and are at least 1.
+    ``_s``), ``…_per_s`` are rates. Truth values are truth values; other integers count something and are at least 1.
 
     Args:
         section: Where the keys are.
@@ -267,12 +271,14 @@ def bounds(section: Section, defaults: T, *, apart: Iterable[str] = ()) -> T:
 
 def bounds_key(name: str) -> str:
     """The configuration's key for a field of a dataclass of bounds."""
-    return name.removesuffix("_s")
+    return name if name.endswith("_per_s") else name.removesuffix("_s")
 
 
 def _bound(name: str, default: object) -> Read[Any]:
     if isinstance(default, bool):
         return truth
+    if name.endswith("_per_s"):
+        return number(0.001, 1e9)
     if name.endswith("_s"):
         return duration()
     if "_bytes_" in name or name.endswith("_bytes"):
