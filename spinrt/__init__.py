@@ -1,3 +1,62 @@
-"""spinrt: run other people's code inside your process, safely, at the speed of a call."""
+"""spinrt: run other people's code inside your process, safely, at the speed of a call.
+
+Re-exports only, and each on first use, so that `import spinrt` loads no engine::
+
+    from spinrt import Policy, Runtime
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spinrt.errors import SpinError
+    from spinrt.runtime.call import Transaction
+    from spinrt.runtime.capability import Effect, Functions, Grant, HostInterface
+    from spinrt.runtime.domain import Domain
+    from spinrt.runtime.event import Event, OnFault
+    from spinrt.runtime.policy import Policy
+    from spinrt.runtime.runtime import Runtime
+    from spinrt.sandbox.types import Err, Ok
+    from spinrt.sandbox.wit import Interfaces
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Domain": "spinrt.runtime.domain",
+    "Effect": "spinrt.runtime.capability",
+    "Err": "spinrt.sandbox.types",
+    "Event": "spinrt.runtime.event",
+    "Functions": "spinrt.runtime.capability",
+    "Grant": "spinrt.runtime.capability",
+    "HostInterface": "spinrt.runtime.capability",
+    "Interfaces": "spinrt.sandbox.wit",
+    "Ok": "spinrt.sandbox.types",
+    "OnFault": "spinrt.runtime.event",
+    "Policy": "spinrt.runtime.policy",
+    "Runtime": "spinrt.runtime.runtime",
+    "SpinError": "spinrt.errors",
+    "Transaction": "spinrt.runtime.call",
+}
+__all__ = [  # noqa: RUF022 - the version comes first
+    "__version__",
+    "Domain",
+    "Effect",
+    "Err",
+    "Event",
+    "Functions",
+    "Grant",
+    "HostInterface",
+    "Interfaces",
+    "Ok",
+    "OnFault",
+    "Policy",
+    "Runtime",
+    "SpinError",
+    "Transaction",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spinrt' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -46,7 +46,7 @@ class Policy:
         for key in content:
             if key not in ("grants", "limits", "config"):
                 raise ConfigError(f"{where}: found {key!r}, expected only grants, limits, config")
-        grants = _mapping(content.get("grants") or {}, f"{where}.grants")
+        grants = _mapping(_given(content, "grants"), f"{where}.grants")
         return cls(
             {id_: _grant(id_, given, f"{where}.grants.{id_}") for id_, given in grants.items()},
             read_limits(
@@ -56,7 +56,7 @@ class Policy:
             ),
             {
                 key: _config_text(value, f"{where}.config.{key}")
-                for key, value in _mapping(content.get("config") or {}, f"{where}.config").items()
+                for key, value in _mapping(_given(content, "config"), f"{where}.config").items()
             },
         )
 
@@ -74,6 +74,12 @@ def _grant(id_: str, given: object, where: str) -> Grant:
     if "functions" in content and not functions:
         raise _refuse(f"{where}.functions", functions, "at least one name; leave the key out to grant all")
     return Grant(id_, tuple(functions), {key: value for key, value in content.items() if key != "functions"}, where)
+
+
+def _given(content: Mapping[str, Any], key: str) -> object:
+    """The value of a key; an empty one in YAML is none, and means nothing is given."""
+    found = content.get(key)
+    return {} if found is None else found
 
 
 def _mapping(found: object, where: str) -> Mapping[str, Any]:

@@ -78,7 +78,9 @@ def values(type_: WitType) -> st.SearchStrategy[Any]:
         case TupleType(elements):
             return st.tuples(*map(values, elements))
         case RecordType():
-            return st.tuples(*(values(field.type) for field in type_.fields)).map(lambda made: record_class(type_)(*made))
+            return st.tuples(*(values(field.type) for field in type_.fields)).map(
+                lambda made: record_class(type_)(*made)
+            )
         case VariantType():
             return st.one_of([st.tuples(st.just(case.name), payloads(case.type)) for case in type_.cases])
         case EnumType():
@@ -123,7 +125,9 @@ def test_values_through_memory_come_back_as_they_went(typed: tuple[WitType, Any]
     """A pointer to many arguments, returned as the pointer to a result, loads what was stored."""
     type_, value = typed
     filler = plan_type(TupleType((Primitive("u8"),) * 17))
-    plan = _core.FunctionPlan("echo", (plan_type(type_), filler), _core.RecordPlan("both", (plan_type(type_), filler), make))
+    plan = _core.FunctionPlan(
+        "echo", (plan_type(type_), filler), _core.RecordPlan("both", (plan_type(type_), filler), make)
+    )
     module = _core.Module(wat(f'(module {BUMP} (func (export "echo") (param i32) (result i32) (local.get 0)))'))
     guest = _core.Instance(module, (), limits(lift_bytes=1 << 20), "echo")
     given_back, _ = _core.Export(guest, "echo", plan)(None, value, (0,) * 17)

@@ -84,7 +84,9 @@ def test_invalid_utf8_case_and_char_are_refused() -> None:
         export(guest('(func (export "f") (result i32) (i32.const 2))'), "f", (), _core.EnumPlan("e", ("a", "b")))(None)
     for point in (0xD800, 0x110000, -1):
         with pytest.raises(AbiError, match="scalar"):
-            export(guest(f'(func (export "f") (result i32) (i32.const {point}))'), "f", (), _core.ScalarPlan("char"))(None)
+            export(guest(f'(func (export "f") (result i32) (i32.const {point}))'), "f", (), _core.ScalarPlan("char"))(
+                None
+            )
 
 
 def test_overlapping_lists_cannot_blow_up_the_host() -> None:
@@ -93,7 +95,8 @@ def test_overlapping_lists_cannot_blow_up_the_host() -> None:
         '(func (export "f") (result i32) (local $i i32)'
         " (loop (i32.store (i32.add (i32.const 4096) (local.get $i)) (i32.const 0))"
         "   (i32.store (i32.add (i32.const 4100) (local.get $i)) (i32.const 60000))"
-        "   (local.set $i (i32.add (local.get $i) (i32.const 8))) (br_if 0 (i32.lt_u (local.get $i) (i32.const 32000))))"
+        "   (local.set $i (i32.add (local.get $i) (i32.const 8)))"
+        "   (br_if 0 (i32.lt_u (local.get $i) (i32.const 32000))))"
         " (i32.store (i32.const 16) (i32.const 4096)) (i32.store (i32.const 20) (i32.const 4000)) (i32.const 16))"
     )
     with pytest.raises(QuotaExceeded, match="passed to the host"):
@@ -169,8 +172,9 @@ def test_memory_and_tables_stay_below_their_limits() -> None:
 def test_memory_that_grew_is_seen_by_the_host() -> None:
     """A pointer into pages that the guest has just added is good."""
     body = (
-        f'(func (export "f") (result i32) (drop (memory.grow (i32.const 1))) (i32.store (i32.const 16) (i32.const {LAST_PAGE + 8}))'
-        ' (i32.store (i32.const 20) (i32.const 4)) (i32.store (i32.const 65544) (i32.const 0x64636261)) (i32.const 16))'
+        f'(func (export "f") (result i32) (drop (memory.grow (i32.const 1)))'
+        f" (i32.store (i32.const 16) (i32.const {LAST_PAGE + 8}))"
+        " (i32.store (i32.const 20) (i32.const 4)) (i32.store (i32.const 65544) (i32.const 0x64636261)) (i32.const 16))"
     )
     assert export(guest(BUMP + body), "f", (), TEXT)(None) == "abcd"
 
@@ -323,7 +327,13 @@ def test_slots_are_used_again_with_new_generations() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["(memory 1) (memory 1)", "(memory i64 1)", "(memory 1 1 shared)", "(tag (param i32))", "(type (struct (field i32)))"],
+    [
+        "(memory 1) (memory 1)",
+        "(memory i64 1)",
+        "(memory 1 1 shared)",
+        "(tag (param i32))",
+        "(type (struct (field i32)))",
+    ],
 )
 def test_refused_proposals_do_not_compile(body: str) -> None:
     """Several memories, memory64, threads, exceptions and GC are refused with a reason."""
