@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -26,6 +25,7 @@ from spinrt.mail.imap.reader import Bad, Continue, Event, Fatal, MessageData, Me
 from spinrt.mail.imap.response import text
 from spinrt.mail.imap.session import Disconnected, Refused, Services, refusal, tell_updates
 from spinrt.mail.imap.state import RENUMBERING_FORBIDDEN, NoSuchMessage, Phase, SessionState
+from spinrt.mail.throttle import is_local
 
 _LOG = logging.getLogger("spinrt.mail.imap")
 _INPUT_BYTES_HIGH = 256 * 1024
@@ -134,10 +134,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def trusted_peer(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.peer).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.peer)
 
     def write(self, data: bytes) -> None:
         self._output.append(data)
@@ -175,8 +172,11 @@ class Connection(asyncio.Protocol):
 
     async def check_password(self, user: str, password: str) -> str | None:
         throttle = self.services.throttle
-        if throttle is not None and not throttle.login_allowed(self.peer):
-            raise Refused("too many failed logins; try again later", code="UNAVAILABLE")
+        if throttle is not None:
+            delay_s = throttle.login_allowed(self.peer, user)
+            if delay_s is None:
+                raise Refused("too many failed logins; try again later", code="UNAVAILABLE")
+            await asyncio.sleep(delay_s)
         answer: asyncio.Future[str | None] = self._loop.create_future()
 
         def done(account: str | None) -> None:
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         self.services.authenticate(user, password, done)
         account = await answer
         if throttle is not None:
-            (throttle.login_failed if account is None else throttle.login_succeeded)(self.peer)
+            (throttle.login_failed if account is None else throttle.login_succeeded)(self.peer, user)
         return account
 
     # ---------------------------------------------------------------------------------------------------- commands

@@ -108,7 +108,8 @@ class _Evaluation:
         costly = [test.holds for test in tests if test.rank > _KNOWN]
         candidates = self._candidates(keys)
         while batch := list(islice(candidates, BATCH_MESSAGES)):
-            chosen = [c for c in (_Candidate(self._store, uid, None) for uid in batch) if all(t(c) for t in known)]
+            present = (_Candidate(self._store, uid, None) for uid in batch if not self._view.removed(uid))
+            chosen = [candidate for candidate in present if all(test(candidate) for test in known)]
             for candidate in self._with_rows(chosen) if costly else chosen:
                 if all(test(candidate) for test in costly):
                     yield candidate.uid

@@ -113,7 +113,7 @@ class View:
         self._recent_to = uidnext
         self._recent_later: set[int] = set()
         self._added: list[int] = []
-        self._removed: list[int] = []
+        self._removed: dict[int, None] = {}
         self._changed: dict[int, FlagsChanged] = {}
 
     # ------------------------------------------------------------------------------------------------------- events
@@ -134,7 +134,7 @@ class View:
 
     def _remove(self, uid: int) -> None:
         if self.sequence(uid):
-            self._removed.append(uid)
+            self._removed[uid] = None
             self._changed.pop(uid, None)
         else:
             index = bisect_left(self._added, uid)
@@ -150,6 +150,10 @@ class View:
     def pending(self, uid: int) -> FlagsChanged | None:
         """Flags of a message that the client was not told yet."""
         return self._changed.get(uid)
+
+    def removed(self, uid: int) -> bool:
+        """Whether the message is gone and the client was not told yet."""
+        return uid in self._removed
 
     def has_updates(self, *, expunge: bool) -> bool:
         return bool(self._added or self._changed or (expunge and self._removed))
@@ -169,7 +173,7 @@ class View:
         return found
 
     def _expunge(self) -> Iterator[Update]:
-        removed, self._removed = self._removed, []
+        removed, self._removed = self._removed, {}
         for uid in removed:
             sequence = self.sequence(uid)
             del self.uids[sequence - 1]
