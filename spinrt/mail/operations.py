@@ -1,0 +1,142 @@
+"""What an operator can ask of a mail system: its queue, a backup, its accounts read again.
+
+Each operation is a handler for the control socket. ``ask`` sends it to the server that runs, or, when none runs, opens
+the store and does it here: the same handler either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spinrt.errors import NotFound, StateError, UsageError
+from spinrt.mail import config as configuration
+from spinrt.mail.accounts import Accounts, Directory
+from spinrt.mail.config import Config
+from spinrt.mail.control import Handler, NoServer, request
+from spinrt.mail.store.model import QueueEntry, QueueState, QueueUpdate
+from spinrt.mail.store.store import Store
+from spinrt.storage.datadir import FORMAT_NAME
+
+QUEUE_ACTIONS: Mapping[str, tuple[frozenset[QueueState], QueueState]] = {
+    "hold": (frozenset({QueueState.WAITING}), QueueState.HELD),
+    "release": (frozenset({QueueState.HELD}), QueueState.WAITING),
+    "retry": (frozenset({QueueState.WAITING, QueueState.FAILED}), QueueState.WAITING),
+    "drop": (frozenset({QueueState.WAITING, QueueState.HELD, QueueState.FAILED}), QueueState.DROPPED),
+}
+"""Action → states that it applies to, state that it leads to."""
+OPEN_STATES = (QueueState.WAITING, QueueState.HELD, QueueState.FAILED)
+"""States that the operator may have to do something about."""
+
+
+def ask(config: Config, operation: str, **arguments: Any) -> Any:
+    """Carry out an operation, in the server when one runs, else here; return its result.
+
+    Raises:
+        NotFound: There is no data directory yet.
+        SpinError: What the operation raised; DataLocked when a server that does not answer holds the data directory.
+    """
+    try:
+        return request(config.data_directory, operation, arguments)
+    except NoServer:
+        return asyncio.run(_do_here(config.data_directory, operation, arguments))
+
+
+async def _do_here(data_directory: Path, operation: str, arguments: Mapping[str, Any]) -> Any:
+    if not (data_directory / FORMAT_NAME).exists():
+        raise NotFound(f"data directory {data_directory}: not there yet", hint="`spinrt serve` makes it")
+    store = Store.open(data_directory)
+    try:
+        return await store_handlers(store)[operation](arguments)
+    finally:
+        await store.close()
+
+
+def server_handlers(store: Store, accounts: Accounts, config: Config) -> Mapping[str, Handler]:
+    """Every operation of a running server."""
+
+    async def reload_accounts(arguments: Mapping[str, Any]) -> Any:
+        fresh = configuration.load(config.file)
+        for name in fresh.accounts:
+            await store.ensure_account(name)
+        accounts.replace(Directory(fresh.accounts, fresh.domains, fresh.postmaster))
+        return {"accounts": len(fresh.accounts)}
+
+    return {**store_handlers(store), "accounts.reload": reload_accounts}
+
+
+def store_handlers(store: Store) -> Mapping[str, Handler]:
+    """Operations that need the store alone."""
+
+    async def queue_list(arguments: Mapping[str, Any]) -> Any:
+        states = OPEN_STATES if not arguments.get("all") else None
+        return [_entry_as_json(entry) for entry in store.queue(states)]
+
+    async def queue_change(arguments: Mapping[str, Any]) -> Any:
+        return await change_queue(store, str(arguments.get("action")), _ids(arguments.get("ids")))
+
+    async def backup(arguments: Mapping[str, Any]) -> Any:
+        target = Path(str(arguments.get("target", "")))
+        if not target.is_absolute():  # the server's working directory is not the client's
+            raise UsageError(f"backup: found {str(target)!r}, expected an absolute path")
+        return {"target": str(target), "log_bytes": await store.backup(target)}
+
+    return {"queue.list": queue_list, "queue.change": queue_change, "backup": backup}
+
+
+async def change_queue(store: Store, action: str, ids: list[int]) -> list[int]:
+    """Hold, release, retry or drop outbound messages, all or none; return the ids that changed. No ids: all that fit.
+
+    Raises:
+        NotFound: There is no message of one of the ids.
+        StateError: One is in a state that the action does not apply to.
+    """
+    if action not in QUEUE_ACTIONS:
+        raise UsageError(f"queue: unknown action {action!r}, expected one of {', '.join(QUEUE_ACTIONS)}")
+    fitting, _ = QUEUE_ACTIONS[action]
+    entries = [_checked(store.queue_entry(id_), id_, action) for id_ in ids] if ids else store.queue(fitting)
+    await asyncio.gather(*(store.submit(_update(entry, action)) for entry in entries))
+    return [entry.queue_id for entry in entries]
+
+
+def _checked(entry: QueueEntry | None, queue_id: int, action: str) -> QueueEntry:
+    if entry is None:
+        raise NotFound(f"queue entry {queue_id}: does not exist", hint="`spinrt queue list --all` shows all")
+    fitting, _ = QUEUE_ACTIONS[action]
+    if entry.state not in fitting:
+        expected = " or ".join(sorted(state.value for state in fitting))
+        raise StateError(f"queue entry {queue_id}: {action}: it is {entry.state.value}, expected {expected}")
+    return entry
+
+
+def _update(entry: QueueEntry, action: str) -> QueueUpdate:
+    """Attempts are kept, so that the back-off goes on where it was; what is released or retried is due at once."""
+    _, state = QUEUE_ACTIONS[action]
+    next_s = int(time.time()) if state is QueueState.WAITING else entry.next_s
+    return QueueUpdate(entry.queue_id, state, entry.attempts, next_s, entry.note)
+
+
+def _ids(found: Any) -> list[int]:
+    if not isinstance(found, list) or not all(type(id_) is int for id_ in found):
+        raise UsageError("queue: found no list of ids")
+    return list(dict.fromkeys(found))
+
+
+def _entry_as_json(entry: QueueEntry) -> dict[str, Any]:
+    outbound = entry.outbound
+    return {
+        "id": entry.queue_id,
+        "state": entry.state.value,
+        "kind": outbound.kind,
+        "extension": outbound.extension,
+        "sender": outbound.sender,
+        "recipient": outbound.recipient,
+        "size_bytes": len(outbound.text) if outbound.body is None else outbound.body.size,
+        "attempts": entry.attempts,
+        "next_s": entry.next_s,
+        "created_s": entry.created_s,
+        "note": entry.note,
+    }
