@@ -142,6 +142,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     if uids is not None:
         return iter(list(select_uids(index.connection, columns, mailbox_id, uids)))
+    source = "messages INDEXED BY messages_deleted" if deleted_only else "messages"
     where = " AND flags & 8 != 0" if deleted_only else ""
-    sql = f"SELECT {columns} FROM messages WHERE mailbox_id = ?{where} ORDER BY uid"
+    sql = f"SELECT {columns} FROM {source} WHERE mailbox_id = ?{where} ORDER BY uid"
     return iter(index.connection.execute(sql, (mailbox_id,)).fetchall())

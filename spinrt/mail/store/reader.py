@@ -10,7 +10,7 @@ from typing import Any, Final
 from spinrt.errors import DeviceFailed, UsageError
 from spinrt.mail.store.bodies import Chunks, read_body
 from spinrt.mail.store.codec import decode_body, decode_placed
-from spinrt.mail.store.flags import bit_of, unpack_flags
+from spinrt.mail.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, bit_of, unpack_flags
 from spinrt.mail.store.index import Index
 from spinrt.mail.store.model import Body, Delivered, Mailbox, Message, Outbound, QueueEntry, QueueState, Status
 from spinrt.mail.store.names import canonical_name
@@ -22,7 +22,20 @@ _MAILBOXES: Final = (
     " FROM mailboxes m LEFT JOIN subscriptions s ON s.user = m.user AND s.name = m.name"
     " WHERE m.user = ? ORDER BY m.name"
 )
-_WITH_BIT: Final = "SELECT uid FROM messages WHERE mailbox_id = ? AND flags & {bit} != 0 ORDER BY uid"
+# The planner would rather walk the primary key, which has the order already: the partial indexes must be named.
+_WITH_FLAG: Final = {
+    bit: f"SELECT uid FROM messages{hint} WHERE mailbox_id = ? AND flags & {bit} != 0 ORDER BY uid"
+    for bit, hint in (
+        (SEEN, ""),
+        (ANSWERED, " INDEXED BY messages_answered"),
+        (FLAGGED, " INDEXED BY messages_flagged"),
+        (DELETED, " INDEXED BY messages_deleted"),
+        (DRAFT, " INDEXED BY messages_draft"),
+    )
+}
+_UNSEEN: Final = (
+    "SELECT uid FROM messages INDEXED BY messages_unseen WHERE mailbox_id = ? AND flags & 1 = 0 ORDER BY uid"
+)
 
 
 class Reader:
@@ -110,19 +123,17 @@ class Reader:
         r"""Return the UIDs of messages that carry a flag, ascending. ``\Seen`` reads all rows, the others their own."""
         bit = bit_of(flag)
         if bit:
-            return [row[0] for row in self._rows(_WITH_BIT.format(bit=bit), mailbox_id)]
+            return [row[0] for row in self._rows(_WITH_FLAG[bit], mailbox_id)]
         sql = "SELECT uid FROM keywords WHERE mailbox_id = ? AND keyword = ? ORDER BY uid"
         return [row[0] for row in self._rows(sql, mailbox_id, flag)]
 
     def unseen(self, mailbox_id: int) -> list[int]:
         r"""Return the UIDs of messages without ``\Seen``, ascending."""
-        sql = "SELECT uid FROM messages WHERE mailbox_id = ? AND flags & 1 = 0 ORDER BY uid"
-        return [row[0] for row in self._rows(sql, mailbox_id)]
+        return [row[0] for row in self._rows(_UNSEEN, mailbox_id)]
 
     def first_unseen(self, mailbox_id: int) -> int | None:
         r"""Return the lowest UID without ``\Seen``."""
-        sql = "SELECT uid FROM messages WHERE mailbox_id = ? AND flags & 1 = 0 ORDER BY uid LIMIT 1"
-        rows = self._rows(sql, mailbox_id)
+        rows = self._rows(_UNSEEN + " LIMIT 1", mailbox_id)
         return rows[0][0] if rows else None
 
     def read(self, body: Body, offset: int = 0, length: int | None = None) -> bytes:
