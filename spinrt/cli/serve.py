@@ -1,0 +1,31 @@
+"""``spinrt serve``: the mail system in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+
+from spinrt import trace
+from spinrt.cli.common import add_config, load_config
+
+EPILOG = """\
+Serves until SIGTERM or Ctrl-C; then takes nothing new, finishes what runs
+(drain_timeout in the configuration) and stops.
+
+example:
+  spinrt serve --config spinrt.yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    add_config(parser)
+    parser.add_argument("--log-level", choices=list(trace.LEVELS), help="override logging.level")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments)
+    trace.setup(level=arguments.log_level or config.logging.level, json_lines=config.logging.format == "json")
+    from spinrt.mail.service import serve
+
+    serve(config)
+    return 0
