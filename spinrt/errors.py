@@ -74,6 +74,12 @@ class ModuleError(UsageError):
     code = "module"
 
 
+class BuildError(UsageError):
+    """An extension's sources could not be compiled, or no compiler is there."""
+
+    code = "build"
+
+
 class LinkError(SpinError):
     """An extension could not be linked. Nothing of it runs."""
 
