@@ -26,28 +26,35 @@ class Checkpointer:
         self._path = path
         self._interval_s = interval_s
         self._wal_bytes_min = wal_bytes_min
+        self._connection: sqlite3.Connection | None = None
         self._stop = threading.Event()
-        self.checkpoint_count = 0
         self._thread = threading.Thread(target=self._run, name="spinrt-checkpoint", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread; waits for a checkpoint under way."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
         while not self._stop.wait(self._interval_s):
-            if self._wal_bytes() < self._wal_bytes_min:
-                continue
             # A full disk or a busy database is no reason to stop: the log has everything, the next round tries again.
             with contextlib.suppress(sqlite3.Error):
-                connection = connection or connect(self._path)
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                self.checkpoint_count += 1
-        if connection is not None:
-            connection.close()
+                self.checkpoint()
+
+    def checkpoint(self) -> bool:
+        """Move what can be moved, if there is enough; tell whether that was all. Raises sqlite3.Error."""
+        if self._wal_bytes() < self._wal_bytes_min:
+            return False
+        self._connection = self._connection or connect(self._path)
+        _busy, in_log, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(in_log == moved)
 
     def _wal_bytes(self) -> int:
         try:

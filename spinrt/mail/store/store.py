@@ -175,7 +175,7 @@ class Store(Reader):
     def _request_commit(self) -> None:
         if self._commit is None:
             self._commit = GroupCommit(self._durable_log, self._on_durable, self._on_commit_error)
-            self._checkpointer = Checkpointer(self._directory.index_path / INDEX_NAME)
+            self._start_checkpointer()
         self._commit.request()
 
     def _check_usable(self) -> None:
@@ -337,7 +337,7 @@ class Store(Reader):
         except sqlite3.Error as error:
             self._fail(_index_error(error, "rebuild"))
             raise _index_error(error, "rebuild") from error
-        self._checkpointer = Checkpointer(path / INDEX_NAME)
+        self._start_checkpointer()
 
     async def close(self) -> None:
         """Make durable and apply what was submitted, then close everything. Closing twice does nothing.
@@ -377,6 +377,10 @@ class Store(Reader):
             self._durable_log.close()
         finally:
             self._directory.close()
+
+    def _start_checkpointer(self) -> None:
+        self._checkpointer = Checkpointer(self._directory.index_path / INDEX_NAME)
+        self._checkpointer.start()
 
     def _stop_checkpointer(self) -> None:
         if self._checkpointer is not None:
