@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from spinrt.mail.config import Config, ExtensionConfig
-from spinrt.mail.config_values import TcpEndpoint, UnixEndpoint, bounds_key, format_duration, format_size
+from spinrt.mail.config_values import TcpEndpoint, UnixEndpoint, bounds_key, format_duration, format_size, is_time
 from spinrt.sandbox.manifest import LIMITS_HIGHEST
 
 APART = frozenset({"file", "accounts", "smtp", "lmtp", "extensions", "drain_timeout_s"})
@@ -81,6 +81,6 @@ def _field(name: str, value: Any) -> Any:
         return value
     if "_bytes_" in name or name.endswith("_bytes"):
         return format_size(value)
-    if name.endswith("_per_s"):
-        return value
-    return format_duration(value) if name.endswith("_s") else _plain(value)
+    if isinstance(value, float):
+        return format_duration(value) if is_time(name) else value
+    return _plain(value)

@@ -253,8 +253,8 @@ def is_user_name(name: str) -> bool:
 def bounds(section: Section, defaults: T, *, apart: Iterable[str] = ()) -> T:
     """Read a dataclass of bounds, each field from the key of its name, starting from ``defaults``.
 
-    A field's name tells its unit: ``…_bytes_max`` and the like are sizes, ``…_s`` are times (the key goes without
-    ``_s``), ``…_per_s`` are rates. Truth values are truth values; other integers count something and are at least 1.
+    A field's name tells its unit: ``…_bytes_max`` and the like are sizes, ``…_s`` and ``…_s_max`` are times
+    (the key goes without ``_s``), ``…_per_s`` are rates. Other integers count something and are at least 1.
 
     Args:
         section: Where the keys are.
@@ -271,7 +271,12 @@ def bounds(section: Section, defaults: T, *, apart: Iterable[str] = ()) -> T:
 
 def bounds_key(name: str) -> str:
     """The configuration's key for a field of a dataclass of bounds."""
-    return name if name.endswith("_per_s") else name.removesuffix("_s")
+    return name.replace("_s_max", "_max").removesuffix("_s") if is_time(name) else name
+
+
+def is_time(name: str) -> bool:
+    """Whether a bound of that name is in seconds."""
+    return name.endswith(("_s", "_s_max")) and not name.endswith("_per_s")
 
 
 def _bound(name: str, default: object) -> Read[Any]:
@@ -279,7 +284,7 @@ def _bound(name: str, default: object) -> Read[Any]:
         return truth
     if name.endswith("_per_s"):
         return number(0.001, 1e9)
-    if name.endswith("_s"):
+    if is_time(name):
         return duration()
     if "_bytes_" in name or name.endswith("_bytes"):
         return size()

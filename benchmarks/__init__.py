@@ -1,0 +1,1 @@
+"""Benchmarks: ``spinrt bench NAME``. One format for all, see ``harness``."""
