@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._line: asyncio.Future[bytes] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._reading = True
+        self._at_end = False
         self._wants_tls = False
         self._idle = False
         self._idle_flush: asyncio.Handle | None = None
@@ -96,7 +97,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        return False
+        """The client sends no more; what it sent is still answered."""
+        self._at_end = True
+        return self._line is None and (self._task is not None or self._writable is not None)
 
     def pause_writing(self) -> None:
         if self._writable is None:
@@ -202,6 +205,8 @@ class Connection(asyncio.Protocol):
                 break  # the client does not take the answers it has: no more commands until it does
             event = self._reader.next()
             if event is None:
+                if self._at_end:
+                    self._close()
                 break
             self._take(event)
         self._flush()
