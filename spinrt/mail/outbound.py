@@ -3,7 +3,7 @@
 The queue itself is in the store; this module only reads it and submits a `QueueUpdate` for each outcome.
 
 Delivery is *at least once*: between the smarthost's 250 and the record that says so lies a moment in which a crash
-makes the message go out again after the restart (RFC 1047 describes why no protocol can avoid it). Within one process an
+makes the message go out again after the restart (RFC 1047 describes why no protocol can avoid it). In one process an
 entry that was sent is never sent again, even when the record cannot be written.
 
 What the smarthost says of the message decides: a 5xx to MAIL, RCPT or DATA ends it. Everything else (no connection, no

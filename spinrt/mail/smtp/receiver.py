@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from spinrt.mail.address import Address
 from spinrt.mail.smtp.reply import Reply
@@ -92,8 +92,8 @@ class Receiver(Protocol):
         """Open a sink for a message. StorageError: 452."""
         ...
 
-    def deliver(self, envelope: Envelope, sink: BodySink, done: DeliveryDone) -> None:
-        """Take over a complete message.
+    def deliver(self, envelope: Envelope, sink: Any, done: DeliveryDone) -> None:
+        """Take over a complete message; ``sink`` is what `begin` returned.
 
         The sink is the receiver's from here on. ``done`` gets one reply over SMTP, and over LMTP one for each recipient
         in their order; 250 must not be given before the message is durable. StorageError raised here: 452.
