@@ -16,11 +16,9 @@ this order: ``_io`` (who touches the file's end) and ``_lock`` (the buffer and p
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +26,7 @@ from typing import Final, NamedTuple
 
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
 from spinrt.storage.device import Device, File, OsDevice
+from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
 from spinrt.storage.record import (
     BODY_BYTES_MAX,
     CHAIN_START,
@@ -46,9 +45,7 @@ from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, se
 
 MIB: Final = 1024 * 1024
 BUFFER_BYTES_MAX: Final = 8 * MIB
-OPEN_FILES_MAX: Final = 64
 READ_AHEAD_BYTES: Final = 256 * 1024
-FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 __all__ = ["BODY_BYTES_MAX", "Log", "Record"]
 
@@ -99,9 +96,7 @@ class Log:
         self._written_chain = CHAIN_START
         self._durable = 0
         self._durable_chain = CHAIN_START
-        # Guarded by _files_lock.
-        self._files: OrderedDict[int, File] = OrderedDict()
-        self._files_lock = threading.Lock()
+        self._files = OpenFiles(device)
 
     @classmethod
     def open(
@@ -132,7 +127,7 @@ class Log:
         try:
             log._recover()
         except OSError as error:
-            raise _device_error(error, "open the log") from error
+            raise device_error(error, "open the log") from error
         return log
 
     def _recover(self) -> None:
@@ -368,7 +363,7 @@ class Log:
         assert self._file is not None
         self._file.close()
         for segment in dropped:
-            self._drop_file(segment.start)
+            self._files.drop(segment)
         # A segment whose creation failed half-way is on the device and not in the list.
         kept = {segment.start for segment in self._segments}
         for start in segment_starts(self.device):
@@ -395,7 +390,7 @@ class Log:
         segment, header, data = self._read_from(position, 0, READ_AHEAD_BYTES)
         body = data
         if len(body) < header.length:
-            body = self._pread(segment, position + HEADER_BYTES, header.length)
+            body = self._files.read(segment, position + HEADER_BYTES, header.length)
         body = body[: header.length]
         self._check_body(segment, header, body)
         return Record(position, header.kind, header.time_ns, body, position + HEADER_BYTES + header.length)
@@ -433,13 +428,13 @@ class Log:
         segment = self._segment_at(position)
         try:
             if offset <= READ_AHEAD_BYTES:
-                data = self._pread(segment, position, HEADER_BYTES + offset + length)
+                data = self._files.read(segment, position, HEADER_BYTES + offset + length)
                 header = decode_header(data, position, segment.seed)
                 return segment, header, data[HEADER_BYTES + offset :]
-            header = decode_header(self._pread(segment, position, HEADER_BYTES), position, segment.seed)
+            header = decode_header(self._files.read(segment, position, HEADER_BYTES), position, segment.seed)
         except CorruptRecord as error:
             raise damage_error(segment, position, error) from None
-        return segment, header, self._pread(segment, position + HEADER_BYTES + offset, length)
+        return segment, header, self._files.read(segment, position + HEADER_BYTES + offset, length)
 
     def _check_body(self, segment: Segment, header: Header, body: bytes) -> None:
         try:
@@ -453,25 +448,6 @@ class Log:
             if index < 0 or not self._segments[index].start + HEADER_BYTES <= position < self._end:
                 raise CorruptRecord(f"log read: no record at {position}, the log ends at {self._end}")
             return self._segments[index]
-
-    def _pread(self, segment: Segment, position: int, length: int) -> bytes:
-        with self._files_lock:
-            file = self._files.get(segment.start)
-            try:
-                if file is None:
-                    file = self._files[segment.start] = self.device.open(segment.name)
-                    while len(self._files) > OPEN_FILES_MAX:
-                        self._files.popitem(last=False)[1].close()
-                self._files.move_to_end(segment.start)
-                return file.read(position - segment.start, length)
-            except OSError as error:
-                raise _device_error(error, f"read of log segment {segment.name}") from error
-
-    def _drop_file(self, start: int) -> None:
-        with self._files_lock:
-            file = self._files.pop(start, None)
-            if file is not None:
-                file.close()
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
@@ -494,7 +470,7 @@ class Log:
         try:
             file = self.device.open(segment.name)
         except OSError as error:
-            raise _device_error(error, f"open of log segment {segment.name}") from error
+            raise device_error(error, f"open of log segment {segment.name}") from error
         walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES))
         try:
             yield from walk
@@ -527,9 +503,7 @@ class Log:
     def _close_files(self) -> None:
         if self._file is not None:
             self._file.close()
-        with self._files_lock:
-            while self._files:
-                self._files.popitem()[1].close()
+        self._files.close()
 
 
 def _start_of(segment: Segment) -> int:
@@ -539,8 +513,3 @@ def _start_of(segment: Segment) -> int:
 def _check_range(position: int, offset: int, length: int, size: int) -> None:
     if offset < 0 or length < 0 or offset + length > size:
         raise UsageError(f"read of record at {position}: range {offset}+{length}, the body has {size} bytes")
-
-
-def _device_error(error: OSError, operation: str) -> StorageError:
-    kind = DeviceFull if error.errno in FULL_ERRNOS else DeviceFailed
-    return kind(f"{operation}: {error.strerror or error}", hint="check the device and its permissions")

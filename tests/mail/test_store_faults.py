@@ -33,7 +33,7 @@ from tests.mail.store_support import (
 
 
 def test_full_log_device_is_told_and_the_store_goes_on(tmp_path: Path) -> None:
-    """Whose record was given up gets DeviceFull, and so does who delivers a body that lost its bytes; then all works."""
+    """Whose record was given up gets DeviceFull, and so does a body that lost its bytes; then all works again."""
 
     async def body() -> None:
         device = CrashDevice()
@@ -235,5 +235,24 @@ def test_checkpoint_runs_beside_the_store(tmp_path: Path) -> None:
         assert path.stat().st_size > size
         await fill(store, 10)
         assert store.status(inbox(store)).messages == 510
+
+    with_store(tmp_path, test)
+
+
+def test_write_ahead_log_stays_bounded_under_steady_load(tmp_path: Path) -> None:
+    """When the thread cannot reach the end, the writer does the rest and SQLite starts the file over."""
+
+    async def test(store: Store) -> None:
+        wal = tmp_path / "data/index/mail.sqlite-wal"
+        await fill(store, 300)
+        assert store._checkpointer is not None
+        sizes = []
+        for _ in range(6):
+            store._checkpointer.behind = True
+            for n in range(30):
+                await fill(store, 1 + n % 2)
+            assert not store._checkpointer.behind
+            sizes.append(wal.stat().st_size)
+        assert sizes[-1] == sizes[1]
 
     with_store(tmp_path, test)

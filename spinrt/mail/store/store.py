@@ -219,6 +219,8 @@ class Store(Reader):
                 self._submitted.popleft()
             self._resolve(batch, results)
             self._tell(told)
+            if self._checkpointer is not None and self._checkpointer.behind:
+                self._checkpointer.finish(self._index.connection)
 
     def _drop_lost(self) -> None:
         """Answer those whose records were given up because the device was full."""

@@ -1,0 +1,62 @@
+"""Reading segments through a bounded number of open files, from any thread."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from spinrt.errors import DeviceFailed, DeviceFull, StorageError
+from spinrt.storage.device import Device, File
+from spinrt.storage.segment import Segment
+
+OPEN_FILES_MAX: Final = 64
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class OpenFiles:
+    """Files of segments open for reading, the least recently used closed first."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._files: OrderedDict[int, File] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, segment: Segment, position: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from a log position inside the segment. Raises StorageError.
+
+        The lock is held over the read, so that no other thread closes the file under it.
+        """
+        with self._lock:
+            try:
+                return self._file(segment).read(position - segment.start, length)
+            except OSError as error:
+                raise device_error(error, f"read of log segment {segment.name}") from error
+
+    def _file(self, segment: Segment) -> File:
+        file = self._files.get(segment.start)
+        if file is None:
+            file = self._files[segment.start] = self._device.open(segment.name)
+            while len(self._files) > OPEN_FILES_MAX:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(segment.start)
+        return file
+
+    def drop(self, segment: Segment) -> None:
+        """Close the segment's file, which is about to be removed."""
+        with self._lock:
+            file = self._files.pop(segment.start, None)
+        if file is not None:
+            file.close()
+
+    def close(self) -> None:
+        with self._lock:
+            while self._files:
+                self._files.popitem()[1].close()
+
+
+def device_error(error: OSError, operation: str) -> StorageError:
+    """Return what a failed operation on the device means to who asked for it."""
+    kind = DeviceFull if error.errno in FULL_ERRNOS else DeviceFailed
+    return kind(f"{operation}: {error.strerror or error}", hint="check the device and its permissions")
