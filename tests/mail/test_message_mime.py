@@ -14,7 +14,7 @@ from spinrt.mail.imap.response import body_structure, format_envelope
 from spinrt.mail.message.address import Mailbox, parse_addresses
 from spinrt.mail.message.envelope import envelope
 from spinrt.mail.message.headers import parse_headers
-from spinrt.mail.message.mime import DEPTH_MAX, PARTS_MAX, Part, parse_mime
+from spinrt.mail.message.mime import DEPTH_MAX, PARTS_MAX, SCANS_MAX, Part, parse_mime
 from spinrt.mail.message.view import MessageView, Section, SectionKind, Span, find_part
 from spinrt.mail.message.words import decode_base64, decode_words
 
@@ -376,3 +376,18 @@ def test_part_numbers_that_lead_nowhere() -> None:
     root = parse_mime(b"Subject: x\r\n\r\nleaf")
     assert [find_part(root, path) for path in ((0,), (2,), (1, 1), (2**32,))] == [None] * 4
     assert parse_headers(b"").count == 0
+
+
+def test_a_large_message_is_searched_only_so_often() -> None:
+    """Fifty nested multiparts over a large body that looks like delimiters cost ten searches, not fifty."""
+    nested = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(DEPTH_MAX)
+    )
+    message = nested + (b"-" * 76 + b"\n") * 250_000
+
+    depth, part = 0, parse_mime(message)
+    while part.children:
+        depth, part = depth + 1, part.children[0]
+
+    assert 5 <= depth <= SCANS_MAX
+    assert part.type == b"application"

@@ -3,7 +3,8 @@
 A multipart's delimiter is ``CRLF "--" boundary``: the line end before it belongs to the delimiter, not to the part
 (RFC 2046 5.1.1). A delimiter line may carry white space behind the boundary and nothing else. The closing delimiter may
 be missing. A multipart in which no delimiter is found has one part, its whole body as plain text, so that every
-multipart has parts. A part below ``DEPTH_MAX``, or past ``PARTS_MAX``, is not looked into.
+multipart has parts. A part below ``DEPTH_MAX``, or past ``PARTS_MAX``, is not looked into; nor is one that would have a
+large message searched more than ``SCANS_MAX`` times.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from spinrt.mail.message.headers import Headers, parse_headers
 DEPTH_MAX = 50
 PARTS_MAX = 1000
 PARAMETERS_MAX = 100
+SCANS_MAX = 10
+"""How many times over a large message is searched for delimiters, all levels of nesting together."""
+SCAN_BYTES_MIN = 16 * 1024 * 1024
+"""So much may be searched in any message."""
 
 _TYPE = re.compile(rb"\s*+([^\s/;()<>@,\"\\]+)\s*+/\s*+([^\s/;()<>@,\"\\]+)")
 _VALUE = re.compile(rb"\s*+([^\s;()]+)")
@@ -85,6 +90,7 @@ class _Parser:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.parts_left = PARTS_MAX
+        self.scan_bytes_left = max(SCAN_BYTES_MIN, SCANS_MAX * len(data))
 
     def part(self, start: int, end: int, *, digest: bool, depth: int) -> Part:
         """The part whose header begins at ``start``; in a digest it is message/rfc822 unless it says otherwise."""
@@ -105,7 +111,8 @@ class _Parser:
         multipart = kind == b"multipart"
         enclosed = kind == b"message" and part.subtype.lower() in (b"rfc822", b"global")
         if multipart or enclosed:
-            if depth >= DEPTH_MAX or self.parts_left <= 0:
+            self.scan_bytes_left -= part.size
+            if depth >= DEPTH_MAX or self.parts_left <= 0 or self.scan_bytes_left < 0:
                 part.type, part.subtype, part.parameters = b"application", b"octet-stream", ()
             elif multipart:
                 self._split(part, depth)
