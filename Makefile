@@ -40,7 +40,7 @@ test: $(DEV) $(CORE) ## run all tests that need nothing but .venv (TESTS=path: s
 
 test-clients: $(DEV) $(CORE) ## drive Debian's mail clients against a server (installs them: needs root)
 	.ci/install-debian-clients
-	$(BIN)/python -m pytest -m clients --run-clients tests/clients
+	$(BIN)/python -m pytest -m clients
 
 check: $(DEV) $(CORE) ## ruff, mypy --strict, and the structure tests
 	$(BIN)/ruff check .
