@@ -280,3 +280,19 @@ def test_records_of_changes_that_failed_fail_again_when_applied_anew(tmp_path: P
         return delivery(fake_body(), id_=str(number))
 
     run(body)
+
+
+def test_rebuild_leaves_what_is_durable_and_not_applied_to_be_applied_once(tmp_path: Path) -> None:
+    """A change between its sync and its turn on the loop is neither applied twice nor left without an answer."""
+
+    async def body() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        waiting = store.submit(Append(inbox(store), fake_body(), (), 0, 0))
+        store._durable_log.sync()
+        store.rebuild()
+        await waiting
+        assert list(store.uids(inbox(store))) == [1]
+        await store.close()
+
+    run(body)

@@ -135,3 +135,22 @@ def test_full_buffer_writes_through() -> None:
         log.append(1, (b"x" * 100,), time_ns=0)
         written = sum(len(inode.content) for inode in device.names.values())
         assert log.end - written <= 1000 + 164
+
+
+def test_full_device_before_the_first_sync_after_reopening() -> None:
+    """What follows continues the chain of what was there when the log was opened."""
+    device = CrashDevice()
+    log = open_log(device)
+    log.append(1, (b"old",), time_ns=0)
+    log.close()
+    fault = FaultDevice(device, error=errno.ENOSPC)
+    log = open_log(fault)
+    log.append(1, (b"lost",), time_ns=0)
+    fault.fail_at = fault.step_count + 1
+    with pytest.raises(DeviceFull):
+        log.sync()
+    log.append(1, (b"new",), time_ns=0)
+    log.sync()
+
+    assert bodies(log) == [b"old", b"new"]
+    assert bodies(open_log(device.crash())) == [b"old", b"new"]

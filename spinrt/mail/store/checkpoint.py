@@ -2,8 +2,8 @@
 
 Automatic checkpoints are off because they would sync on the event loop. A passive one never makes a writer wait, and
 what it cannot finish the next one does. SQLite starts the write-ahead log from the beginning only when a checkpoint
-has reached its end, which under steady load never happens beside the writer: then `Checkpointer.behind` asks the writer to do
-the small rest between two transactions, so that the file stays bounded.
+has reached its end, which under steady load never happens beside the writer: then `Checkpointer.behind` asks the writer
+to do the small rest between two transactions, so that the file stays bounded.
 """
 
 from __future__ import annotations
