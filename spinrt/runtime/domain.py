@@ -28,7 +28,6 @@ _log = logging.getLogger("spinrt.runtime")
 class DomainCounters:
     """What happened in one domain since it was made."""
 
-    calls: int = 0
     faults: int = 0
     restarts: int = 0
     last_fault: str = ""
