@@ -30,6 +30,7 @@ from tests.mail.store_support import (
     with_store,
     write_body,
 )
+from tests.storage.support import GatedDevice
 
 
 def test_full_log_device_is_told_and_the_store_goes_on(tmp_path: Path) -> None:
@@ -256,3 +257,28 @@ def test_write_ahead_log_stays_bounded_under_steady_load(tmp_path: Path) -> None
         assert sizes[-1] == sizes[1]
 
     with_store(tmp_path, test)
+
+
+def test_nothing_is_applied_before_it_is_durable(tmp_path: Path) -> None:
+    """A change submitted while another is synced waits for a sync of its own, unseen, though both are in the log."""
+
+    async def body() -> None:
+        device = GatedDevice()
+        store = open_store(tmp_path, device=device)
+        await store.ensure_account(USER)
+        device.close_gate()
+        first = store.submit(delivery(write_body(store, b"1"), id_="1"))
+        await asyncio.to_thread(device.entered.acquire)
+        second = store.submit(delivery(write_body(store, b"2"), id_="2"))
+        assert list(store.uids(inbox(store))) == []
+        assert device.permits is not None
+        device.permits.release()
+        await first
+        assert list(store.uids(inbox(store))) == [1]
+        assert not second.done()
+        device.open_gate()
+        await second
+        assert list(store.uids(inbox(store))) == [1, 2]
+        await store.close()
+
+    run(body)

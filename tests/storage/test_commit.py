@@ -11,10 +11,9 @@ import pytest
 
 from spinrt.errors import ClosedError, DeviceFailed, DeviceFull, SpinError
 from spinrt.storage.commit import GroupCommit
-from spinrt.storage.device import File
 from spinrt.storage.log import Log
 from spinrt.testing.device import CrashDevice, FaultDevice
-from tests.storage.support import bodies, open_log
+from tests.storage.support import GatedDevice, bodies, open_log
 
 
 class Waiters:
@@ -76,42 +75,19 @@ def test_every_request_of_many_tasks_is_served_and_syncs_are_shared() -> None:
     run(body)
 
 
-class SlowDevice(CrashDevice):
-    """Syncs wait for a gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-        self.gate.set()
-
-    def open(self, name: str, *, create: bool = False, write: bool = False) -> File:
-        file = super().open(name, create=create, write=write)
-        sync = file.sync
-
-        def slow() -> None:
-            self.entered.set()
-            self.gate.wait()
-            sync()
-
-        file.sync = slow  # type: ignore[method-assign]
-        return file
-
-
 def test_requests_during_a_sync_are_served_by_the_next() -> None:
     """Appends and reads go on while a sync is under way, and what came too late for it waits for the next one."""
 
     async def body() -> None:
-        device = SlowDevice()
+        device = GatedDevice()
         waiters = Waiters(open_log(device))
-        device.gate.clear()
-        device.entered.clear()
+        device.close_gate()
         first = waiters.write(b"first")
-        await asyncio.to_thread(device.entered.wait)
+        await asyncio.to_thread(device.entered.acquire)
         late = [waiters.write(b"late %d" % n) for n in range(10)]
         assert waiters.log.read(waiters.waiting[-1][0]).body == b"late 9"
         assert not first.done()
-        device.gate.set()
+        device.open_gate()
         await asyncio.gather(first, *late)
         await waiters.commit.close()
         assert waiters.commit.sync_count == 2

@@ -154,3 +154,19 @@ def test_record_inside_a_body_is_not_taken_for_one() -> None:
     device.flip(device.list()[0], 64 + 10)
 
     assert bodies(open_log(device)) == []
+
+
+def test_segment_of_another_log_is_found_by_its_chain() -> None:
+    """Same positions, same sizes, every checksum right: the chain still tells that it does not belong here."""
+    mine, _ = filled()
+    other = CrashDevice()
+    log = open_log(other)
+    for n in range(30):
+        log.append(1, (b"%04d" % (n + 1) * 100,), time_ns=n)
+        log.sync()
+    log.close()
+    name = mine.list()[1]
+    mine.names[name] = mine.durable_names[name] = other.names[name]
+
+    with pytest.raises(CorruptRecord, match="chain"):
+        bodies(open_log(mine))
