@@ -36,15 +36,8 @@ from spinrt.sandbox.wit import Interfaces, signature
 from spinrt.sandbox.wit_resolve import near
 
 _RESERVED = (
-    "spin_string_t",
-    "spin_bytes_t",
-    "spin_alloc",
-    "spin_trim",
-    "spin_equal",
-    "memcpy",
-    "memmove",
-    "memset",
-    "memcmp",
+    *("spin_string_t", "spin_bytes_t", "spin_alloc", "spin_trim", "spin_equal", "spin_decimal"),
+    *("memcpy", "memmove", "memset", "memcmp", "cabi_realloc"),
 )
 
 

@@ -38,6 +38,9 @@ void spin_trim(const void *end);
 /** Whether two texts have the same bytes. */
 bool spin_equal(spin_string_t one, spin_string_t other);
 
+/** A number in decimal digits; lives as long as what `spin_alloc` gives. */
+spin_string_t spin_decimal(uint64_t number);
+
 void *memcpy(void *restrict to, const void *restrict from, size_t length);
 void *memmove(void *to, const void *from, size_t length);
 void *memset(void *to, int value, size_t length);
@@ -110,6 +113,16 @@ static void call_ends(void)
 bool spin_equal(spin_string_t one, spin_string_t other)
 {
   return one.len == other.len && memcmp(one.ptr, other.ptr, one.len) == 0;
+}
+
+spin_string_t spin_decimal(uint64_t number)
+{
+  enum { DIGITS_MAX = 20 };
+  uint8_t *digits = spin_alloc(DIGITS_MAX, 1);
+  size_t start = DIGITS_MAX;
+  do digits[--start] = (uint8_t)('0' + number % 10);
+  while ((number /= 10) != 0);
+  return (spin_string_t){ digits + start, DIGITS_MAX - start };
 }
 
 /* The compiler may call these whatever the sources do. Copies and fills are single instructions of the machine. */

@@ -301,15 +301,6 @@ static bool parse_line(parser_t *parser)
   return at_end(parser) || fail(parser, "expected `;` or the end of the line", peek_word(parser));
 }
 
-static void append_number(buffer_t *message, unsigned number)
-{
-  uint8_t digits[10];
-  size_t start = sizeof digits;
-  do digits[--start] = (uint8_t)('0' + number % 10);
-  while ((number /= 10) != 0);
-  buffer_append(message, span(digits + start, digits + sizeof digits));
-}
-
 static spin_string_t from_literal(const char *text)
 {
   size_t len = 0;
@@ -330,7 +321,7 @@ static spin_string_t describe(const parser_t *parser)
   static buffer_t message;
   message = (buffer_t){ 0 };
   buffer_append(&message, SPIN_STRING("rules, line "));
-  append_number(&message, parser->line);
+  buffer_append(&message, spin_decimal(parser->line));
   buffer_append(&message, SPIN_STRING(": "));
   buffer_append(&message, from_literal(parser->problem));
   if (parser->found.len != 0) {
