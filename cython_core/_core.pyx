@@ -2,7 +2,7 @@
 """spinrt._core: what must be fast.
 
 Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles``
-(resource handles), ``journal`` (effects and the running call), ``abi`` (lowering and lifting), ``instance`` (a running
+(resource handles), ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``instance`` (a running
 module, its exports and its host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
@@ -42,6 +42,7 @@ include "module.pxi"
 include "handles.pxi"
 include "journal.pxi"
 include "abi.pxi"
+include "abi_compound.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
 include "counters.pxi"

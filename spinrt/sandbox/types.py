@@ -13,9 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-PRIMITIVES = frozenset(
-    ["bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string"]
-)
+PRIMITIVES = frozenset(["bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class FlagsType:
 
 @dataclass(frozen=True, slots=True)
 class ResourceType:
-    """A resource; ``interface`` is the id of the interface that defines it. Its methods are functions of that interface."""
+    """A resource; ``interface`` is the id of the interface that defines it and has its methods as functions."""
 
     name: str
     interface: str
