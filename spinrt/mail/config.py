@@ -170,7 +170,7 @@ def _config(top: Section, file: Path) -> Config:
         data_directory=top.get("data_directory", values.path_below(base), base / "data"),
         hostname=top.get("hostname", values.host_name, "localhost"),
         domains=top.get("domains", values.list_of(values.domain), ("localhost",)),
-        postmaster=top.get("postmaster", values.text, None),
+        postmaster=top.get("postmaster", values.optional(values.text), None),
         listen=_listen(top.section("listen"), base),
         tls=_tls(top.section("tls"), base),
         accounts={},
@@ -245,8 +245,8 @@ def _listen(section: Section, base: Path) -> Listen:
 def _tls(section: Section, base: Path) -> Tls:
     path = values.path_below(base)
     found = Tls(
-        certificate=section.get("certificate", path, None),
-        key=section.get("key", path, None),
+        certificate=section.get("certificate", values.optional(path), None),
+        key=section.get("key", values.optional(path), None),
         self_signed=section.get("self_signed", values.truth, True),
     )
     section.finish()
@@ -262,8 +262,8 @@ def _smarthost(section: Section, base: Path) -> Smarthost:
         host=section.require("host", values.host_name),
         port=section.get("port", values.integer(1, values.PORT_MAX), SMARTHOST_PORTS[security]),
         security=security,
-        user=section.get("user", values.text, None),
-        password_file=section.get("password_file", values.path_below(base), None),
+        user=section.get("user", values.optional(values.text), None),
+        password_file=section.get("password_file", values.optional(values.path_below(base)), None),
         timeout_s=section.get("timeout", values.duration(), 60.0),
     )
     section.finish()
@@ -284,9 +284,9 @@ def _extension(name: str, value: Value, base: Path) -> ExtensionConfig:
         name=name,
         where=value.where,
         policy=_policy(value, section),
-        path=section.get("path", values.path_below(base), None),
+        path=section.get("path", values.optional(values.path_below(base)), None),
         enabled=section.get("enabled", values.truth, True),
-        order=section.get("order", values.integer(-(2**31), 2**31 - 1), None),
+        order=section.get("order", values.optional(values.integer(-(2**31), 2**31 - 1)), None),
     )
     section.finish()
     return found

@@ -1,9 +1,9 @@
 """What the documentation tells people to type, typed.
 
-Blocks tagged ``console`` in README.md and docs/ are run in order, those of one file in one temporary directory: every line
-that starts with ``$ spinrt`` or ``$ python -m spinrt`` must end with exit code 0. Lines below it are its output and are not
-compared. Blocks tagged ``console no-run`` are only read: their ``spinrt`` commands must exist with those options. Blocks
-tagged ``python run`` are run the same way. A line that ends in ``\\`` goes on.
+Blocks tagged ``console`` in README.md and docs/ are run in order, those of one file in one temporary directory: every
+line that starts with ``$ spinrt`` or ``$ python -m spinrt`` must end with exit code 0. Lines below it are its output
+and are not compared. Blocks tagged ``console no-run`` are only read: their ``spinrt`` commands must exist with those
+options. Blocks tagged ``python run`` are run the same way. A line that ends in a backslash goes on.
 """
 
 from __future__ import annotations
