@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         "_admitted",
         "_choked",
         "_engine",
+        "_hung_up",
         "_message_deadline",
         "_paused",
         "_peer_done",
@@ -64,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._choked = False
         self._paused = False
         self._peer_done = False
+        self._hung_up = False
         self._upgrade: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------ called by the transport
@@ -192,18 +194,17 @@ class Connection(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         """Close. A peer that we cut short gets time to read why: closing on unread input would reset the connection."""
-        transport = self._transport
-        if transport.is_closing():
+        if self._hung_up:
             return
+        self._hung_up = True
         self.deadline = self._server.loop.time() + LINGER_S
-        last = self._engine.last
+        transport, last = self._transport, self._engine.last
         if last is None or last is reply.BYE or self._peer_done or not transport.can_write_eof():
             transport.close()
-        elif self._phase is not Phase.CLOSED:
-            self._phase = Phase.CLOSED
-            transport.write_eof()
-            if self._paused:
-                transport.resume_reading()
+            return
+        transport.write_eof()
+        if self._paused:
+            transport.resume_reading()
 
     def _start_tls(self) -> None:
         """Begin the handshake; until it is done no octet of the peer reaches the engine."""

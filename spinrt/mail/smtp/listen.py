@@ -24,14 +24,14 @@ _HINTS = {
 
 async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
     """Listen on a TCP port. ConfigError when that cannot be done."""
-    loop = asyncio.get_running_loop()
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"cannot listen on {host} port {port}: no such port", hint="ports are 1 to 65535")
     try:
-        return await loop.create_server(factory, host, port, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        hint = _HINTS.get(number or 0, "")
-        reason = os.strerror(number) if number and number > 0 else str(error)
-        raise ConfigError(f"cannot listen on {host} port {port}: {reason}", hint=hint) from error
+        return await asyncio.get_running_loop().create_server(factory, host, port, backlog=BACKLOG)
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error)
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}", hint=_HINTS.get(number, "")) from error
 
 
 async def listen_unix(factory: Callable[[], asyncio.Protocol], path: Path) -> asyncio.Server:
