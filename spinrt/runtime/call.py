@@ -14,7 +14,7 @@ from spinrt.errors import StateError
 from spinrt.runtime.capability import Effect
 
 if TYPE_CHECKING:
-    from spinrt.runtime.event import Event
+    from spinrt.runtime.event import Event, Observer
 
 
 class Transaction:
@@ -22,12 +22,14 @@ class Transaction:
 
     Args:
         context: What host functions find in ``call.context``; may be changed between raises.
+        observer: Told of each handler that ran and for how long; costs a table walk for each handler.
     """
 
-    __slots__ = ("_call", "_open")
+    __slots__ = ("_call", "_observer", "_open")
 
-    def __init__(self, context: object = None) -> None:
+    def __init__(self, context: object = None, *, observer: Observer | None = None) -> None:
         self._call = Call("", context)
+        self._observer = observer
         self._open = True
 
     @property
@@ -44,10 +46,19 @@ class Transaction:
         return list(self._call.journal.effects)
 
     def raise_(self, event: Event, *arguments: Any) -> Any:
-        """Raise an event inside this transaction and return its folded result; see `Event.raise_`."""
+        """Raise an event inside this transaction and return its folded result; see `Event.raise_`.
+
+        A raise that fails leaves no effects; those of earlier raises stay, and the transaction goes on.
+        """
         if not self._open:
             raise StateError(f"transaction: found a raise of {event.name} after its end, expected none")
-        return event.walk(self._call, arguments)
+        effects = self._call.journal.effects
+        mark = len(effects)
+        try:
+            return event.walk(self._call, arguments, self._observer)
+        except BaseException:
+            del effects[mark:]
+            raise
 
     def commit(self) -> list[Effect]:
         """Apply all effects in order, end the transaction and return them."""

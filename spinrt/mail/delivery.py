@@ -1,0 +1,426 @@
+"""One transaction: from a message that is complete to one record in the log, and the answer.
+
+The event ``deliver`` is raised once for each recipient and ``filed`` once for all, inside one `Transaction` of the
+runtime. What the extensions want becomes one ``Deliver`` record. Their effects in memory (maps, log records) are
+applied when the record is appended; the peer is answered when it is durable. No task runs: everything happens in the
+call that completes the message and in the store's callback.
+
+Who refuses
+    Over LMTP each recipient has an answer of its own. Over SMTP there is one for all: a refusal by one refuses the
+    transaction, and nothing of it is stored (docs/decisions/0003-one-answer-over-smtp.md).
+
+What is kept of a transaction that is refused
+    Log records and writes to maps: the raise succeeded, and refusing was its result. When a handler *fails*, nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter_ns
+from typing import Final, NamedTuple, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from spinrt import trace
+from spinrt.errors import HandlerFailed, StorageError
+from spinrt.host.kv import KvEffect
+from spinrt.mail.accounts_file import Account
+from spinrt.mail.address import Address
+from spinrt.mail.extensions import MailRuntime
+from spinrt.mail.host.context import DeliveryContext, RecipientContext
+from spinrt.mail.host.effects import Decision, Redirect, Refusal, Tag, decide
+from spinrt.mail.host.ledger import kv_writes
+from spinrt.mail.host.message import LentMessage
+from spinrt.mail.report import DeliveryReport, Observed
+from spinrt.mail.smtp import reply
+from spinrt.mail.smtp.receiver import DeliveryDone, Envelope
+from spinrt.mail.smtp.reply import Reply
+from spinrt.mail.store.bodies import BodyWriter
+from spinrt.mail.store.model import Body, Change, Copy, Deliver, Delivered, KvWrites, Outbound, Outcome
+from spinrt.mail.store.names import INBOX
+from spinrt.runtime.call import Transaction
+
+DEFERRED: Final = Refusal(451, "4.7.1", "not now, try again later")
+FAILED: Final = Refusal(451, "4.3.0", "an extension failed, try again later")
+MOVED: Final = Refusal(451, "4.3.0", "the recipient's account changed meanwhile, try again later")
+
+_LOG = trace.component("delivery")
+
+Resolve = Callable[[Address], tuple[Account, str | None] | None]
+Observer = Callable[[DeliveryReport], None]
+
+
+class DeliverStore(Protocol):
+    """What deliveries need of the mail store."""
+
+    def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
+
+
+class EnvelopeRecord(NamedTuple):
+    """``spinrt:mail/envelope#envelope``."""
+
+    delivery_id: str
+    protocol: str
+    peer: str
+    authenticated: str | None
+    sender: str
+    recipient: str
+    user: str
+    detail: str | None
+
+
+class OutcomeRecord(NamedTuple):
+    """``spinrt:mail/envelope#outcome``."""
+
+    recipient: str
+    user: str
+    mailboxes: list[str]
+    flags: list[str]
+    refused: int | None
+
+
+class ReceiptRecord(NamedTuple):
+    """``spinrt:mail/envelope#receipt``."""
+
+    delivery_id: str
+    protocol: str
+    peer: str
+    sender: str
+    size: int
+    outcomes: list[OutcomeRecord]
+
+
+class Deliverer:
+    """Runs deliveries.
+
+    Args:
+        store: Where records go.
+        mail: The runtime with the mail events.
+        resolve: Addresses to accounts.
+        observers: Called with a report when a transaction is answered; reports cost nothing when there are none.
+        clock_ns: Nanoseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(
+        self,
+        store: DeliverStore,
+        mail: MailRuntime,
+        resolve: Resolve,
+        *,
+        observers: Sequence[Observer] = (),
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.store = store
+        self.mail = mail
+        self.resolve = resolve
+        self.observers = observers
+        self.clock_ns = clock_ns
+        self.under_way = 0
+        self._begun: WeakKeyDictionary[BodyWriter, int] = WeakKeyDictionary()
+        # Time, chance and a counter: unique over restarts, and over clocks that go back.
+        self._mark = secrets.token_hex(4)
+        self._counter = itertools.count(1)
+
+    def begin(self, sink: BodyWriter) -> None:
+        """A message begins to arrive; for the report's time."""
+        if self.observers:
+            self._begun[sink] = perf_counter_ns()
+
+    def begun_ns(self, sink: BodyWriter) -> int:
+        """When it began, or now."""
+        return self._begun.pop(sink, None) or perf_counter_ns()
+
+    def new_id(self, now_ns: int) -> str:
+        """A name for a transaction that no other has or will have."""
+        return f"{now_ns:x}-{self._mark}-{next(self._counter):x}"
+
+    def deliver(self, envelope: Envelope, sink: BodyWriter, done: DeliveryDone) -> None:
+        """Take over a complete message; ``done`` gets one reply over SMTP, one for each recipient over LMTP."""
+        _Delivery(self, envelope, sink, done).run()
+
+
+class _Delivery:
+    """One transaction under way."""
+
+    __slots__ = (
+        "_decisions",
+        "_deliverer",
+        "_done",
+        "_effects",
+        "_envelope",
+        "_id",
+        "_ledger_entry",
+        "_message",
+        "_now_ns",
+        "_observed",
+        "_recipients",
+        "_sender",
+        "_sink",
+        "_started_ns",
+        "_transaction",
+        "_work_ns",
+    )
+
+    def __init__(self, deliverer: Deliverer, envelope: Envelope, sink: BodyWriter, done: DeliveryDone) -> None:
+        self._deliverer, self._envelope, self._sink, self._done = deliverer, envelope, sink, done
+        self._observed = Observed() if deliverer.observers else None
+        self._started_ns = perf_counter_ns() if self._observed else 0
+        self._work_ns = 0
+        self._now_ns = deliverer.clock_ns()
+        self._id = deliverer.new_id(self._now_ns)
+        self._sender = "" if envelope.sender is None else str(envelope.sender)
+        self._message = LentMessage(sink.read, envelope.size)
+        self._recipients: list[RecipientContext] = []
+        self._decisions: list[Decision] = []
+        self._effects: list[object] = []
+        self._ledger_entry = 0
+        context = DeliveryContext(self._id, envelope.session.protocol, self._sender, self._message)
+        observer = self._observed.note_handler if self._observed else None
+        self._transaction = Transaction(context, observer=observer)
+
+    def run(self) -> None:
+        """Decide, store, and see to it that the peer is answered, whatever happens."""
+        self._deliverer.under_way += 1
+        try:
+            self._decide_all()
+            self._raise_filed()
+            self._effects = list(self._transaction.effects)
+            self._store()
+        except HandlerFailed as error:
+            self._give_up(FAILED, error)
+        except StorageError as error:
+            self._give_up(_refusal_of(reply.STORAGE_UNAVAILABLE), error)
+        except Exception as error:
+            _LOG.exception("delivery failed")
+            self._give_up(_refusal_of(reply.DELIVERY_FAULT), error)
+        finally:
+            self._message.take_back()
+            self._transaction.rollback()  # does nothing after a commit
+
+    # ------------------------------------------------------------------------------------------------------ decide
+
+    @property
+    def _one_answer(self) -> bool:
+        return self._envelope.session.protocol == "smtp"
+
+    def _decide_all(self) -> None:
+        for address in self._envelope.recipients:
+            found = self._deliverer.resolve(address)
+            user, detail = ("", None) if found is None else (found[0].name, found[1])
+            recipient = RecipientContext(str(address), user, detail)
+            self._recipients.append(recipient)
+            self._decisions.append(Decision(refusal=MOVED) if found is None else self._decide(recipient))
+        if self._one_answer:
+            refusal = fold_refusals([decision.refusal for decision in self._decisions])
+            for decision in self._decisions:
+                decision.refusal = refusal
+        self._context.recipient = None
+
+    @property
+    def _context(self) -> DeliveryContext:
+        return cast(DeliveryContext, self._transaction.context)
+
+    def _decide(self, recipient: RecipientContext) -> Decision:
+        """Raise ``deliver`` for one recipient. Raises HandlerFailed over SMTP, where one answer is for all."""
+        self._context.recipient = recipient
+        session = self._envelope.session
+        record = EnvelopeRecord(
+            self._id,
+            session.protocol,
+            session.peer,
+            session.user,
+            self._sender,
+            recipient.address,
+            recipient.user,
+            recipient.detail,
+        )
+        mark = len(self._transaction.effects)
+        try:
+            verdict = self._transaction.raise_(self._deliverer.mail.events.deliver, record, self._message)
+        except HandlerFailed as error:
+            if self._one_answer:
+                raise
+            self._note(logging.WARNING, "recipient deferred", reason=error, recipient=recipient.address)
+            return Decision(refusal=FAILED)
+        decision = decide(self._transaction.effects[mark:])
+        if verdict == "defer":
+            decision.refusal = DEFERRED  # who defers does not know yet; whether others refuse shows the next time
+        return decision
+
+    def _raise_filed(self) -> None:
+        event = self._deliverer.mail.events.filed
+        if not event.bindings:
+            return
+        outcomes = [
+            OutcomeRecord(
+                recipient.address,
+                recipient.user,
+                mailboxes_of(decision),
+                decision.flags if decision.refusal is None else [],
+                None if decision.refusal is None else decision.refusal.code,
+            )
+            for recipient, decision in zip(self._recipients, self._decisions, strict=True)
+        ]
+        session, size = self._envelope.session, self._envelope.size
+        receipt = ReceiptRecord(self._id, session.protocol, session.peer, self._sender, size, outcomes)
+        self._transaction.raise_(event, receipt, self._message)
+
+    # ------------------------------------------------------------------------------------------------------- store
+
+    def _store(self) -> None:
+        accepted = [
+            (recipient, decision)
+            for recipient, decision in zip(self._recipients, self._decisions, strict=True)
+            if decision.refusal is None
+        ]
+        kv = tuple([effect for effect in self._effects if isinstance(effect, KvEffect)])
+        if accepted:
+            future = self._deliverer.store.submit(self._change(accepted, kv))
+        else:
+            self._sink.abort()
+            if not kv:
+                self._transaction.commit()
+                self._answer(())
+                return
+            future = self._deliverer.store.submit(KvWrites(kv_writes(kv)))
+        if not future.done():  # appended: in memory it is done, and those who wait for the disk may see it
+            self._transaction.commit()
+            self._ledger_entry = self._deliverer.mail.ledger.begin(kv) if kv else 0
+        self._work_ns = perf_counter_ns() - self._started_ns if self._observed else 0
+        future.add_done_callback(self._stored)
+
+    def _change(self, accepted: list[tuple[RecipientContext, Decision]], kv: tuple[KvEffect, ...]) -> Deliver:
+        body = self._sink.finish()
+        session = self._envelope.session
+        return Deliver(
+            self._id,
+            session.protocol,
+            session.peer,
+            self._sender,
+            tuple([recipient.address for recipient, _ in accepted]),
+            body,
+            copies_of((recipient.user, decision) for recipient, decision in accepted),
+            self._now_ns // 1_000_000_000,
+            outbound_of([decision for _, decision in accepted], self._sender, body),
+            kv_writes(kv) if kv else (),
+            tuple([(tag.extension, tag.key, tag.value) for tag in self._effects if isinstance(tag, Tag)]),
+        )
+
+    def _stored(self, future: asyncio.Future[Outcome]) -> None:
+        """The record is durable and applied, or it is lost."""
+        error = None if future.cancelled() else future.exception()
+        if self._ledger_entry:
+            self._deliverer.mail.ledger.end(self._ledger_entry, stored=error is None)
+        if error is None:
+            outcome = future.result()
+            self._answer(outcome.placed if isinstance(outcome, Delivered) else ())
+        elif isinstance(error, StorageError):
+            self._give_up(_refusal_of(reply.STORAGE_UNAVAILABLE), error)
+        else:
+            self._give_up(_refusal_of(reply.DELIVERY_FAULT), error)
+
+    # ------------------------------------------------------------------------------------------------------ answer
+
+    def _give_up(self, refusal: Refusal, error: BaseException) -> None:
+        """Nothing of it is stored: refuse, for now."""
+        self._note(logging.WARNING, "not stored", reason=error)
+        self._sink.abort()
+        self._effects = []
+        self._recipients = [RecipientContext(str(address), "", None) for address in self._envelope.recipients]
+        self._decisions = [Decision(refusal=refusal) for _ in self._recipients]
+        self._answer(())
+
+    def _answer(self, placed: tuple[tuple[str, str, int, int], ...]) -> None:
+        decisions = self._decisions[:1] if self._one_answer else self._decisions
+        replies = [self._reply(decision.refusal) for decision in decisions]
+        self._deliverer.under_way -= 1
+        if self._observed is not None:
+            self._report(self._observed, replies, placed)
+        self._done(replies)
+
+    def _reply(self, refusal: Refusal | None) -> Reply:
+        if refusal is None:
+            return Reply(250, "2.6.0", f"accepted as {self._id}")
+        self._note(logging.INFO, "refused", code=refusal.code, reason=refusal.text)
+        return Reply(refusal.code, refusal.enhanced, refusal.text)
+
+    def _note(self, level: int, event: str, **fields: object) -> None:
+        trace.log(_LOG, level, event, id=self._id, peer=self._envelope.session.peer, sender=self._sender, **fields)
+
+    def _report(self, observed: Observed, replies: list[Reply], placed: tuple[tuple[str, str, int, int], ...]) -> None:
+        observed.note_effects(self._effects)
+        envelope = self._envelope
+        begun_ns = min(self._deliverer.begun_ns(self._sink), self._started_ns)
+        report = DeliveryReport(
+            delivery_id=self._id,
+            protocol=envelope.session.protocol,
+            sender=self._sender,
+            recipients=tuple([recipient.address for recipient in self._recipients]),
+            size=envelope.size,
+            codes=tuple([one.code for one in replies]),
+            extensions=observed.extensions,
+            placed=tuple([(user, mailbox, uid) for user, mailbox, _, uid in placed]),
+            message_ns=perf_counter_ns() - begun_ns,
+            work_ns=self._work_ns or perf_counter_ns() - self._started_ns,
+        )
+        for observer in tuple(self._deliverer.observers):
+            _tell(observer, report)
+
+
+def fold_refusals(refusals: Iterable[Refusal | None]) -> Refusal | None:
+    """The refusal of a transaction with one answer: the first permanent one, else the first, else none."""
+    found = [refusal for refusal in refusals if refusal is not None]
+    return next((refusal for refusal in found if refusal.permanent), found[0] if found else None)
+
+
+def mailboxes_of(decision: Decision) -> list[str]:
+    """Where copies go: nowhere when refused or discarded, INBOX when nobody filed."""
+    if decision.refusal is not None or decision.discarded:
+        return []
+    return decision.mailboxes or [INBOX]
+
+
+def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
+    """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
+    found: dict[tuple[str, str], tuple[dict[str, None], dict[bytes, None]]] = {}
+    for user, decision in accepted:
+        for mailbox in mailboxes_of(decision):
+            flags, headers = found.setdefault((user, mailbox), ({}, {}))
+            flags.update(dict.fromkeys(decision.flags))
+            headers.update(dict.fromkeys(decision.headers))
+    return tuple(
+        [
+            Copy(user, mailbox, tuple(flags), b"".join(reversed(headers)))
+            for (user, mailbox), (flags, headers) in found.items()
+        ]
+    )
+
+
+def outbound_of(decisions: Iterable[Decision], sender: str, body: Body) -> tuple[Outbound, ...]:
+    """What leaves: each redirect once for each address, each notice."""
+    found: list[Outbound] = []
+    redirected: set[str] = set()
+    for effect in [effect for decision in decisions for effect in decision.outbound]:
+        if not isinstance(effect, Redirect):
+            found.append(Outbound("notify", effect.extension, "", effect.address, None, effect.text))
+        elif effect.address not in redirected:
+            redirected.add(effect.address)
+            traced = Body(body.digest, body.size + len(effect.trace), body.extents, effect.trace)
+            found.append(Outbound("redirect", effect.extension, sender, effect.address, traced))
+    return tuple(found)
+
+
+def _refusal_of(answer: Reply) -> Refusal:
+    return Refusal(answer.code, answer.enhanced, answer.text)
+
+
+def _tell(observer: Observer, report: DeliveryReport) -> None:
+    """An observer's mistakes are its own."""
+    try:
+        observer(report)
+    except Exception:
+        _LOG.exception("observer failed")

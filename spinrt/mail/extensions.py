@@ -1,0 +1,138 @@
+"""The mail system's runtime: what extensions can import here, which events there are, and loading what is configured.
+
+Nothing is granted by default. An extension gets what ``extensions.NAME.grants`` of the configuration says; the starter
+configuration spells out what the shipped ones ask for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import spinrt
+from spinrt import trace
+from spinrt.errors import ConfigError
+from spinrt.host.clock import ClockInterface, RandomInterface
+from spinrt.host.config import ConfigInterface
+from spinrt.host.kv import KvInterface, KvSpaces
+from spinrt.host.logging import LoggingInterface, Sink
+from spinrt.mail.config import ExtensionConfig
+from spinrt.mail.host.delivery import DeliveryInterface
+from spinrt.mail.host.ledger import KvLedger
+from spinrt.mail.host.message import MessageInterface
+from spinrt.mail.host.outbound import OutboundInterface
+from spinrt.mail.host.records import to_diagnostics
+from spinrt.mail.host.tags import TagsInterface
+from spinrt.runtime.event import Event, OnFault
+from spinrt.runtime.runtime import Runtime
+from spinrt.sandbox.loader import load_extension
+
+SHIPPED: Final = Path(spinrt.__file__).parent / "extensions"
+"""Extensions that come with spinrt, one directory each."""
+
+_LOG = trace.component("extensions")
+_MAIL: Final = "spinrt:mail/{}@1.0.0#{}"
+_UNDO: Final = ("before-rewind", "inconsistency", "compensate", "after-replay")
+
+
+@dataclass(frozen=True, slots=True)
+class MailEvents:
+    """The events that the mail system raises."""
+
+    deliver: Event
+    filed: Event
+    append: Event
+    flags_changed: Event
+
+
+@dataclass(frozen=True, slots=True)
+class MailRuntime:
+    """The runtime, and what the mail system needs of it at hand."""
+
+    runtime: Runtime
+    events: MailEvents
+    spaces: KvSpaces
+    ledger: KvLedger
+
+
+def make_runtime(
+    *,
+    hostname: str,
+    has_smarthost: bool,
+    kv_load: Callable[[str], dict[str, bytes]] = lambda space: {},
+    log_sink: Sink = to_diagnostics,
+) -> MailRuntime:
+    """Make a runtime with the interfaces and events of mail, and no extension.
+
+    Args:
+        hostname: Name of this system, for notices.
+        has_smarthost: Whether anything can leave; without, ``spinrt:mail/outbound`` does not link.
+        kv_load: What is stored of one extension's map.
+        log_sink: Where log records of extensions go.
+    """
+    runtime = Runtime()
+    spaces = KvSpaces(kv_load)
+    exported = (
+        MessageInterface(),
+        DeliveryInterface(),
+        TagsInterface(),
+        LoggingInterface(log_sink),
+        KvInterface(spaces),
+        ClockInterface(),
+        RandomInterface(),
+        ConfigInterface(),
+    )
+    for interface in exported:
+        runtime.export(interface)
+    if has_smarthost:
+        runtime.export(OutboundInterface(hostname))
+    else:
+        runtime.nameserver.withhold(OutboundInterface.interface_id, "no smarthost is configured")
+    return MailRuntime(runtime, _define_events(runtime), spaces, KvLedger(spaces, kv_load))
+
+
+def _define_events(runtime: Runtime) -> MailEvents:
+    """What decides fails closed: no mail is misfiled, and no append let through, because an extension is broken."""
+    for name in _UNDO:  # declared, so that extensions which handle them load; raised by the undo system
+        runtime.define(f"spinrt:undo/undo-events@1.0.0#{name}", on_fault=OnFault.REFUSE)
+    return MailEvents(
+        deliver=runtime.define(_MAIL.format("delivery-events", "deliver"), default="pass", on_fault=OnFault.REFUSE),
+        filed=runtime.define(_MAIL.format("delivery-events", "filed"), on_fault=OnFault.SKIP),
+        append=runtime.define(_MAIL.format("imap-events", "append"), on_fault=OnFault.REFUSE),
+        flags_changed=runtime.define(_MAIL.format("imap-events", "flags-changed"), on_fault=OnFault.SKIP),
+    )
+
+
+def load_extensions(runtime: Runtime, configured: Mapping[str, ExtensionConfig]) -> None:
+    """Load and link what is configured and enabled.
+
+    Raises:
+        UsageError, LinkError, ExtensionError: What is wrong with one of them; the service does not start then.
+    """
+    for config in configured.values():
+        if config.enabled:
+            _load(runtime, config)
+
+
+def _load(runtime: Runtime, config: ExtensionConfig) -> None:
+    directory = config.path or SHIPPED / config.name
+    if not directory.is_dir():
+        shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/manifest.yaml"))) or "none"
+        raise ConfigError(
+            f"{config.where}: found no extension at {directory}",
+            hint=f"give its path, or use one that comes with spinrt: {shipped}",
+        )
+    extension = load_extension(directory, interfaces=runtime.interfaces)
+    if extension.name != config.name:
+        raise ConfigError(
+            f"{config.where}: the manifest in {directory} says {extension.name!r}, expected {config.name!r}",
+            hint="the section must have the extension's own name",
+        )
+    order = config.order
+    orders = None if order is None else {handler.event: order for handler in extension.manifest.handlers}
+    domain = runtime.load(extension, config.policy, orders=orders)
+    handled = " ".join(handler.event.partition("#")[2] for handler in extension.manifest.handlers)
+    trace.log(_LOG, logging.INFO, "loaded", extension=domain.name, version=extension.manifest.version, handles=handled)

@@ -1,0 +1,134 @@
+"""``spinrt:mail/message``: the message as a capability, read on demand and only while it is lent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from spinrt._core import Call
+from spinrt.errors import CapabilityRevoked
+from spinrt.mail.message.headers import Headers, header_end, parse_headers
+from spinrt.runtime.capability import Closure, Grant, HostInterface
+from spinrt.runtime.domain import Domain
+
+READ_BYTES_MAX: Final = 65_536
+"""Bytes that one ``read`` gives at most."""
+HEADER_CHUNK_BYTES: Final = 16 * 1024
+HEADER_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A header section is looked for this far; beyond it the message counts as one without a body."""
+
+Read = Callable[[int, int], bytes]
+"""``read(offset, length)``: at most that many bytes of the message, fewer at its end."""
+
+
+class LentMessage:
+    """A message that extensions may read until `take_back`. Passed to guests as the resource ``message``.
+
+    Header fields are found once, when the first is asked for.
+
+    Args:
+        read: Where the bytes come from.
+        size: Bytes of the message.
+    """
+
+    __slots__ = ("_fields", "_headers", "_read", "lent", "size")
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read = read
+        self._headers: Headers | None = None
+        self._fields: dict[str, list[bytes]] | None = None
+        self.size = size
+        self.lent = True
+
+    def take_back(self) -> None:
+        """End the loan: whoever still holds the message can do nothing with it."""
+        self.lent = False
+        self._headers = self._fields = None
+
+    @property
+    def headers(self) -> Headers:
+        """The header section, parsed once."""
+        if self._headers is None:
+            self._headers = parse_headers(self._read_header_section())
+        return self._headers
+
+    def values(self, name: str) -> list[bytes]:
+        """Unfolded values of all fields of that name, case aside, from the top down."""
+        if self._fields is None:
+            self._fields = _by_name(self.headers)
+        return self._fields.get(name.lower(), [])
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``."""
+        return self._read(offset, length) if offset < self.size else b""
+
+    def _read_header_section(self) -> bytes:
+        length = HEADER_CHUNK_BYTES
+        while True:
+            data = self._read(0, min(length, self.size))
+            if header_end(data) >= 0 or len(data) >= self.size or length >= HEADER_BYTES_MAX:
+                return data
+            length *= 4
+
+
+def _by_name(headers: Headers) -> dict[str, list[bytes]]:
+    fields: dict[str, list[bytes]] = {}
+    for field in headers.fields:
+        fields.setdefault(field.name.decode("ascii"), []).append(headers.field_value(field))
+    return fields
+
+
+class MessageInterface(HostInterface):
+    """``spinrt:mail/message``. Takes no attenuations; ``functions`` narrows it (headers without the body, say)."""
+
+    interface_id = "spinrt:mail/message@1.0.0"
+
+    def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
+        return _CLOSURES[function]
+
+
+def _size(call: Call | None, message: LentMessage) -> int:
+    _check_lent(message)
+    return message.size
+
+
+def _body_offset(call: Call | None, message: LentMessage) -> int:
+    _check_lent(message)
+    return message.headers.body_offset
+
+
+def _header_count(call: Call | None, message: LentMessage) -> int:
+    _check_lent(message)
+    return message.headers.count
+
+
+def _header_name(call: Call | None, message: LentMessage, position: int) -> str | None:
+    _check_lent(message)
+    headers = message.headers
+    return headers.name(position) if position < headers.count else None
+
+
+def _header(call: Call | None, message: LentMessage, name: str, nth: int) -> bytes | None:
+    _check_lent(message)
+    values = message.values(name)
+    return values[nth] if nth < len(values) else None
+
+
+def _read(call: Call | None, message: LentMessage, offset: int, length: int) -> bytes:
+    _check_lent(message)
+    return message.read(offset, min(length, READ_BYTES_MAX))
+
+
+def _check_lent(message: LentMessage) -> None:
+    if not message.lent:
+        raise CapabilityRevoked("message: found a read after its transaction ended, expected it before")
+
+
+_CLOSURES: Final[dict[str, Closure]] = {
+    "[method]message.size": _size,
+    "[method]message.body-offset": _body_offset,
+    "[method]message.header-count": _header_count,
+    "[method]message.header-name": _header_name,
+    "[method]message.header": _header,
+    "[method]message.read": _read,
+}

@@ -1,0 +1,186 @@
+"""A whole mail system on loopback for tests: real sockets, real extensions, a thread for its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import imaplib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import argon2
+import yaml
+
+from spinrt.mail.config import Config, parse
+from spinrt.mail.config_values import TcpEndpoint
+from spinrt.mail.report import DeliveryReport
+from spinrt.mail.service import MailService, running
+
+PASSWORD = "correct horse"
+_HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+"""A weak hash: tests are about mail, not about waiting."""
+GRANTS = {
+    "delivery": [
+        "spinrt:extension/config@1.0.0",
+        "spinrt:mail/message@1.0.0",
+        "spinrt:mail/delivery@1.0.0",
+    ],
+    "audit": ["spinrt:logging/logging@1.0.0"],
+    "undo-hook": ["spinrt:mail/message@1.0.0", "spinrt:undo/tags@1.0.0", "spinrt:logging/logging@1.0.0"],
+}
+
+
+def shipped(rules: str | None = None) -> dict[str, object]:
+    """The three shipped extensions with all that they ask for."""
+    found: dict[str, dict[str, object]] = {
+        name: {"grants": {interface: {} for interface in interfaces}} for name, interfaces in GRANTS.items()
+    }
+    if rules is not None:
+        found["delivery"]["config"] = {"rules": rules}
+    return dict(found)
+
+
+def config_of(directory: Path, *, users: tuple[str, ...] = ("alice", "bob"), **changes: object) -> Config:
+    """A configuration with free ports, for example.org; ``changes`` are top-level keys."""
+    free = "127.0.0.1:0"
+    content: dict[str, object] = {
+        "data_directory": str(directory / "data"),
+        "hostname": "mail.example.org",
+        "domains": ["example.org"],
+        "listen": {"smtp": free, "lmtp": free, "imap": free},
+        "accounts": {user: {"password_hash": _HASH} for user in users},
+        "extensions": shipped(),
+        "event_loop": "asyncio",
+        "drain_timeout": "2 s",
+    }
+    return parse(yaml.safe_dump({**content, **changes}), directory / "spinrt.yaml")
+
+
+class Running:
+    """A service in a thread of its own, as its clients see it."""
+
+    def __init__(self, config: Config) -> None:
+        self.reports: list[DeliveryReport] = []
+        self._config = config
+        self._up = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, daemon=True)
+        self._thread.start()
+        assert self._up.wait(30)
+        if self._error is not None:
+            raise self._error
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._error = error
+            self._up.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        async with running(self._config) as self.service:
+            self.service.observers.append(self.reports.append)
+            self._up.set()
+            await self._stopped.wait()
+
+    service: MailService
+
+    def address(self, name: str) -> tuple[str, int]:
+        endpoint = self.service.endpoints[name]
+        assert isinstance(endpoint, TcpEndpoint)
+        return endpoint.host, endpoint.port
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(30)
+        if self._error is not None:
+            raise self._error
+
+
+@contextlib.contextmanager
+def serving(config: Config) -> Iterator[Running]:
+    """Serve for the length of a ``with`` block."""
+    service = Running(config)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+class Dialogue:
+    """An SMTP or LMTP client that says exactly what it is told and gives back whole replies."""
+
+    def __init__(self, address: tuple[str, int], greeting: str = "EHLO client.example") -> None:
+        self._socket = socket.create_connection(address, timeout=20)
+        self._file = self._socket.makefile("rb")
+        self.reply()
+        self.say(greeting)
+
+    def reply(self) -> str:
+        lines = []
+        while True:
+            line = self._file.readline().decode()
+            lines.append(line.rstrip("\r\n"))
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    def say(self, line: str) -> str:
+        self._socket.sendall(line.encode() + b"\r\n")
+        return self.reply()
+
+    def begin(self, *recipients: str, sender: str = "s@example.net") -> list[str]:
+        """MAIL and RCPT; the replies to the latter."""
+        self.say(f"MAIL FROM:<{sender}>")
+        return [self.say(f"RCPT TO:<{recipient}>") for recipient in recipients]
+
+    def data(self, message: bytes, replies: int = 1) -> list[str]:
+        self.say("DATA")
+        stuffed = message.replace(b"\r\n.", b"\r\n..")
+        self._socket.sendall(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
+        return [self.reply() for _ in range(replies)]
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> Dialogue:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def send(
+    service: Running, message: bytes, *recipients: str, protocol: str = "smtp", sender: str = "s@example.net"
+) -> list[str]:
+    """Send one message; the replies to its end."""
+    greeting = "LHLO client.example" if protocol == "lmtp" else "EHLO client.example"
+    with Dialogue(service.address(protocol), greeting) as peer:
+        answers = peer.begin(*recipients, sender=sender)
+        assert all(answer.startswith("250") for answer in answers), answers
+        return peer.data(message, len(recipients) if protocol == "lmtp" else 1)
+
+
+def fetch(service: Running, user: str, mailbox: str = "INBOX") -> list[tuple[bytes, str]]:
+    """Body and flags of every message of a mailbox, read by imaplib; empty when there is no such mailbox."""
+    client = imaplib.IMAP4(*service.address("imap"), timeout=20)
+    try:
+        client.login(user, PASSWORD)
+        status, _ = client.select(f'"{mailbox}"', readonly=True)
+        if status != "OK":
+            return []
+        _, found = (
+            client.fetch("1:*", "(FLAGS BODY.PEEK[])") if client.untagged_responses["EXISTS"] != [b"0"] else ("", [])
+        )
+        pairs = [part for part in found if isinstance(part, tuple)]
+        return [(body, head.decode()) for head, body in pairs]
+    finally:
+        client.logout()
+
+
+def message(subject: str = "hello", *fields: str, body: str = "text\r\n") -> bytes:
+    head = ["From: s@example.net", "To: alice@example.org", f"Subject: {subject}", *fields]
+    return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
