@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_admitted",
         "_choked",
+        "_early",
         "_engine",
         "_hung_up",
         "_message_deadline",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._peer_done = False
         self._hung_up = False
+        self._early = b""
         self._upgrade: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------ called by the transport
@@ -92,6 +94,10 @@ class Connection(asyncio.Protocol):
             self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._upgrade is not None:
+            # Reading was paused before the handshake, so this was encrypted: it came together with the handshake's end.
+            self._early += data
+            return
         self._engine.receive(data)
         self._flush()
 
@@ -236,6 +242,9 @@ class Connection(asyncio.Protocol):
             return
         self._transport = transport
         self._engine.tls_started()
+        early, self._early = self._early, b""
+        if early:
+            self._engine.receive(early)
         self._flush()
 
 

@@ -183,6 +183,26 @@ def test_commands_injected_before_tls_are_dropped(
     assert receiver.begun == 0
 
 
+def test_octets_right_behind_the_handshake_are_read(
+    run: Callable[[Scenario], None], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """A command in the same segment as the handshake's end is answered: it was encrypted."""
+
+    async def scenario() -> None:
+        async with serving(tls_context=server_tls) as (_, port):
+            wire = await Wire.connect(port)
+            assert [await wire.code(), await wire.ask(b"EHLO c\r\n"), await wire.ask(b"STARTTLS\r\n")] == [
+                220,
+                250,
+                220,
+            ]
+            await wire.writer.start_tls(client_tls, server_hostname="localhost")
+            assert await wire.ask(b"EHLO c\r\n") == 250
+            wire.writer.close()
+
+    run(scenario)
+
+
 def test_failed_handshake_closes(run: Callable[[Scenario], None], server_tls: ssl.SSLContext) -> None:
     """Plain octets instead of a handshake end the connection, and nothing is left of it."""
 
