@@ -80,10 +80,8 @@ class Value:
 
     def found(self) -> str:
         """Describe the value for a complaint, clipped."""
-        if isinstance(self.node, yaml.MappingNode):
-            return "a mapping"
-        if isinstance(self.node, yaml.SequenceNode):
-            return "a list"
+        if not isinstance(self.node, yaml.ScalarNode):
+            return "a list" if isinstance(self.node, yaml.SequenceNode) else "a mapping"
         text = str(self.node.value)
         clipped = text if len(text) <= FOUND_CHARACTERS_MAX else text[:FOUND_CHARACTERS_MAX] + "…"
         kind = _KINDS.get(self.node.tag, "a value")
@@ -97,7 +95,7 @@ class Value:
 
     def values(self, expected: str) -> list[Value]:
         """Return the members of a list."""
-        if not isinstance(self.node, yaml.SequenceNode):
+        if not isinstance(self.node, yaml.SequenceNode) or self.node.tag != "tag:yaml.org,2002:seq":
             raise self.error(expected)
         return [
             Value(self.file, f"{self.path}[{index}]", node.start_mark.line + 1, node)
@@ -112,7 +110,7 @@ class Value:
         """
         if self.is_null:
             return Section(self, {})
-        if not isinstance(self.node, yaml.MappingNode):
+        if not isinstance(self.node, yaml.MappingNode) or self.node.tag != "tag:yaml.org,2002:map":
             raise self.error("a mapping of keys to values")
         members: dict[str, Value] = {}
         for key_node, value_node in self.node.value:

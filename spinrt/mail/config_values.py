@@ -26,6 +26,7 @@ _TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 PORT_MAX = 65535
+_TCP_EXPECTED = 'host:port, such as 127.0.0.1:2525 or "[::1]:2525"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def format_duration(seconds: float) -> str:
     for unit, factor in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= factor and seconds % factor == 0:
             return f"{seconds / factor:.0f} {unit}"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:g} s"
+    return f"{seconds * 1000:.0f} ms"
 
 
 def choice(*names: str) -> Read[str]:
@@ -189,7 +190,7 @@ def endpoint(base: Path) -> Read[Endpoint]:
     """``host:port``, ``"[::1]:port"`` or ``unix:path``."""
 
     def read(value: Value) -> Endpoint:
-        found = text(value)
+        found = value.scalar("str", f"{_TCP_EXPECTED}, or unix:path")
         if found.startswith("unix:") and len(found) > len("unix:"):
             return UnixEndpoint(base / found.removeprefix("unix:"))
         return tcp_endpoint(value)
@@ -199,16 +200,15 @@ def endpoint(base: Path) -> Read[Endpoint]:
 
 def tcp_endpoint(value: Value) -> TcpEndpoint:
     """``host:port`` or ``"[::1]:port"``."""
-    expected = 'host:port, such as 127.0.0.1:2525 or "[::1]:2525"'
-    host, colon, port = value.scalar("str", expected).rpartition(":")
+    host, colon, port = value.scalar("str", _TCP_EXPECTED).rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
-        raise value.error(expected)
+        raise value.error(_TCP_EXPECTED)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise value.error(expected)
+        raise value.error(_TCP_EXPECTED)
     if not _is_host(host):
-        raise value.error(expected)
+        raise value.error(_TCP_EXPECTED)
     return TcpEndpoint(host, int(port))
 
 
