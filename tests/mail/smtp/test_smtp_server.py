@@ -223,6 +223,22 @@ def test_failed_handshake_closes(run: Callable[[Scenario], None], server_tls: ss
     run(scenario)
 
 
+def test_silent_handshake_is_timed_out(run: Callable[[Scenario], None], server_tls: ssl.SSLContext) -> None:
+    """A peer that never begins its handshake counts as a connection, and not for long."""
+
+    async def scenario() -> None:
+        limits = SmtpLimits(tls_handshake_timeout_s=0.1)
+        async with serving(tls_context=server_tls, implicit_tls=True, limits=limits) as (server, port):
+            wire = await Wire.connect(port)
+            await until(lambda: len(server.connections) == 1)
+            with contextlib.suppress(ConnectionError):
+                assert await wire.rest() == b""
+            await until(lambda: not server.connections)
+            wire.writer.close()
+
+    run(scenario)
+
+
 def test_lmtp_over_unix_socket(run: Callable[[Scenario], None], tmp_path: Path) -> None:
     """One reply for each recipient; the socket is for owner and group; a stale one is replaced."""
     receiver = FakeReceiver()
