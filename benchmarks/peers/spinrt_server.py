@@ -1,7 +1,7 @@
 """spinrt as its users run it: ``spinrt serve`` in a process of its own, the three shipped extensions, durable.
 
 The configuration is the one that ``spinrt config init`` writes, so every extension is granted what its manifest asks;
-the delivery rules are those of a small office.
+the delivery rules are those of a small office, and the last of them files what the load sends.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ from spinrt.mail.store.store import Store
 
 DOMAIN: Final = "example.com"
 USER, PASSWORD = "user", "sesame"
+RULES: Final = (
+    "header From contains @blocked.example -> reject 550 '5.7.1 the operator does not take mail from there'",
+    "header X-Spam-Flag is YES -> file Junk; flag $Junk; stop",
+    "header X-Priority matches '1*' -> flag \\Flagged",
+    "list exists -> file 'INBOX/lists/${list}'; stop",
+    "detail exists -> file 'INBOX/${detail}'; stop",
+    "size over 1M -> file INBOX/large",
+    "header Subject contains load -> file INBOX/load; flag $Load; stop",
+)
 BATCH: Final = 500
 """Deliveries in flight while a mailbox is filled: one group commit for so many."""
 
@@ -35,29 +44,28 @@ class SpinrtServer:
     Args:
         directory: An empty directory for configuration and data.
         loop: ``uvloop`` or ``asyncio``.
-        extensions: Settings of extensions by name (``config`` of each); all that ship are loaded.
     """
 
-    def __init__(self, directory: Path, *, loop: str, extensions: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, directory: Path, *, loop: str) -> None:
         self.smtp_port, self.imap_port = free_port(), free_port()
         self.data = directory / "data"
-        configuration = directory / "spinrt.yaml"
-        configuration.write_text(yaml.safe_dump(self._configuration(loop, extensions or {}), sort_keys=False))
+        self.configuration = directory / "spinrt.yaml"
+        self.configuration.write_text(yaml.safe_dump(self._content(loop), sort_keys=False))
         self.process = ServerProcess(
             f"spinrt-{loop}",
-            [sys.executable, "-m", "spinrt", "serve", "--config", str(configuration)],
+            [sys.executable, "-m", "spinrt", "serve", "--config", str(self.configuration)],
             directory,
             [self.smtp_port, self.imap_port],
         )
 
-    def _configuration(self, loop: str, extensions: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _content(self, loop: str) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(starter.text(DOMAIN))
         content["listen"] = {"smtp": f"{HOST}:{self.smtp_port}", "lmtp": None, "imap": f"{HOST}:{self.imap_port}"}
         content["tls"] = {"self_signed": False}
         content["accounts"] = {USER: {"password_hash": hash_password(PASSWORD)}}
         content["event_loop"] = loop
-        for name, settings in extensions.items():
-            content["extensions"][name]["config"] = settings
+        content["logging"] = {"level": "warning"}
+        content["extensions"]["delivery"]["config"] = {"rules": list(RULES)}
         return content
 
     def fill(self, mailboxes: dict[str, Iterable[bytes]]) -> None:
