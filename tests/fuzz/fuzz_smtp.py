@@ -1,6 +1,6 @@
 """Invariant: octets in any cut give the same replies and messages; every reply is well-formed; no sink stays open.
 
-With atheris: ``python tests/fuzz/fuzz_smtp.py tests/fuzz/seeds/smtp``; ``test_fuzz_smtp.py`` replays the seeds without it.
+With atheris: ``python tests/fuzz/fuzz_smtp.py tests/fuzz/seeds/smtp``. ``test_fuzz_smtp.py`` replays the seeds alone.
 An input is one octet of options (1: LMTP, 2: late answers, 4: TLS is on, 8: normalise newlines) and one that sets the
 cuts, then the session.
 """
