@@ -107,7 +107,7 @@ def test_manifests_that_cannot_be_built(tmp_path: Path, manifest: str, error: ty
 
 def test_without_the_compiler_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package is optional."""
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(BuildError) as caught:
         build_extension(write(tmp_path / "ext"), tmp_path / "out")
