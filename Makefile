@@ -22,7 +22,7 @@ BENCH  ?= mail
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test test-clients check format bench build-extensions clean distclean
+.PHONY: help setup demo run test test-clients crash-test check format bench build-extensions clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -41,6 +41,9 @@ test: $(DEV) $(CORE) ## run all tests that need nothing but .venv (TESTS=path: s
 test-clients: $(DEV) $(CORE) ## drive Debian's mail clients against a server (installs them: needs root)
 	.ci/install-debian-clients
 	$(BIN)/python -m pytest -m clients
+
+crash-test: $(DEV) $(CORE) ## kill -9 the server KILLS times (100) while mail comes in (SEED=n replays)
+	$(BIN)/python -m tests.mail.crash_campaign --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 check: $(DEV) $(CORE) ## ruff, mypy --strict, and the structure tests
 	$(BIN)/ruff check .

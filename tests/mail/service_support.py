@@ -42,7 +42,7 @@ def shipped(rules: str | None = None) -> dict[str, object]:
     return dict(found)
 
 
-def config_of(directory: Path, *, users: tuple[str, ...] = ("alice", "bob"), **changes: object) -> Config:
+def config_text(directory: Path, *, users: tuple[str, ...] = ("alice", "bob"), **changes: object) -> str:
     """A configuration with free ports, for example.org; ``changes`` are top-level keys."""
     free = "127.0.0.1:0"
     content: dict[str, object] = {
@@ -55,7 +55,12 @@ def config_of(directory: Path, *, users: tuple[str, ...] = ("alice", "bob"), **c
         "event_loop": "asyncio",
         "drain_timeout": "2 s",
     }
-    return parse(yaml.safe_dump({**content, **changes}), directory / "spinrt.yaml")
+    return yaml.safe_dump({**content, **changes})
+
+
+def config_of(directory: Path, **changes: object) -> Config:
+    """The same, read."""
+    return parse(config_text(directory, **changes), directory / "spinrt.yaml")  # type: ignore[arg-type]
 
 
 class Running:
@@ -120,9 +125,12 @@ class Dialogue:
         self.say(greeting)
 
     def reply(self) -> str:
+        """One whole reply. Raises ConnectionError when the server is gone."""
         lines = []
         while True:
             line = self._file.readline().decode()
+            if not line.endswith("\n"):
+                raise ConnectionResetError("the server closed the connection inside a reply")
             lines.append(line.rstrip("\r\n"))
             if line[3:4] != "-":
                 return "\n".join(lines)
@@ -137,10 +145,15 @@ class Dialogue:
         return [self.say(f"RCPT TO:<{recipient}>") for recipient in recipients]
 
     def data(self, message: bytes, replies: int = 1) -> list[str]:
+        """A whole message; the replies to its end."""
         self.say("DATA")
+        return [self.end_data(message), *(self.reply() for _ in range(replies - 1))]
+
+    def end_data(self, message: bytes) -> str:
+        """The octets of a message behind DATA; the first reply."""
         stuffed = message.replace(b"\r\n.", b"\r\n..")
         self._socket.sendall(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
-        return [self.reply() for _ in range(replies)]
+        return self.reply()
 
     def close(self) -> None:
         self._file.close()
@@ -165,18 +178,22 @@ def send(
 
 
 def fetch(service: Running, user: str, mailbox: str = "INBOX") -> list[tuple[bytes, str]]:
-    """Body and flags of every message of a mailbox, read by imaplib; empty when there is no such mailbox."""
-    client = imaplib.IMAP4(*service.address("imap"), timeout=20)
+    """Body and flags of every message of a mailbox; see `fetch_at`."""
+    return fetch_at(service.address("imap"), user, mailbox)
+
+
+def fetch_at(
+    address: tuple[str, int], user: str, mailbox: str = "INBOX", what: str = "BODY.PEEK[]"
+) -> list[tuple[bytes, str]]:
+    """An item and the flags of every message of a mailbox, by imaplib; empty when there is no such mailbox."""
+    client = imaplib.IMAP4(*address, timeout=60)
     try:
         client.login(user, PASSWORD)
-        status, _ = client.select(f'"{mailbox}"', readonly=True)
-        if status != "OK":
+        status, count = client.select(f'"{mailbox}"', readonly=True)
+        if status != "OK" or count == [b"0"]:
             return []
-        _, found = (
-            client.fetch("1:*", "(FLAGS BODY.PEEK[])") if client.untagged_responses["EXISTS"] != [b"0"] else ("", [])
-        )
-        pairs = [part for part in found if isinstance(part, tuple)]
-        return [(body, head.decode()) for head, body in pairs]
+        _, found = client.fetch("1:*", f"(FLAGS {what})")
+        return [(part[1], part[0].decode()) for part in found if isinstance(part, tuple)]
     finally:
         client.logout()
 

@@ -1,0 +1,75 @@
+"""``spinrt:mail/message``: reading on demand, and only while the message is lent."""
+
+from __future__ import annotations
+
+import pytest
+
+from spinrt.errors import CapabilityRevoked
+from spinrt.mail.host.message import READ_BYTES_MAX, LentMessage, MessageInterface
+from tests.mail.host_support import bind, lent
+
+DATA = b"Subject: one\r\nTo: a,\r\n b\r\nsubject: two\r\n\r\n" + b"0123456789" * 10_000
+METHODS = {
+    "[method]message.size": (),
+    "[method]message.body-offset": (),
+    "[method]message.header-count": (),
+    "[method]message.header-name": (0,),
+    "[method]message.header": ("subject", 0),
+    "[method]message.read": (0, 10),
+}
+
+
+def ask(message: LentMessage, method: str, *arguments: object) -> object:
+    return bind(MessageInterface(), f"[method]message.{method}")(None, message, *arguments)
+
+
+def test_headers_by_name_and_position() -> None:
+    """Values come unfolded, by name without case, from the top; past the end there is none."""
+    message = lent(DATA)
+    assert ask(message, "size") == len(DATA)
+    assert ask(message, "body-offset") == DATA.index(b"\r\n\r\n") + 4
+    assert ask(message, "header-count") == 3
+    assert [ask(message, "header-name", position) for position in (0, 1, 2, 3, 2**32 - 1)] == [
+        "Subject",
+        "To",
+        "subject",
+        None,
+        None,
+    ]
+    assert [ask(message, "header", "SUBJECT", nth) for nth in (0, 1, 2)] == [b"one", b"two", None]
+    assert ask(message, "header", "To", 0) == b"a, b"
+    assert ask(message, "header", "\xe4", 0) is None
+
+
+def test_read_is_bounded_and_ends_with_the_message() -> None:
+    """One call gives 65,536 bytes at most; past the end it gives none."""
+    message = lent(DATA)
+    assert ask(message, "read", 0, 2**32 - 1) == DATA[:READ_BYTES_MAX]
+    assert ask(message, "read", len(DATA) - 3, 10) == DATA[-3:]
+    assert ask(message, "read", len(DATA), 10) == b""
+    assert ask(message, "read", 2**64 - 1, 10) == b""
+
+
+def test_a_header_section_of_any_size_is_found_by_reading_no_body() -> None:
+    """Sections beyond the first piece are read on; a body is not."""
+    head = b"".join(b"X-%d: %s\r\n" % (n, b"v" * 100) for n in range(400)) + b"Last: here\r\n\r\n"
+    data, reads = head + bytes(10_000_000), []
+
+    def read(offset: int, length: int) -> bytes:
+        reads.append(length)
+        return data[offset : offset + length]
+
+    message = LentMessage(read, len(data))
+    assert message.values("last") == [b"here"]
+    assert sum(reads) < 2_000_000
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_works_when_the_loan_is_over(method: str) -> None:
+    """A message that was taken back gives nothing, not even its size."""
+    message = lent(DATA)
+    closure = bind(MessageInterface(), method)
+    closure(None, message, *METHODS[method])
+    message.take_back()
+    with pytest.raises(CapabilityRevoked):
+        closure(None, message, *METHODS[method])
