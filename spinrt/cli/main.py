@@ -145,12 +145,16 @@ def exit_code(error: Exception) -> int:
             return DAMAGED
         case DataLocked() | Busy():
             return BUSY
-        case OSError() if error.errno == errno.EADDRINUSE:
+        case _ if _is_port_taken(error) or _is_port_taken(error.__context__):
             return BUSY
         case UsageError() | LinkError():
             return USAGE
         case _:
             return FAILED
+
+
+def _is_port_taken(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
 
 
 def _drop_output() -> None:

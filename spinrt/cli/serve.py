@@ -9,7 +9,7 @@ from spinrt.cli.common import add_config, load_config
 
 EPILOG = """\
 Serves until SIGTERM or Ctrl-C; then takes nothing new, finishes what runs
-(drain_timeout in the configuration) and stops.
+(drain_timeout in the configuration) and stops. SIGHUP reads accounts again.
 
 example:
   spinrt serve --config spinrt.yaml
@@ -27,5 +27,4 @@ def run(arguments: argparse.Namespace) -> int:
     trace.setup(level=arguments.log_level or config.logging.level, json_lines=config.logging.format == "json")
     from spinrt.mail.service import serve
 
-    serve(config)
-    return 0
+    return serve(config)

@@ -236,8 +236,13 @@ def _smtp(section: Section, defaults: SmtpLimits) -> SmtpLimits:
 
 def _listen(section: Section, base: Path) -> Listen:
     defaults = Listen()
-    read = values.optional(values.endpoint(base))
-    found = {item.name: section.get(item.name, read, getattr(defaults, item.name)) for item in fields(Listen)}
+    anywhere, tcp = values.optional(values.endpoint(base)), values.optional(values.tcp_endpoint)
+    found = {
+        item.name: section.get(
+            item.name, tcp if item.name.startswith("imap") else anywhere, getattr(defaults, item.name)
+        )
+        for item in fields(Listen)
+    }
     section.finish()
     return Listen(**found)
 

@@ -115,6 +115,7 @@ def test_everything_is_read() -> None:
         ("listen: {smtp: 2525}", "listen.smtp: found an integer '2525', expected host:port"),
         ("listen: {smtp: 'a:99999'}", "expected host:port"),
         ("listen: {smtp: '::1:25'}", "expected host:port"),
+        ("listen: {imap: unix:imap.sock}", "listen.imap: found text 'unix:imap.sock', expected host:port"),
         ("listen: {imap: 127.0.0.1:2525}", "listen.imap: 127.0.0.1:2525 is taken by listen.smtp"),
         ("listen: {imaps: 127.0.0.1:993}\ntls: {self_signed: false}", "listen.imaps: needs TLS"),
         ("tls: {key: k.pem}", "'certificate' is missing"),
