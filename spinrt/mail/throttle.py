@@ -2,8 +2,8 @@
 
 Addresses are IPv4 hosts and IPv6 networks of 64 bits: whoever has one IPv6 address has the rest of its network too.
 Memory is bounded: the entry that was used longest ago goes first. An entry with open connections stays, and their
-number is bounded by the servers. Loopback and Unix sockets are exempt from what counts by address (a proxy or a web mailer on
-this machine speaks for many people), not from what counts by account.
+number is bounded by the servers. Loopback and Unix sockets are exempt from what counts by address (a proxy or a web
+mailer on this machine speaks for many people), not from what counts by account.
 
 Wrong passwords fill a bucket that leaks: beyond a few, each try waits twice as long as the one before; an address whose
 bucket is full is refused. An account is never refused for what others tried, only slowed down.
