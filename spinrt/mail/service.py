@@ -93,7 +93,6 @@ class MailService:
         except BaseException:
             await self.stop(grace_s=0.0)
             raise
-        trace.log(_LOG, logging.INFO, "ready", accounts=len(self.accounts.directory.accounts))
 
     async def _open_store(self) -> None:
         config = self.config
@@ -257,6 +256,7 @@ async def serve_until_stopped(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    trace.log(_LOG, logging.INFO, "ready", accounts=len(service.accounts.directory.accounts))
     try:
         await stopped.wait()
     finally:
