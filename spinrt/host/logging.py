@@ -81,14 +81,16 @@ class LoggingInterface(HostInterface):
                 raise StateError(f"extension {name}: found a log record outside of a call, expected it inside one")
             _check_record(name, event, fields)
             if level in written:
-                record = LogRecord(name, now(), level, event, tuple((key, value) for key, value in fields))
+                record = LogRecord(name, now(), level, event, tuple(fields))
                 call.journal.append(LogEffect(record, sink))
 
         return write
 
 
 def _check_record(name: str, event: str, fields: list[tuple[str, str]]) -> None:
-    longest = max(map(len, (event, *(text for field in fields for text in field))))
+    longest = len(event)
+    for key, value in fields:
+        longest = max(longest, len(key), len(value))
     if len(fields) > FIELDS_MAX or longest > TEXT_CHARACTERS_MAX:
         raise QuotaExceeded(
             f"extension {name}: found a log record of {len(fields)} fields with {longest} characters in one text, "

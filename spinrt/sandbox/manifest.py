@@ -54,7 +54,7 @@ class Limits:
     memory_bytes: int = 1 << 20
     table_entries: int = 1024
     handles: int = 256
-    deadline_ms: int = 20
+    deadline_ms: int = 100
     effects: int = 64
     host_calls: int = 10_000
     lift_bytes: int = 1 << 20
