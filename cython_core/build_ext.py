@@ -48,7 +48,7 @@ _DEBUG = (("SPINRT_DEBUG", "1"),)
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("release", ("-O2",)),
+        Mode("release", ("-O2", "-g0")),
         Mode("debug", ("-O0", "-g"), _DEBUG),
         Mode("trace", ("-O0", "-g"), (*_DEBUG, ("CYTHON_TRACE_NOGIL", "1")), {"linetrace": True}, keeps_c=True),
     )
