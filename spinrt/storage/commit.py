@@ -3,6 +3,10 @@
 Owns one committer thread and nothing else; the log's own locks make its calls safe. A request made while a sync is
 under way is served by the next one, so the batch grows by itself with the load and the time of a sync. Requests made
 in one turn of the event loop always share a sync: the thread is woken when the turn is over.
+
+Under load a sync is put off a little so that more share it (as PostgreSQL's ``commit_delay`` does): when the one before
+served ``GATHER_REQUESTS_MIN`` or more, the next begins no sooner than ``GATHER_S`` after it. A sync that serves three
+messages costs processor time like one that serves twenty; whoever commits alone never waits.
 """
 
 from __future__ import annotations
@@ -11,9 +15,13 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from spinrt.errors import ClosedError, DeviceFull, InternalError, SpinError
 from spinrt.storage.log import Log
+
+GATHER_S: Final = 0.002
+GATHER_REQUESTS_MIN: Final = 2
 
 
 class GroupCommit:
@@ -39,6 +47,10 @@ class GroupCommit:
         self._requested = False
         self._closing = False
         self._wake_scheduled = False
+        self._gathered = 0
+        """Requests since the thread was last woken, and ``_served`` those of that time."""
+        self._served = 0
+        self._woken_s = 0.0
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._failure: SpinError | None = None
         self.sync_count = 0
@@ -55,12 +67,24 @@ class GroupCommit:
             raise ClosedError("group commit: request after close")
         if self._failure is not None:
             self._loop.call_soon(self._report, self._failure)
-        elif not self._wake_scheduled:
+            return
+        self._gathered += 1
+        if not self._wake_scheduled:
             self._wake_scheduled = True
+            self._schedule_wake()
+
+    def _schedule_wake(self) -> None:
+        """Wake the thread when this turn of the loop is over, or later when others are likely to come."""
+        begins_s = self._woken_s + GATHER_S
+        if self._served >= GATHER_REQUESTS_MIN and begins_s > self._loop.time():
+            self._loop.call_at(begins_s, self._wake_thread)
+        else:
             self._loop.call_soon(self._wake_thread)
 
     def _wake_thread(self) -> None:
         self._wake_scheduled = False
+        self._served, self._gathered = self._gathered, 0
+        self._woken_s = self._loop.time()
         with self._wake:
             self._requested = True
             self._wake.notify()

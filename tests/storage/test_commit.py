@@ -148,3 +148,33 @@ def test_close_serves_what_was_requested_and_refuses_more() -> None:
         assert not any(thread.name == "spinrt-commit" for thread in threading.enumerate())
 
     run(body)
+
+
+def test_lone_requests_are_never_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One writer after the other: each sync serves one, so however long gathering would take, nobody waits for it."""
+    monkeypatch.setattr("spinrt.storage.commit.GATHER_S", 3600.0)
+
+    async def body() -> None:
+        waiters = Waiters(open_log(CrashDevice()))
+        for _ in range(5):
+            await waiters.write(b"alone")
+        await waiters.commit.close()
+
+    run(body)
+
+
+def test_after_a_shared_sync_the_next_one_gathers_and_close_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request behind a sync that served several waits for more; closing serves it at once."""
+    monkeypatch.setattr("spinrt.storage.commit.GATHER_S", 3600.0)
+
+    async def body() -> None:
+        waiters = Waiters(open_log(CrashDevice()))
+        await asyncio.gather(*(waiters.write(b"together") for _ in range(3)))
+        late = waiters.write(b"late")
+        more = waiters.write(b"more")
+        assert waiters.commit.sync_count == 1
+        await waiters.commit.close()
+        assert late.done() and more.done()
+        assert waiters.commit.sync_count == 2
+
+    run(body)
