@@ -75,7 +75,7 @@ def measure(scale: Scale) -> Result:
 def report(scale: Scale, loop: str, accepted: SmtpFound, extended: ExtensionsFound, answered: ImapFound) -> Result:
     """Put rows, targets and what a reader must know together."""
     rows = [
-        *_smtp_rows(scale, accepted),
+        *_smtp_rows(scale, accepted, loop),
         *_extension_rows(scale, extended),
         *_imap_rows(scale, answered),
     ]
@@ -90,9 +90,16 @@ def report(scale: Scale, loop: str, accepted: SmtpFound, extended: ExtensionsFou
 # ----------------------------------------------------------------------------------------------------------------- rows
 
 
-def _smtp_rows(scale: Scale, found: SmtpFound) -> list[Row]:
+def _smtp_rows(scale: Scale, found: SmtpFound, loop: str) -> list[Row]:
     params = {"clients": CLIENTS, "bytes": MESSAGE_BYTES, "messages": scale.smtp.messages}
-    return [Row.of(name, rates, "messages/s", params) for name, rates in found.rates.items()]
+    rows = [Row.of(name, rates, "messages/s", params) for name, rates in found.rates.items()]
+    rows += [Row.of(f"{name}_cpu", _micro(taken), "us/message", params) for name, taken in found.cpu_s.items()]
+    peer = found.rates.get(subject_name("aiosmtpd", loop))
+    for pipelining in (False, True) if peer else ():
+        name = subject_name("spinrt", loop, pipelining=pipelining)
+        ratios = [above / below for above, below in zip(found.rates[name], peer or (), strict=True)]
+        rows.append(Row.of(f"{name}_over_aiosmtpd", ratios, "x"))
+    return rows
 
 
 def _extension_rows(scale: Scale, found: ExtensionsFound) -> list[Row]:

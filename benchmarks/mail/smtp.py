@@ -12,8 +12,8 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from benchmarks.harness import compare
 from benchmarks.mail.messages import MESSAGE_BYTES
 from benchmarks.peers.aiosmtpd_null import AiosmtpdNull
 from benchmarks.peers.imap_client import ImapClient
-from benchmarks.peers.process import HOST, REPOSITORY, PeerFailed
+from benchmarks.peers.process import HOST, REPOSITORY, PeerFailed, ServerProcess
 from benchmarks.peers.spinrt_server import PASSWORD, USER, SpinrtServer
 
 LOAD = REPOSITORY / "benchmarks" / "smtp_load.py"
@@ -43,6 +43,8 @@ class SmtpFound:
     """Accepted messages a second: subject → one value for each round."""
 
     rates: Mapping[str, list[float]]
+    cpu_s: Mapping[str, list[float]]
+    """Processor seconds of the server for one message, all its threads: subject → rounds, warm-up included."""
     messages: int
     """Accepted by spinrt and found in its mailboxes."""
 
@@ -66,19 +68,40 @@ def measure(directory: Path, scale: Scale) -> SmtpFound:
     Raises:
         PeerFailed: A server failed, refused a message, or lost one that it accepted.
     """
-    counts: dict[str, int] = {}
-    subjects: dict[str, Callable[[], float]] = {}
+    subjects: dict[str, Sender] = {}
+    servers: list[SpinrtServer] = []
     peers: list[AiosmtpdNull] = []
     with ExitStack() as stack:
-        servers = [stack.enter_context(_spinrt(directory, loop, scale, subjects, counts)) for loop in scale.loops]
-        for loop in scale.loops if has_aiosmtpd() else ():
-            peers.append(stack.enter_context(_aiosmtpd(directory, loop, scale, subjects, counts)))
+        for loop in scale.loops:
+            servers.append(_start_spinrt(directory / f"spinrt-{loop}", loop, scale.messages, subjects, stack))
+            if has_aiosmtpd():
+                peers.append(_start_aiosmtpd(directory, loop, scale.messages, subjects, stack))
         rates = compare(subjects, scale.rounds, warm_up=WARM_UP)
         for server in servers:
-            _check_arrived(server.process.name, stored_count(server), counts[server.process.name])
+            _check_arrived(server.process, stored_count(server), subjects)
     for peer in peers:
-        _check_arrived(peer.process.name, peer.count(), counts[peer.process.name])
-    return SmtpFound(rates, sum(counts[server.process.name] for server in servers))
+        _check_arrived(peer.process, peer.count(), subjects)
+    accepted = sum(one.accepted for one in subjects.values() if any(one.process is made.process for made in servers))
+    return SmtpFound(rates, {name: one.cpu_s for name, one in subjects.items()}, accepted)
+
+
+class Sender:
+    """One subject: a run sends so many messages to one server, and gives how many a second were accepted."""
+
+    def __init__(self, process: ServerProcess, port: int, messages: int, *, pipelining: bool = False) -> None:
+        self.process = process
+        self.accepted = 0
+        self.cpu_s: list[float] = []
+        self._port = port
+        self._messages = messages
+        self._pipelining = pipelining
+
+    def __call__(self) -> float:
+        cpu_s = self.process.cpu_seconds()
+        rate = send(self._port, self._messages, pipelining=self._pipelining)
+        self.cpu_s.append((self.process.cpu_seconds() - cpu_s) / self._messages)
+        self.accepted += self._messages
+        return rate
 
 
 def send(port: int, messages: int, *, pipelining: bool, recipient: str = f"{USER}@example.com") -> float:
@@ -102,40 +125,28 @@ def stored_count(server: SpinrtServer) -> int:
         return sum(client.message_count(mailbox) for mailbox in client.mailboxes())
 
 
-@contextmanager
-def _spinrt(
-    directory: Path, loop: str, scale: Scale, subjects: dict[str, Callable[[], float]], counts: dict[str, int]
-) -> Iterator[SpinrtServer]:
-    place = directory / f"spinrt-{loop}"
-    place.mkdir()
-    server = SpinrtServer(place, loop=loop)
+def _start_spinrt(
+    directory: Path, loop: str, messages: int, subjects: dict[str, Sender], stack: ExitStack
+) -> SpinrtServer:
+    directory.mkdir()
+    server = SpinrtServer(directory, loop=loop)
+    stack.enter_context(server.process)
     for pipelining in (False, True):
         name = subject_name("spinrt", loop, pipelining=pipelining)
-        subjects[name] = _sender(server.process.name, server.smtp_port, scale.messages, counts, pipelining=pipelining)
-    with server.process:
-        yield server
+        subjects[name] = Sender(server.process, server.smtp_port, messages, pipelining=pipelining)
+    return server
 
 
-@contextmanager
-def _aiosmtpd(
-    directory: Path, loop: str, scale: Scale, subjects: dict[str, Callable[[], float]], counts: dict[str, int]
-) -> Iterator[AiosmtpdNull]:
+def _start_aiosmtpd(
+    directory: Path, loop: str, messages: int, subjects: dict[str, Sender], stack: ExitStack
+) -> AiosmtpdNull:
     peer = AiosmtpdNull(directory, loop=loop)
-    name = subject_name("aiosmtpd", loop)
-    subjects[name] = _sender(peer.process.name, peer.port, scale.messages, counts, pipelining=False)
-    with peer.process:
-        yield peer
+    stack.enter_context(peer.process)
+    subjects[subject_name("aiosmtpd", loop)] = Sender(peer.process, peer.port, messages)
+    return peer
 
 
-def _sender(server: str, port: int, messages: int, counts: dict[str, int], *, pipelining: bool) -> Callable[[], float]:
-    def run() -> float:
-        rate = send(port, messages, pipelining=pipelining)
-        counts[server] = counts.get(server, 0) + messages
-        return rate
-
-    return run
-
-
-def _check_arrived(server: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise PeerFailed(f"{server}: accepted {expected} messages, {found} arrived")
+def _check_arrived(process: ServerProcess, found: int, subjects: Mapping[str, Sender]) -> None:
+    accepted = sum(one.accepted for one in subjects.values() if one.process is process)
+    if found != accepted:
+        raise PeerFailed(f"{process.name}: accepted {accepted} messages, {found} arrived")

@@ -2,7 +2,7 @@
 
 Needs Debian's dovecot-imapd (``benchmarks/install-peers``). Started by root it runs as ``nobody``. What it is given is
 what is good for it: index files are on local disk, file names carry the sizes (``S=``, ``W=``) as its own deliveries
-write them, it may trust them (``maildir_very_dirty_syncs``), and one user has all of it.
+write them, and one user has all of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ disable_plaintext_auth = no
 auth_mechanisms = plain
 mail_home = {directory}/home
 mail_location = maildir:{directory}/home/Maildir
-maildir_very_dirty_syncs = yes
 passdb {{
   driver = static
   args = password={password}
