@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinrt.errors import CapabilityRevoked
 from spinrt.mail.host.message import READ_BYTES_MAX, LentMessage, MessageInterface
+from spinrt.mail.message.headers import parse_headers
 from tests.mail.host_support import bind, lent
 
 DATA = b"Subject: one\r\nTo: a,\r\n b\r\nsubject: two\r\n\r\n" + b"0123456789" * 10_000
@@ -60,8 +63,19 @@ def test_a_header_section_of_any_size_is_found_by_reading_no_body() -> None:
         return data[offset : offset + length]
 
     message = LentMessage(read, len(data))
-    assert message.values("last") == [b"here"]
+    assert list(message.finder.values("last")) == [b"here"]
     assert sum(reads) < 2_000_000
+
+
+@given(
+    st.lists(st.sampled_from([b"A: x\r\n", b"a:y\n", b" folded\r\n", b"b \t: z\r\n", b"junk\r\n", b": \n", b"C:\r"]))
+)
+def test_values_are_those_that_the_parser_finds(lines: list[bytes]) -> None:
+    """The quick way to values and the one by offsets agree on any header section."""
+    data = b"".join(lines)
+    message = lent(data)
+    for name in ("a", "b", "c", "junk", ""):
+        assert list(message.finder.values(name)) == parse_headers(data).values(name.encode())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,7 +39,7 @@ def test_an_append_can_be_read_and_refused(tmp_path: Path) -> None:
 
     def guard(call: object, user: str, mailbox: str, found: LentMessage) -> object:
         kept.append(found)
-        return Err("no adverts") if found.values("subject") == [b"advert"] else Ok()
+        return Err("no adverts") if found.finder.value("subject") == b"advert" else Ok()
 
     with serving(config_of(tmp_path, extensions={})) as service:
         install(service, "append", guard)

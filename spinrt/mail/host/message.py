@@ -7,7 +7,7 @@ from typing import Final
 
 from spinrt._core import Call
 from spinrt.errors import CapabilityRevoked
-from spinrt.mail.message.headers import Headers, header_end, parse_headers
+from spinrt.mail.message.headers import FieldFinder, Headers, header_end, parse_headers
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
 
@@ -24,58 +24,63 @@ Read = Callable[[int, int], bytes]
 class LentMessage:
     """A message that extensions may read until `take_back`. Passed to guests as the resource ``message``.
 
-    Header fields are found once, when the first is asked for.
+    The header section is read once, when the first field is asked for.
 
     Args:
         read: Where the bytes come from.
         size: Bytes of the message.
     """
 
-    __slots__ = ("_fields", "_headers", "_read", "lent", "size")
+    __slots__ = ("_finder", "_headers", "_read", "_section", "lent", "size")
 
     def __init__(self, read: Read, size: int) -> None:
         self._read = read
+        self._section: bytes | None = None
         self._headers: Headers | None = None
-        self._fields: dict[str, list[bytes]] | None = None
+        self._finder: FieldFinder | None = None
         self.size = size
         self.lent = True
 
     def take_back(self) -> None:
         """End the loan: whoever still holds the message can do nothing with it."""
         self.lent = False
-        self._headers = self._fields = None
+        self._section = self._headers = self._finder = None
+
+    @property
+    def section(self) -> bytes:
+        """The header section, with the empty line at its end."""
+        if self._section is None:
+            self._section = self._read_section()
+        return self._section
 
     @property
     def headers(self) -> Headers:
-        """The header section, parsed once."""
+        """The fields with their places."""
         if self._headers is None:
-            self._headers = parse_headers(self._read_header_section())
+            self._headers = parse_headers(self.section)
         return self._headers
 
-    def values(self, name: str) -> list[bytes]:
-        """Unfolded values of all fields of that name, case aside, from the top down."""
-        if self._fields is None:
-            self._fields = _by_name(self.headers)
-        return self._fields.get(name.lower(), [])
+    @property
+    def finder(self) -> FieldFinder:
+        """The fields by name."""
+        if self._finder is None:
+            self._finder = FieldFinder(self.section)
+        return self._finder
 
     def read(self, offset: int, length: int) -> bytes:
         """At most ``length`` bytes from ``offset``."""
         return self._read(offset, length) if offset < self.size else b""
 
-    def _read_header_section(self) -> bytes:
+    def _read_section(self) -> bytes:
         length = HEADER_CHUNK_BYTES
         while True:
             data = self._read(0, min(length, self.size))
-            if header_end(data) >= 0 or len(data) >= self.size or length >= HEADER_BYTES_MAX:
+            end = header_end(data)
+            if end >= 0:
+                return data[:end]
+            if len(data) >= self.size or length >= HEADER_BYTES_MAX:
                 return data
             length *= 4
-
-
-def _by_name(headers: Headers) -> dict[str, list[bytes]]:
-    fields: dict[str, list[bytes]] = {}
-    for field in headers.fields:
-        fields.setdefault(field.name.decode("ascii"), []).append(headers.field_value(field))
-    return fields
 
 
 class MessageInterface(HostInterface):
@@ -110,8 +115,7 @@ def _header_name(call: Call | None, message: LentMessage, position: int) -> str 
 
 def _header(call: Call | None, message: LentMessage, name: str, nth: int) -> bytes | None:
     _check_lent(message)
-    values = message.values(name)
-    return values[nth] if nth < len(values) else None
+    return message.finder.value(name, nth)
 
 
 def _read(call: Call | None, message: LentMessage, offset: int, length: int) -> bytes:
