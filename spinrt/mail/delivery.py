@@ -20,9 +20,9 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
@@ -32,16 +32,24 @@ from spinrt.mail.accounts_file import Account
 from spinrt.mail.address import Address
 from spinrt.mail.extensions import MailRuntime
 from spinrt.mail.host.context import DeliveryContext, RecipientContext
-from spinrt.mail.host.effects import Decision, Redirect, Refusal, Tag, decide
+from spinrt.mail.host.effects import Decision, Refusal, Tag, decide
 from spinrt.mail.host.ledger import kv_writes
 from spinrt.mail.host.message import LentMessage
+from spinrt.mail.outcomes import (
+    EnvelopeRecord,
+    OutcomeRecord,
+    ReceiptRecord,
+    copies_of,
+    fold_refusals,
+    mailboxes_of,
+    outbound_of,
+)
 from spinrt.mail.report import DeliveryReport, Observed
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.receiver import DeliveryDone, Envelope
 from spinrt.mail.smtp.reply import Reply
 from spinrt.mail.store.bodies import BodyWriter
-from spinrt.mail.store.model import Body, Change, Copy, Deliver, Delivered, KvWrites, Outbound, Outcome
-from spinrt.mail.store.names import INBOX
+from spinrt.mail.store.model import Change, Deliver, Delivered, KvWrites, Outcome
 from spinrt.runtime.call import Transaction
 
 DEFERRED: Final = Refusal(451, "4.7.1", "not now, try again later")
@@ -58,40 +66,6 @@ class DeliverStore(Protocol):
     """What deliveries need of the mail store."""
 
     def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
-
-
-class EnvelopeRecord(NamedTuple):
-    """``spinrt:mail/envelope#envelope``."""
-
-    delivery_id: str
-    protocol: str
-    peer: str
-    authenticated: str | None
-    sender: str
-    recipient: str
-    user: str
-    detail: str | None
-
-
-class OutcomeRecord(NamedTuple):
-    """``spinrt:mail/envelope#outcome``."""
-
-    recipient: str
-    user: str
-    mailboxes: list[str]
-    flags: list[str]
-    refused: int | None
-
-
-class ReceiptRecord(NamedTuple):
-    """``spinrt:mail/envelope#receipt``."""
-
-    delivery_id: str
-    protocol: str
-    peer: str
-    sender: str
-    size: int
-    outcomes: list[OutcomeRecord]
 
 
 class Deliverer:
@@ -147,6 +121,7 @@ class _Delivery:
     """One transaction under way."""
 
     __slots__ = (
+        "_context",
         "_decisions",
         "_deliverer",
         "_done",
@@ -178,9 +153,9 @@ class _Delivery:
         self._decisions: list[Decision] = []
         self._effects: list[object] = []
         self._ledger_entry = 0
-        context = DeliveryContext(self._id, envelope.session.protocol, self._sender, self._message)
+        self._context = DeliveryContext(self._id, envelope.session.protocol, self._sender, self._message)
         observer = self._observed.note_handler if self._observed else None
-        self._transaction = Transaction(context, observer=observer)
+        self._transaction = Transaction(self._context, observer=observer)
 
     def run(self) -> None:
         """Decide, store, and see to it that the peer is answered, whatever happens."""
@@ -219,10 +194,6 @@ class _Delivery:
             for decision in self._decisions:
                 decision.refusal = refusal
         self._context.recipient = None
-
-    @property
-    def _context(self) -> DeliveryContext:
-        return cast(DeliveryContext, self._transaction.context)
 
     def _decide(self, recipient: RecipientContext) -> Decision:
         """Raise ``deliver`` for one recipient. Raises HandlerFailed over SMTP, where one answer is for all."""
@@ -369,49 +340,6 @@ class _Delivery:
         )
         for observer in tuple(self._deliverer.observers):
             _tell(observer, report)
-
-
-def fold_refusals(refusals: Iterable[Refusal | None]) -> Refusal | None:
-    """The refusal of a transaction with one answer: the first permanent one, else the first, else none."""
-    found = [refusal for refusal in refusals if refusal is not None]
-    return next((refusal for refusal in found if refusal.permanent), found[0] if found else None)
-
-
-def mailboxes_of(decision: Decision) -> list[str]:
-    """Where copies go: nowhere when refused or discarded, INBOX when nobody filed."""
-    if decision.refusal is not None or decision.discarded:
-        return []
-    return decision.mailboxes or [INBOX]
-
-
-def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
-    """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
-    found: dict[tuple[str, str], tuple[dict[str, None], dict[bytes, None]]] = {}
-    for user, decision in accepted:
-        for mailbox in mailboxes_of(decision):
-            flags, headers = found.setdefault((user, mailbox), ({}, {}))
-            flags.update(dict.fromkeys(decision.flags))
-            headers.update(dict.fromkeys(decision.headers))
-    return tuple(
-        [
-            Copy(user, mailbox, tuple(flags), b"".join(reversed(headers)))
-            for (user, mailbox), (flags, headers) in found.items()
-        ]
-    )
-
-
-def outbound_of(decisions: Iterable[Decision], sender: str, body: Body) -> tuple[Outbound, ...]:
-    """What leaves: each redirect once for each address, each notice."""
-    found: list[Outbound] = []
-    redirected: set[str] = set()
-    for effect in [effect for decision in decisions for effect in decision.outbound]:
-        if not isinstance(effect, Redirect):
-            found.append(Outbound("notify", effect.extension, "", effect.address, None, effect.text))
-        elif effect.address not in redirected:
-            redirected.add(effect.address)
-            traced = Body(body.digest, body.size + len(effect.trace), body.extents, effect.trace)
-            found.append(Outbound("redirect", effect.extension, sender, effect.address, traced))
-    return tuple(found)
 
 
 def _refusal_of(answer: Reply) -> Refusal:

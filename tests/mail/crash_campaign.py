@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from tests.mail.service_support import Dialogue, config_text, fetch_at, message
+from tests.mail.service_support import Dialogue, config_text, fetch_at, free_port, message
 
 USERS = ("alice", "bob")
 START_TIMEOUT_S = 60.0
@@ -201,17 +201,11 @@ def run(directory: Path, *, kills: int, seed: int, clients: int = 6) -> Outcome:
 
 
 def _server(directory: Path) -> Server:
-    smtp, imap = ("127.0.0.1", _free_port()), ("127.0.0.1", _free_port())
+    smtp, imap = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
     config = directory / "spinrt.yaml"
     listen = {"smtp": f"{smtp[0]}:{smtp[1]}", "lmtp": None, "imap": f"{imap[0]}:{imap[1]}"}
     config.write_text(config_text(directory, users=USERS, listen=listen, logging={"level": "warning"}))
     return Server(config, smtp, imap)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -166,6 +166,13 @@ class Dialogue:
         self.close()
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on, for servers that must know it beforehand."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def send(
     service: Running, message: bytes, *recipients: str, protocol: str = "smtp", sender: str = "s@example.net"
 ) -> list[str]:

@@ -1,0 +1,90 @@
+"""From decisions to what is stored and said: records that extensions are given, copies, what leaves, the one answer.
+
+Plain functions of values; ``spinrt.mail.delivery`` runs the transaction around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from spinrt.mail.host.effects import Decision, Redirect, Refusal
+from spinrt.mail.store.model import Body, Copy, Outbound
+from spinrt.mail.store.names import INBOX
+
+
+class EnvelopeRecord(NamedTuple):
+    """``spinrt:mail/envelope#envelope``."""
+
+    delivery_id: str
+    protocol: str
+    peer: str
+    authenticated: str | None
+    sender: str
+    recipient: str
+    user: str
+    detail: str | None
+
+
+class OutcomeRecord(NamedTuple):
+    """``spinrt:mail/envelope#outcome``."""
+
+    recipient: str
+    user: str
+    mailboxes: list[str]
+    flags: list[str]
+    refused: int | None
+
+
+class ReceiptRecord(NamedTuple):
+    """``spinrt:mail/envelope#receipt``."""
+
+    delivery_id: str
+    protocol: str
+    peer: str
+    sender: str
+    size: int
+    outcomes: list[OutcomeRecord]
+
+
+def fold_refusals(refusals: Iterable[Refusal | None]) -> Refusal | None:
+    """The refusal of a transaction with one answer: the first permanent one, else the first, else none."""
+    found = [refusal for refusal in refusals if refusal is not None]
+    return next((refusal for refusal in found if refusal.permanent), found[0] if found else None)
+
+
+def mailboxes_of(decision: Decision) -> list[str]:
+    """Where copies go: nowhere when refused or discarded, INBOX when nobody filed."""
+    if decision.refusal is not None or decision.discarded:
+        return []
+    return decision.mailboxes or [INBOX]
+
+
+def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
+    """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
+    found: dict[tuple[str, str], tuple[dict[str, None], dict[bytes, None]]] = {}
+    for user, decision in accepted:
+        for mailbox in mailboxes_of(decision):
+            flags, headers = found.setdefault((user, mailbox), ({}, {}))
+            flags.update(dict.fromkeys(decision.flags))
+            headers.update(dict.fromkeys(decision.headers))
+    return tuple(
+        [
+            Copy(user, mailbox, tuple(flags), b"".join(reversed(headers)))
+            for (user, mailbox), (flags, headers) in found.items()
+        ]
+    )
+
+
+def outbound_of(decisions: Iterable[Decision], sender: str, body: Body) -> tuple[Outbound, ...]:
+    """What leaves: each redirect once for each address, each notice."""
+    found: list[Outbound] = []
+    redirected: set[str] = set()
+    for effect in [effect for decision in decisions for effect in decision.outbound]:
+        if not isinstance(effect, Redirect):
+            found.append(Outbound("notify", effect.extension, "", effect.address, None, effect.text))
+        elif effect.address not in redirected:
+            redirected.add(effect.address)
+            traced = Body(body.digest, body.size + len(effect.trace), body.extents, effect.trace)
+            found.append(Outbound("redirect", effect.extension, sender, effect.address, traced))
+    return tuple(found)
