@@ -36,8 +36,8 @@ class Scale:
 def full() -> Scale:
     """A few minutes."""
     return Scale(
-        smtp.Scale(messages=4000, rounds=11, loops=smtp.event_loops()),
-        imap.Scale(small=1000, large=20_000, commands={NOOP: 2000, FETCH: 1000, STORE: 200}, rounds=15),
+        smtp.Scale(messages=3000, rounds=9, loops=smtp.event_loops()),
+        imap.Scale(small=1000, large=20_000, commands={NOOP: 2000, FETCH: 1000, STORE: 100}, rounds=15),
         extension_messages=2000,
         extension_rounds=9,
     )
