@@ -209,7 +209,7 @@ def test_signal_ends_the_demo_in_order(number: signal.Signals, code: int, tmp_pa
     pipe = tmp_path / "endless" / "mail"
     pipe.parent.mkdir()
     with pipe.open("wb") as file:
-        for index in range(20_000):
+        for index in range(6000):
             file.write(b"From a@example.net Thu Jan  1 00:00:00 2026\nSubject: %d\n\n%s\n\n" % (index, b"x" * 2000))
     process = subprocess.Popen(
         [sys.executable, "-m", "spinrt", "demo", "--mail", str(pipe)],
