@@ -93,7 +93,6 @@ class Deliverer:
         self.resolve = resolve
         self.observers = observers
         self.clock_ns = clock_ns
-        self.under_way = 0
         self._begun: WeakKeyDictionary[BodyWriter, int] = WeakKeyDictionary()
         # Time, chance and a counter: unique over restarts, and over clocks that go back.
         self._mark = secrets.token_hex(4)
@@ -159,7 +158,6 @@ class _Delivery:
 
     def run(self) -> None:
         """Decide, store, and see to it that the peer is answered, whatever happens."""
-        self._deliverer.under_way += 1
         try:
             self._decide_all()
             self._raise_filed()
@@ -308,7 +306,6 @@ class _Delivery:
     def _answer(self, placed: tuple[tuple[str, str, int, int], ...]) -> None:
         decisions = self._decisions[:1] if self._one_answer else self._decisions
         replies = [self._reply(decision.refusal) for decision in decisions]
-        self._deliverer.under_way -= 1
         if self._observed is not None:
             self._report(self._observed, replies, placed)
         self._done(replies)

@@ -191,6 +191,22 @@ def test_a_mailbox_outside_of_the_grant_is_not_filed_into(tmp_path: Path) -> Non
         assert len(fetch(service, "alice", "INBOX/lists/dev")) == 1
 
 
+def test_effects_beyond_the_limit_are_refused_one_by_one(tmp_path: Path) -> None:
+    """With ``limits.effects`` used up a call answers too-many; what was promised before it stands."""
+    body = (
+        f'(import "{DELIVERY}" "file-into" (func $file (param i32 i32 i32))) {BUMP} (data (i32.const 64) "AB")'
+        f"{_HANDLER} (call $file (i32.const 64) (i32.const 1) (i32.const 128))"
+        " (call $file (i32.const 65) (i32.const 1) (i32.const 160))"
+        # An error (1) of the problem too-many (3), or the guest traps.
+        " (if (i32.ne (i32.load16_u (i32.const 160)) (i32.const 0x0301)) (then unreachable)) (i32.const 1))"
+    )
+    extensions = with_guest(guest(tmp_path, body, imports=(DELIVERY,)), delivery={})
+    extensions["guest"]["limits"] = {"effects": 1}  # type: ignore[index]
+    with serving(config_of(tmp_path, extensions=extensions)) as service:
+        assert send(service, message(), "alice@example.org")[0].startswith("250")
+        assert service.reports[0].placed == (("alice", "A", 1),)
+
+
 def _start(config: object) -> None:
     async def start() -> None:
         service = MailService(config)  # type: ignore[arg-type]
