@@ -6,14 +6,14 @@
 
 @cython.final
 cdef class RecordPlan(Plan):
-    """A record or tuple. ``make(*fields)`` builds the lifted value; any tuple or list of the right length is lowered."""
+    """A record or tuple. It is lifted into ``kind``, a subclass of tuple; any tuple or list of its length is lowered."""
 
     cdef tuple fields
-    cdef object make
+    cdef type kind
     cdef str name
     cdef uint32_t offsets[FLAT_MAX]
 
-    def __init__(self, str name not None, tuple fields not None, object make):
+    def __init__(self, str name not None, tuple fields not None, type kind not None=tuple):
         cdef uint32_t offset = 0
         cdef uint32_t align = 1
         cdef Plan field
@@ -24,7 +24,9 @@ cdef class RecordPlan(Plan):
             self.offsets[position] = offset
             offset += field.size
             align = max(align, field.align)
-        self.name, self.fields, self.make = name, fields, make
+        if not issubclass(kind, tuple):
+            raise UsageError(f"{name}: found {kind.__name__} to lift into, expected a kind of tuple")
+        self.name, self.fields, self.kind = name, fields, kind
         self._set(align_up(offset, align), align, "".join([(<Plan>plan).flat for plan in fields]))
 
     cdef int _check(self, object value) except -1:
@@ -51,7 +53,7 @@ cdef class RecordPlan(Plan):
         for field in self.fields:
             values.append(field.lift(guest, flat + at))
             at += field.flat_count
-        return self.make(*values)
+        return self._build(tuple(values))
 
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef Py_ssize_t position
@@ -65,7 +67,14 @@ cdef class RecordPlan(Plan):
         values = []
         for position in range(len(self.fields)):
             values.append((<Plan>self.fields[position]).load(guest, pointer + self.offsets[position]))
-        return self.make(*values)
+        return self._build(tuple(values))
+
+    cdef object _build(self, tuple values):
+        """A named tuple without its own `__new__`, which is written in Python and slow."""
+        if self.kind is tuple:
+            return values
+        arguments = (values,)
+        return (<PyTypeObject *>tuple).tp_new(self.kind, <PyObject *>arguments, NULL)
 
 
 cdef str _join(str left, str right):
@@ -323,7 +332,7 @@ cdef class FunctionPlan:
     def __init__(self, str name not None, tuple parameters not None, Plan result):
         self.name = name
         self.parameter_count = len(parameters)
-        self.parameters = RecordPlan(f"arguments of {name}", parameters, _pack) if parameters else None
+        self.parameters = RecordPlan(f"arguments of {name}", parameters) if parameters else None
         self.result = result
         flat = self.parameters.flat if parameters else ""
         self.parameters_in_memory = len(flat) > FLAT_PARAMS_MAX
@@ -332,7 +341,3 @@ cdef class FunctionPlan:
         given = "" if result is None else "i" if self.result_in_memory else result.flat
         self.export_signature = f"{letters}:{given}"
         self.import_signature = f"{letters}i:" if self.result_in_memory else f"{letters}:{given}"
-
-
-def _pack(*values):
-    return values

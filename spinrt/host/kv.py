@@ -44,7 +44,7 @@ def cost(key: str, value: bytes | None) -> int:
     return 0 if value is None else len(key.encode()) + len(value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KvEffect:
     """One write; ``value`` none deletes."""
 

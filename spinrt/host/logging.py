@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from spinrt._core import Call
 from spinrt.errors import QuotaExceeded, StateError
@@ -18,8 +18,7 @@ FIELDS_MAX = 64
 TEXT_CHARACTERS_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One record as an extension wrote it; ``extension`` and ``time_ns`` come from the host."""
 
     extension: str
@@ -32,7 +31,7 @@ class LogRecord:
 Sink: TypeAlias = Callable[[LogRecord], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogEffect:
     """A record on its way to the sink."""
 
@@ -88,11 +87,19 @@ class LoggingInterface(HostInterface):
 
 
 def _check_record(name: str, event: str, fields: list[tuple[str, str]]) -> None:
-    longest = len(event)
-    for key, value in fields:
-        longest = max(longest, len(key), len(value))
-    if len(fields) > FIELDS_MAX or longest > TEXT_CHARACTERS_MAX:
+    if len(fields) > FIELDS_MAX:
         raise QuotaExceeded(
-            f"extension {name}: found a log record of {len(fields)} fields with {longest} characters in one text, "
-            f"expected at most {FIELDS_MAX} and {TEXT_CHARACTERS_MAX}"
+            f"extension {name}: found a log record of {len(fields)} fields, expected at most {FIELDS_MAX}"
+        )
+    _check_text(name, event)
+    for key, value in fields:
+        if len(key) > TEXT_CHARACTERS_MAX or len(value) > TEXT_CHARACTERS_MAX:
+            _check_text(name, max(key, value, key=len))
+
+
+def _check_text(name: str, text: str) -> None:
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise QuotaExceeded(
+            f"extension {name}: found {len(text)} characters in one text of a log record, "
+            f"expected at most {TEXT_CHARACTERS_MAX}"
         )

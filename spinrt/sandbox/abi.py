@@ -47,7 +47,7 @@ def python_name(wit_name: str) -> str:
 
 
 @cache
-def record_class(record: RecordType) -> Callable[..., tuple[Any, ...]]:
+def record_class(record: RecordType) -> type[tuple[Any, ...]]:
     """Return the named tuple class that values of this record type are lifted into."""
     title = "".join(part.capitalize() for part in record.name.split("-"))
     return namedtuple(title, [python_name(field.name) for field in record.fields])
@@ -76,10 +76,6 @@ def plan_function(interface_id: str, function: Function) -> _core.FunctionPlan:
     return _core.FunctionPlan(f"{interface_id}#{function.name}", parameters, result)
 
 
-def _tuple_of(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
 def _plan_list(type_: ListType) -> _core.Plan:
     if type_.element == _BYTE:
         return _core.BytesPlan()
@@ -96,7 +92,7 @@ def _plan_record(type_: RecordType) -> _core.Plan:
 
 
 def _plan_tuple(type_: TupleType) -> _core.Plan:
-    return _core.RecordPlan("tuple", tuple(plan_type(element) for element in type_.elements), _tuple_of)
+    return _core.RecordPlan("tuple", tuple(plan_type(element) for element in type_.elements))
 
 
 def _plan_variant(type_: VariantType) -> _core.Plan:

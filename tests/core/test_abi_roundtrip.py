@@ -125,17 +125,11 @@ def test_values_through_memory_come_back_as_they_went(typed: tuple[WitType, Any]
     """A pointer to many arguments, returned as the pointer to a result, loads what was stored."""
     type_, value = typed
     filler = plan_type(TupleType((Primitive("u8"),) * 17))
-    plan = _core.FunctionPlan(
-        "echo", (plan_type(type_), filler), _core.RecordPlan("both", (plan_type(type_), filler), make)
-    )
+    plan = _core.FunctionPlan("echo", (plan_type(type_), filler), _core.RecordPlan("both", (plan_type(type_), filler)))
     module = _core.Module(wat(f'(module {BUMP} (func (export "echo") (param i32) (result i32) (local.get 0)))'))
     guest = _core.Instance(module, (), limits(lift_bytes=1 << 20), "echo")
     given_back, _ = _core.Export(guest, "echo", plan)(None, value, (0,) * 17)
     assert same(given_back, value)
-
-
-def make(*fields: Any) -> tuple[Any, ...]:
-    return fields
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
