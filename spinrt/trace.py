@@ -11,16 +11,25 @@ The component is the last part of the logger's name. Pairs are passed as ``extra
     _LOG = trace.component("smtp")
     trace.log(_LOG, logging.INFO, "accepted", peer=peer, size=size)
 
-This is about spinrt itself. What extensions write goes through the *logging* interface.
+This is about spinrt itself. What extensions write goes through the *logging* interface, and `log_direct` puts it here.
+
+With ``buffered`` lines are written up to `FLUSH_S` later, many at once, by a thread: a busy server writes thousands of
+them each second, and its event loop should not wait for a terminal or a pipe. Warnings and above are written at once,
+with all that waits in front of them; so is everything when the process ends in order. A crash or SIGKILL may lose what
+was written below warning in the last `FLUSH_S` seconds.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, TextIO
 
 ROOT: Final = "spinrt"
@@ -30,7 +39,19 @@ LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_PLAIN_FORBIDDEN: Final = frozenset(' "=\\')
+FLUSH_S: Final = 0.1
+"""Seconds that a buffered line waits at most for its writer to begin."""
+WAITING_MAX: Final = 20_000
+"""Buffered lines; beyond them whoever writes one waits for the stream."""
+
+_PLAIN_ASCII = re.compile(r"[!#-<>-\[\]-~]++")
+_NOT_PLAIN = re.compile(r'[ "=\\]')
+_quote_ascii = json.JSONEncoder().encode
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+
+
+_LEVEL_NAMES: Final = {number: name for name, number in LEVELS.items()}
+_ROOT_LOGGER: Final = logging.getLogger(ROOT)
 
 
 def component(name: str) -> logging.Logger:
@@ -44,20 +65,52 @@ def log(logger: logging.Logger, level: int, event: str, /, **fields: object) -> 
         logger.log(level, event, extra={"fields": fields})
 
 
-def setup(*, level: str = "info", json_lines: bool = False, stream: TextIO | None = None) -> logging.Handler:
+def log_direct(logger: logging.Logger, level: int, time_ns: int, event: str, fields: Mapping[str, str]) -> None:
+    """Write one event of many, past what makes ``logging`` slow when nobody uses it: records, filters, more handlers.
+
+    Args:
+        logger: From `component`.
+        level: One of the values of `LEVELS`.
+        time_ns: Nanoseconds since 1970-01-01 UTC.
+        event: Varying text: it is quoted where needed, as names and values of fields are.
+        fields: Name to value.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    handlers = _ROOT_LOGGER.handlers
+    only = handlers[0] if len(handlers) == 1 else None
+    if type(only) is BufferedHandler and logger.parent is _ROOT_LOGGER and not logger.handlers and not logger.filters:
+        only.put(time_ns, level, logger.name, format_value(event), fields)
+    else:
+        logger.log(level, "%s", format_value(event), extra={"fields": fields})
+
+
+def flush() -> None:
+    """Write what waits to be written."""
+    for handler in _ROOT_LOGGER.handlers:
+        handler.flush()
+
+
+def setup(
+    *, level: str = "info", json_lines: bool = False, stream: TextIO | None = None, buffered: bool = False
+) -> logging.Handler:
     """Send spinrt's diagnostics to ``stream`` (standard error by default) and return the handler that does it.
 
     Calling it again replaces what the last call set. Only the ``spinrt`` loggers are touched, never the root logger.
+    ``buffered``: see the head of this file.
 
     Raises:
         KeyError: ``level`` is none of ``LEVELS``.
     """
-    logger = logging.getLogger(ROOT)
+    logger = _ROOT_LOGGER
     threshold = LEVELS[level]
     for handler in [h for h in logger.handlers if isinstance(h.formatter, TextFormatter | JsonFormatter)]:
         logger.removeHandler(handler)
-    fresh = logging.StreamHandler(sys.stderr if stream is None else stream)
-    fresh.setFormatter(JsonFormatter() if json_lines else TextFormatter())
+        handler.close()
+    formatter = JsonFormatter() if json_lines else TextFormatter()
+    to = sys.stderr if stream is None else stream
+    fresh = BufferedHandler(to, formatter) if buffered else logging.StreamHandler(to)
+    fresh.setFormatter(formatter)
     logger.addHandler(fresh)
     logger.setLevel(threshold)
     logger.propagate = False
@@ -67,44 +120,136 @@ def setup(*, level: str = "info", json_lines: bool = False, stream: TextIO | Non
 def format_value(value: object) -> str:
     """Write one value so that the line stays one line: plain when it can be, else as a JSON string."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    if text and text.isprintable() and _PLAIN_FORBIDDEN.isdisjoint(text):
+    if _PLAIN_ASCII.fullmatch(text):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    if not text.isprintable():
+        return _quote_ascii(text)
+    return _quote(text) if not text or _NOT_PLAIN.search(text) else text
+
+
+_name = lru_cache(maxsize=1024)(format_value)
+"""Names of fields are few."""
 
 
 class TextFormatter(logging.Formatter):
     """The greppable form; see the head of this file."""
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs = "".join(f" {key}={format_value(value)}" for key, value in _fields(record, self).items())
-        return f"{_time(record)} {record.levelname.lower():<7} {_component(record)} {_event(record)}{pairs}"
+        return self.line(_time_ns(record), record.levelno, record.name, _event(record), _fields(record, self))
+
+    def line(self, time_ns: int, level: int, name: str, event: str, fields: Mapping[str, object]) -> str:
+        """Write one line, without its end; ``event`` is one line already."""
+        pairs = "".join([f" {_name(key)}={format_value(value)}" for key, value in fields.items()])
+        return f"{_stamp(time_ns)} {_level_name(level):<7} {name[name.rfind('.') + 1 :]} {event}{pairs}"
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: ``time``, ``level``, ``component``, ``event``, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
+        return self.line(_time_ns(record), record.levelno, record.name, _event(record), _fields(record, self))
+
+    def line(self, time_ns: int, level: int, name: str, event: str, fields: Mapping[str, object]) -> str:
+        """Write one line, without its end."""
         line: dict[str, object] = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "component": _component(record),
-            "event": _event(record),
+            "time": _stamp(time_ns),
+            "level": _level_name(level),
+            "component": name[name.rfind(".") + 1 :],
+            "event": event,
         }
-        line.update((key, value) for key, value in _fields(record, self).items() if key not in line)
-        return json.dumps(line, default=_json_value)
+        line.update((key, value) for key, value in fields.items() if key not in line)
+        return _json_line(line)
+
+
+class BufferedHandler(logging.Handler):
+    """Writes lines a little later, many at once; see the head of this file."""
+
+    def __init__(self, stream: TextIO, formatter: TextFormatter | JsonFormatter) -> None:
+        super().__init__()
+        self._stream, self._line = stream, formatter.line
+        self._waiting: deque[str] = deque()
+        self._writing = threading.Lock()
+        self._due = self._ended = False
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="spinrt-trace", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            self._put(line, record.levelno)
+
+    def put(self, time_ns: int, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
+        """Write one line that is no record of ``logging``."""
+        self._put(self._line(time_ns, level, name, event, fields), level)
+
+    def _put(self, line: str, level: int) -> None:
+        waiting = self._waiting
+        waiting.append(line)
+        if level >= logging.WARNING or len(waiting) > WAITING_MAX:
+            self.flush()
+        elif not self._due:
+            self._due = True
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Write all that waits, now."""
+        with self._writing:
+            waiting = self._waiting
+            lines = [waiting.popleft() for _ in range(len(waiting))]
+            if lines:
+                self._write(lines)
+
+    def close(self) -> None:
+        """Write what waits and end the thread; ``logging`` does it when the process ends."""
+        self.flush()
+        self._ended = True
+        self._wake.set()
+        super().close()
+
+    def _write(self, lines: Iterable[str]) -> None:
+        """As ``logging``: who cannot write diagnostics has nobody to tell, and goes on."""
+        try:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def _run(self) -> None:
+        """Body of the writing thread."""
+        while self._wake.wait() and not self._ended:
+            self._wake.clear()
+            time.sleep(FLUSH_S)
+            self._due = False  # before the lines are taken: one that comes after this wakes us again
+            self.flush()
 
 
 def _json_value(value: object) -> object:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _time(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+_json_line = json.JSONEncoder(default=_json_value).encode
 
 
-def _component(record: logging.LogRecord) -> str:
-    return record.name.rpartition(".")[2]
+def _time_ns(record: logging.LogRecord) -> int:
+    return int(record.created * 1000) * 1_000_000
+
+
+def _stamp(time_ns: int) -> str:
+    second, rest_ns = divmod(time_ns, 1_000_000_000)
+    return f"{_second(second)}.{rest_ns // 1_000_000:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    """A second since 1970 as text; the lines of one second share it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _level_name(level: int) -> str:
+    return _LEVEL_NAMES.get(level) or logging.getLevelName(level).lower()
 
 
 def _event(record: logging.LogRecord) -> str:

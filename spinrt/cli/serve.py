@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
-    trace.setup(level=arguments.log_level or config.logging.level, json_lines=config.logging.format == "json")
+    level, json_lines = arguments.log_level or config.logging.level, config.logging.format == "json"
+    trace.setup(level=level, json_lines=json_lines, buffered=True)
     from spinrt.mail.service import serve
 
     return serve(config)

@@ -240,6 +240,7 @@ async def serve_until_stopped(config: Config) -> None:
 
     def stop(number: signal.Signals) -> None:
         trace.log(_LOG, logging.INFO, "stopping", signal=number.name)
+        trace.flush()  # a second signal ends the process at once
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(one)
         stopped.set()

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -87,3 +88,70 @@ def test_traceback_stays_on_the_line() -> None:
 
     assert stream.getvalue().count("\n") == 1
     assert "ValueError" in stream.getvalue()
+
+
+def test_a_record_of_an_extension_is_one_line_whatever_it_holds() -> None:
+    """Past ``logging`` or through it: event, names and values are quoted."""
+    stream = io.StringIO()
+    fields = {"plain": "v", "forged\nname=x": "a b"}
+    lines = []
+    for buffered in (True, False):
+        trace.setup(stream=stream, buffered=buffered)
+        trace.log_direct(trace.component("audit"), logging.INFO, 1_700_000_000_123_456_789, "an event", fields)
+        trace.flush()
+        lines.append(stream.getvalue())
+        stream.seek(0)
+        stream.truncate()
+
+    assert lines[0] == ('2023-11-14T22:13:20.123Z info    audit "an event" plain=v "forged\\nname=x"="a b"\n')
+    assert lines[1][25:] == lines[0][25:]
+
+
+class Listener(logging.Handler):
+    """Keeps the messages it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+def test_a_handler_of_its_own_gets_what_is_written_directly() -> None:
+    """The short way is taken only when nobody else listens."""
+    handler = Listener()
+    logger = trace.component("listened")
+    trace.setup(stream=io.StringIO(), buffered=True)
+    logger.addHandler(handler)
+    try:
+        trace.log_direct(logger, logging.INFO, 0, "event", {"key": "value"})
+    finally:
+        logger.removeHandler(handler)
+
+    assert handler.seen == ["event"]
+
+
+def test_buffered_lines_come_later_and_in_order() -> None:
+    stream = io.StringIO()
+    trace.setup(stream=stream, buffered=True)
+    logger = trace.component("x")
+    trace.log(logger, logging.INFO, "first")
+    assert stream.getvalue() == ""
+
+    deadline_s = time.monotonic() + 10
+    while not stream.getvalue() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    trace.log_direct(logger, logging.INFO, 0, "second", {})
+    trace.log(logger, logging.WARNING, "third")
+
+    assert [line.split()[3] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
+
+
+def test_replacing_the_buffered_handler_loses_nothing() -> None:
+    stream = io.StringIO()
+    trace.setup(stream=stream, buffered=True)
+    trace.log(trace.component("x"), logging.INFO, "kept")
+    trace.setup(stream=io.StringIO())
+
+    assert "kept" in stream.getvalue()

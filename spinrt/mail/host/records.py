@@ -18,6 +18,4 @@ def to_diagnostics(record: LogRecord) -> None:
     logger = _loggers.get(record.extension)
     if logger is None:
         logger = _loggers[record.extension] = trace.component(f"extension.{record.extension}")
-    level = trace.LEVELS[record.level]
-    if logger.isEnabledFor(level):
-        logger.log(level, "%s", trace.format_value(record.event), extra={"fields": dict(record.fields)})
+    trace.log_direct(logger, trace.LEVELS[record.level], record.time_ns, record.event, dict(record.fields))
