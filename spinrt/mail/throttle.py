@@ -15,6 +15,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from spinrt.errors import ConfigError
 
@@ -161,6 +162,7 @@ class Throttle:
         return bucket
 
 
+@lru_cache(maxsize=256)
 def is_local(address: str) -> bool:
     """Whether that peer is on this machine: a loopback address, or ``unix``."""
     return address.startswith(("127.", "::ffff:127.")) or address in ("::1", "unix")

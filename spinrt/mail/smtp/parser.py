@@ -3,12 +3,15 @@
 Each function gives what it read, or the `Reply` that refuses it. White space after the colon of ``MAIL FROM:`` and at
 the end of a line is forgiven; angle brackets are not. A parameter that was not offered is refused by name with 555,
 those of DSN (RET, ENVID, NOTIFY, ORCPT) included.
+
+Peers repeat themselves, so the last results for MAIL and RCPT are kept; they depend on the arguments alone.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from spinrt.mail.address import Address, parse_path
 from spinrt.mail.smtp import reply
@@ -17,6 +20,8 @@ from spinrt.mail.smtp.reply import Reply
 HELO_CHARACTERS_MAX = 255
 SIZE_DIGITS_MAX = 20
 """Digits of SIZE and of a BDAT size (RFC 1870 3, RFC 3030 2)."""
+KEPT_MAX = 512
+"""Results that are kept of each of MAIL and RCPT; an argument is shorter than a line, 2 KiB."""
 
 _FROM = re.compile(r"FROM:[ \t]*+", re.IGNORECASE)
 _TO = re.compile(r"TO:[ \t]*+", re.IGNORECASE)
@@ -52,6 +57,7 @@ def parse_helo(argument: bytes) -> str | Reply:
     return name
 
 
+@lru_cache(maxsize=KEPT_MAX)
 def parse_mail(argument: bytes) -> MailRequest | Reply:
     """Source: RFC 5321 4.1.1.2; SIZE RFC 1870; BODY RFC 6152; SMTPUTF8 RFC 6531; AUTH RFC 4954 5."""
     text = _decode(argument)
@@ -75,6 +81,7 @@ def parse_mail(argument: bytes) -> MailRequest | Reply:
     return request
 
 
+@lru_cache(maxsize=KEPT_MAX)
 def parse_rcpt(argument: bytes, *, smtputf8: bool, domainless: bool) -> Address | Reply:
     """Source: RFC 5321 4.1.1.3. ``domainless`` as in `parse_path`."""
     text = _decode(argument)

@@ -54,6 +54,8 @@ class State(Enum):
     CHUNKS = auto()
     """A chunk came in, and was not the last."""
 
+    __hash__ = object.__hash__  # each command looks its row up by it; the one of Enum is written in Python
+
 
 class Engine(Stream):
     """One session.
@@ -92,7 +94,7 @@ class Engine(Stream):
         on_output: Callable[[], None],
     ) -> None:
         """``on_output`` is called when the receiver's late answer made output or changed the phase."""
-        super().__init__(offer.greeting, on_output)
+        super().__init__(offer.greeting, limits.line_bytes_max, on_output)
         self.session = session
         self._receiver = receiver
         self._offer = offer
@@ -142,9 +144,6 @@ class Engine(Stream):
             refusal = reply.RESPONSE_TOO_LONG if refusal is reply.LINE_TOO_LONG else reply.AUTH_MALFORMED
         self._say(refusal)
 
-    def _longest_line(self) -> int:
-        return self._limits.line_bytes_max
-
     def _take_line(self, line: bytes) -> None:
         if self._exchange is not None:
             self._take_response(line, self._exchange)
@@ -166,7 +165,9 @@ class Engine(Stream):
             return
         if answer.code < 400:
             self._state = step.target
-        self._say(answer)
+            self._output.append(answer.wire)
+        else:
+            self._say(answer)
 
     def _misplaced(self, verb: bytes) -> None:
         """Refuse a command that is not in the row of this state, and say why."""

@@ -44,12 +44,25 @@ class Stream(ABC):
         last: The reply that closed the session; none when it was closed without one.
     """
 
-    __slots__ = ("_input", "_on_output", "_output", "_position", "_running", "_skipping", "last", "phase", "steps")
+    __slots__ = (
+        "_input",
+        "_line_bytes_max",
+        "_on_output",
+        "_output",
+        "_position",
+        "_running",
+        "_skipping",
+        "last",
+        "phase",
+        "steps",
+    )
 
-    def __init__(self, greeting: Reply, on_output: Callable[[], None]) -> None:
+    def __init__(self, greeting: Reply, line_bytes_max: int, on_output: Callable[[], None]) -> None:
+        """``line_bytes_max``: octets of the longest line, CRLF included."""
         self.phase = Phase.COMMAND
         self.steps = 0
         self.last: Reply | None = None
+        self._line_bytes_max = line_bytes_max
         self._on_output = on_output
         self._input = b""
         self._position = 0
@@ -95,10 +108,6 @@ class Stream(ABC):
     @abstractmethod
     def _refuse_line(self, refusal: Reply) -> None:
         """There was a line that is none."""
-
-    @abstractmethod
-    def _longest_line(self) -> int:
-        """Octets of the longest line, CRLF included."""
 
     @abstractmethod
     def _drop(self) -> None:
@@ -149,13 +158,13 @@ class Stream(ABC):
         start, data = self._position, self._input
         end = data.find(b"\n", start)
         if end < 0:
-            if self._skipping or len(data) - start >= self._longest_line():
+            if self._skipping or len(data) - start >= self._line_bytes_max:
                 self._skipping = True
                 self._position = len(data)
             return False
         self._position = end + 1
         self.steps += 1
-        if self._skipping or end + 1 - start > self._longest_line():
+        if self._skipping or end + 1 - start > self._line_bytes_max:
             self._skipping = False
             self._refuse_line(reply.LINE_TOO_LONG)
         elif end == start or data[end - 1] != _CR:
