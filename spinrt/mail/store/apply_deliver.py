@@ -1,34 +1,35 @@
 """Applying changes that add messages from outside: delivery and IMAP APPEND.
 
-Every function here follows *check, then apply*: what the state can forbid is checked before anything changes.
+A delivery is acknowledged before it is applied, so nothing may forbid it: a mailbox that is missing is created, and one
+that has no UID left is replaced by another. APPEND is answered after it was applied; what the state can forbid is
+checked before anything changes.
 """
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import Final
 
-from spinrt.errors import MailError
+from spinrt.errors import InternalError, MailError
 from spinrt.mail.store.apply_mailboxes import create_with_parents
 from spinrt.mail.store.apply_queue import put_kv, put_outbound
 from spinrt.mail.store.codec import decode_placed, encode_body, encode_placed
 from spinrt.mail.store.flags import DELETED, SEEN, pack_flags, unpack_flags
 from spinrt.mail.store.index import UID_MAX, Index, MailboxState
 from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered
+from spinrt.mail.store.names import INBOX
 
+_OVERFLOW: Final = f"{INBOX}/Overflow"
+"""Where copies go whose mailbox has given out every UID; then ``INBOX/Overflow 2`` and so on."""
 _FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
 _INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
 
 
 def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) -> Delivered:
-    """Store the copies, queue what leaves, write the maps and tags; or, for an id seen before, only say what it gave.
-
-    Raises:
-        MailError: A mailbox has no UID left. Nothing was changed.
-    """
+    """Store the copies, queue what leaves, write the maps and tags; for an id seen before, only say what it gave."""
     known = _find_delivery(index, change.delivery_id)
     if known is not None:
         return Delivered(*decode_placed(known))
-    _check_room(index, change.copies)
     placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
     queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
     put_kv(index, change.kv)
@@ -47,13 +48,6 @@ def _find_delivery(index: Index, delivery_id: str) -> bytes | None:
     return None if row is None else row[0]
 
 
-def _check_room(index: Index, copies: tuple[Copy, ...]) -> None:
-    for copy in copies:
-        mailbox = index.find_mailbox(copy.user, copy.mailbox)
-        if mailbox is not None:
-            check_uids_left(mailbox, len(copies))
-
-
 def check_uids_left(mailbox: MailboxState, count: int) -> None:
     """Raise MailError unless the mailbox has that many UIDs left."""
     if mailbox.uidnext > UID_MAX - count:
@@ -63,14 +57,23 @@ def check_uids_left(mailbox: MailboxState, count: int) -> None:
 
 
 def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str, str, int, int]:
-    mailbox = index.find_mailbox(copy.user, copy.mailbox)
-    if mailbox is None:
-        mailbox = create_with_parents(index, copy.user, copy.mailbox, None, time_s)
+    mailbox = _find_room(index, copy.user, copy.mailbox, time_s)
     body = change.body
     if copy.prefix:
         body = Body(body.digest, body.size + len(copy.prefix), body.extents, copy.prefix + body.prefix)
     uid = add_message(index, mailbox, body, copy.flags, date=(change.received_s, 0))
     return copy.user, mailbox.name, mailbox.id, uid
+
+
+def _find_room(index: Index, user: str, name: str, time_s: int) -> MailboxState:
+    """Return the mailbox, created if need be; when it has no UID left, the first of `_OVERFLOW` that has."""
+    for candidate in chain((name, _OVERFLOW), (f"{_OVERFLOW} {number}" for number in count(2))):
+        mailbox = index.find_mailbox(user, candidate)
+        if mailbox is None:
+            return create_with_parents(index, user, candidate, None, time_s)
+        if mailbox.uidnext < UID_MAX:
+            return mailbox
+    raise InternalError("counting has ended")  # unreachable: `count` does not end
 
 
 def apply_append(index: Index, change: Append) -> Appended:

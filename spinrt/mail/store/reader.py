@@ -1,4 +1,7 @@
-"""Questions that the index answers. All is durable and applied; nothing waits or scans more than it returns."""
+"""Questions that the index answers. All is durable and applied; nothing waits or scans more than it returns.
+
+Every question looks at the index through ``Reader._current``, so that a store can apply first what it acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -45,15 +48,20 @@ class Reader:
         self._index = index
         self._log = log
 
+    @property
+    def _current(self) -> Index:
+        """The index with all applied that a read must see."""
+        return self._index
+
     def _rows(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         try:
-            return self._index.connection.execute(sql, arguments).fetchall()
+            return self._current.connection.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:
             raise _read_error(error) from error
 
     def _messages(self, columns: str, mailbox_id: int, uids: list[int]) -> list[tuple[Any, ...]]:
         try:
-            return list(select_uids(self._index.connection, columns, mailbox_id, uids))
+            return list(select_uids(self._current.connection, columns, mailbox_id, uids))
         except sqlite3.Error as error:
             raise _read_error(error) from error
 
@@ -73,7 +81,7 @@ class Reader:
     def mailbox(self, user: str, name: str) -> Mailbox | None:
         """Return a mailbox by name, in any way to write INBOX; none when there is none or the name cannot be one."""
         try:
-            found = self._index.find_mailbox(user, canonical_name(name))
+            found = self._current.find_mailbox(user, canonical_name(name))
         except UsageError:
             return None
         except sqlite3.Error as error:
@@ -85,7 +93,7 @@ class Reader:
     def status(self, mailbox_id: int) -> Status:
         """Return the counters of a mailbox. Raises NotFound."""
         try:
-            m = self._index.get_mailbox(mailbox_id)
+            m = self._current.get_mailbox(mailbox_id)
         except sqlite3.Error as error:
             raise _read_error(error) from error
         return Status(m.messages, m.unseen, m.deleted, m.uidnext, m.uidvalidity, m.modseq, m.size)
