@@ -2,8 +2,8 @@
 
 The event ``deliver`` is raised once for each recipient and ``filed`` once for all, inside one `Transaction` of the
 runtime. What the extensions want becomes one ``Deliver`` record. Their effects in memory (maps, log records) are
-applied when the record is appended; the peer is answered when it is durable. No task runs: everything happens in the
-call that completes the message and in the store's callback.
+applied when the record is appended; the peer is answered when it is durable, not when it shows in mailboxes (a read
+waits for that). No task runs: everything happens in the call that completes the message and in the store's callback.
 
 Who refuses
     Over LMTP each recipient has an answer of its own. Over SMTP there is one for all: a refusal by one refuses the
@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
-from spinrt.errors import HandlerFailed, StorageError
+from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
 from spinrt.mail.address import Address
@@ -51,6 +51,7 @@ from spinrt.mail.smtp.reply import Reply
 from spinrt.mail.store.bodies import BodyWriter
 from spinrt.mail.store.model import Change, Deliver, Delivered, KvWrites, Outcome
 from spinrt.runtime.call import Transaction
+from spinrt.runtime.capability import Effect
 
 DEFERRED: Final = Refusal(451, "4.7.1", "not now, try again later")
 FAILED: Final = Refusal(451, "4.3.0", "an extension failed, try again later")
@@ -60,12 +61,19 @@ _LOG = trace.component("delivery")
 
 Resolve = Callable[[Address], tuple[Account, str | None] | None]
 Observer = Callable[[DeliveryReport], None]
+OnFailure = Callable[[StorageError], None]
 
 
 class DeliverStore(Protocol):
     """What deliveries need of the mail store."""
 
     def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
+
+    def submit_deliver(self, change: Deliver, on_durable: Callable[[SpinError | None], None]) -> None: ...
+
+
+def ignore_failure(_error: StorageError) -> None:
+    """Nobody wants to know of a failure."""
 
 
 class Deliverer:
@@ -76,6 +84,8 @@ class Deliverer:
         mail: The runtime with the mail events.
         resolve: Addresses to accounts.
         observers: Called with a report when a transaction is answered; reports cost nothing when there are none.
+            Where there are some, answers wait until the message shows in mailboxes: a report names the UIDs.
+        on_failure: Called, perhaps again and again, when the store has failed for good.
         clock_ns: Nanoseconds since 1970-01-01 UTC.
     """
 
@@ -86,12 +96,14 @@ class Deliverer:
         resolve: Resolve,
         *,
         observers: Sequence[Observer] = (),
+        on_failure: OnFailure = ignore_failure,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.store = store
         self.mail = mail
         self.resolve = resolve
         self.observers = observers
+        self.on_failure = on_failure
         self.clock_ns = clock_ns
         self._begun: WeakKeyDictionary[BodyWriter, int] = WeakKeyDictionary()
         # Time, chance and a counter: unique over restarts, and over clocks that go back.
@@ -110,6 +122,11 @@ class Deliverer:
     def new_id(self, now_ns: int) -> str:
         """A name for a transaction that no other has or will have."""
         return f"{now_ns:x}-{self._mark}-{next(self._counter):x}"
+
+    def note_error(self, error: BaseException) -> None:
+        """Storing failed so; tell who must know when it will fail from now on."""
+        if isinstance(error, DeviceFailed):
+            self.on_failure(error)
 
     def deliver(self, envelope: Envelope, sink: BodyWriter, done: DeliveryDone) -> None:
         """Take over a complete message; ``done`` gets one reply over SMTP, one for each recipient over LMTP."""
@@ -131,6 +148,7 @@ class _Delivery:
         "_message",
         "_now_ns",
         "_observed",
+        "_one_answer",
         "_recipients",
         "_sender",
         "_sink",
@@ -144,13 +162,14 @@ class _Delivery:
         self._observed = Observed() if deliverer.observers else None
         self._started_ns = perf_counter_ns() if self._observed else 0
         self._work_ns = 0
+        self._one_answer = envelope.session.protocol == "smtp"
         self._now_ns = deliverer.clock_ns()
         self._id = deliverer.new_id(self._now_ns)
         self._sender = "" if envelope.sender is None else str(envelope.sender)
         self._message = LentMessage(sink.read, envelope.size)
         self._recipients: list[RecipientContext] = []
         self._decisions: list[Decision] = []
-        self._effects: list[object] = []
+        self._effects: list[Effect] = []
         self._ledger_entry = 0
         self._context = DeliveryContext(self._id, envelope.session.protocol, self._sender, self._message)
         observer = self._observed.note_handler if self._observed else None
@@ -161,7 +180,6 @@ class _Delivery:
         try:
             self._decide_all()
             self._raise_filed()
-            self._effects = list(self._transaction.effects)
             self._store()
         except HandlerFailed as error:
             self._give_up(FAILED, error)
@@ -176,10 +194,6 @@ class _Delivery:
 
     # ------------------------------------------------------------------------------------------------------ decide
 
-    @property
-    def _one_answer(self) -> bool:
-        return self._envelope.session.protocol == "smtp"
-
     def _decide_all(self) -> None:
         for address in self._envelope.recipients:
             found = self._deliverer.resolve(address)
@@ -187,7 +201,7 @@ class _Delivery:
             recipient = RecipientContext(str(address), user, detail)
             self._recipients.append(recipient)
             self._decisions.append(Decision(refusal=MOVED) if found is None else self._decide(recipient))
-        if self._one_answer:
+        if self._one_answer and len(self._decisions) > 1:
             refusal = fold_refusals([decision.refusal for decision in self._decisions])
             for decision in self._decisions:
                 decision.refusal = refusal
@@ -207,7 +221,7 @@ class _Delivery:
             recipient.user,
             recipient.detail,
         )
-        mark = len(self._transaction.effects)
+        mark = len(self._effects)
         try:
             verdict = self._transaction.raise_(self._deliverer.mail.events.deliver, record, self._message)
         except HandlerFailed as error:
@@ -215,7 +229,8 @@ class _Delivery:
                 raise
             self._note(logging.WARNING, "recipient deferred", reason=error, recipient=recipient.address)
             return Decision(refusal=FAILED)
-        decision = decide(self._transaction.effects[mark:])
+        self._effects = effects = self._transaction.effects
+        decision = decide(effects[mark:] if mark else effects)
         if verdict == "defer":
             decision.refusal = DEFERRED  # who defers does not know yet; whether others refuse shows the next time
         return decision
@@ -237,6 +252,7 @@ class _Delivery:
         session, size = self._envelope.session, self._envelope.size
         receipt = ReceiptRecord(self._id, session.protocol, session.peer, self._sender, size, outcomes)
         self._transaction.raise_(event, receipt, self._message)
+        self._effects = self._transaction.effects
 
     # ------------------------------------------------------------------------------------------------------- store
 
@@ -246,23 +262,39 @@ class _Delivery:
             for recipient, decision in zip(self._recipients, self._decisions, strict=True)
             if decision.refusal is None
         ]
-        kv = tuple([effect for effect in self._effects if isinstance(effect, KvEffect)])
+        kv, tags = _kept_of(self._effects)
         if accepted:
-            future = self._deliverer.store.submit(self._change(accepted, kv))
+            self._submit(self._change(accepted, kv, tags))
         else:
             self._sink.abort()
-            if not kv:
-                self._transaction.commit()
-                self._answer(())
-                return
-            future = self._deliverer.store.submit(KvWrites(kv_writes(kv)))
-        if not future.done():  # appended: in memory it is done, and those who wait for the disk may see it
-            self._transaction.commit()
-            self._ledger_entry = self._deliverer.mail.ledger.begin(kv) if kv else 0
-        self._work_ns = perf_counter_ns() - self._started_ns if self._observed else 0
-        future.add_done_callback(self._stored)
+            if kv:
+                self._submit(KvWrites(kv_writes(kv)))
+        # Appended: in memory it is done, and those who wait for the disk may see it.
+        self._transaction.commit()
+        if kv:
+            self._ledger_entry = self._deliverer.mail.ledger.begin(kv)
+        if self._observed:
+            self._work_ns = perf_counter_ns() - self._started_ns
+        if not (accepted or kv):
+            self._answer(())
 
-    def _change(self, accepted: list[tuple[RecipientContext, Decision]], kv: tuple[KvEffect, ...]) -> Deliver:
+    def _submit(self, change: Deliver | KvWrites) -> None:
+        """Append a record; `_end` is called when it is durable. Raises SpinError when it was not appended."""
+        store = self._deliverer.store
+        if self._observed is None and isinstance(change, Deliver):
+            store.submit_deliver(change, self._end)
+            return
+        future = store.submit(change)
+        if future.done():
+            future.result()
+        future.add_done_callback(self._applied)
+
+    def _change(
+        self,
+        accepted: list[tuple[RecipientContext, Decision]],
+        kv: tuple[KvEffect, ...],
+        tags: tuple[tuple[str, str, bytes], ...],
+    ) -> Deliver:
         body = self._sink.finish()
         session = self._envelope.session
         return Deliver(
@@ -272,21 +304,24 @@ class _Delivery:
             self._sender,
             tuple([recipient.address for recipient, _ in accepted]),
             body,
-            copies_of((recipient.user, decision) for recipient, decision in accepted),
+            copies_of([(recipient.user, decision) for recipient, decision in accepted]),
             self._now_ns // 1_000_000_000,
             outbound_of([decision for _, decision in accepted], self._sender, body),
             kv_writes(kv) if kv else (),
-            tuple([(tag.extension, tag.key, tag.value) for tag in self._effects if isinstance(tag, Tag)]),
+            tags,
         )
 
-    def _stored(self, future: asyncio.Future[Outcome]) -> None:
-        """The record is durable and applied, or it is lost."""
+    def _applied(self, future: asyncio.Future[Outcome]) -> None:
         error = None if future.cancelled() else future.exception()
+        outcome = None if error is not None else future.result()
+        self._end(error, outcome.placed if isinstance(outcome, Delivered) else ())
+
+    def _end(self, error: BaseException | None, placed: tuple[tuple[str, str, int, int], ...] = ()) -> None:
+        """The record is durable, or it is lost."""
         if self._ledger_entry:
             self._deliverer.mail.ledger.end(self._ledger_entry, stored=error is None)
         if error is None:
-            outcome = future.result()
-            self._answer(outcome.placed if isinstance(outcome, Delivered) else ())
+            self._answer(placed)
         elif isinstance(error, StorageError):
             self._give_up(_refusal_of(reply.STORAGE_UNAVAILABLE), error)
         else:
@@ -297,6 +332,7 @@ class _Delivery:
     def _give_up(self, refusal: Refusal, error: BaseException) -> None:
         """Nothing of it is stored: refuse, for now."""
         self._note(logging.WARNING, "not stored", reason=error)
+        self._deliverer.note_error(error)
         self._sink.abort()
         self._effects = []
         self._recipients = [RecipientContext(str(address), "", None) for address in self._envelope.recipients]
@@ -337,6 +373,18 @@ class _Delivery:
         )
         for observer in tuple(self._deliverer.observers):
             _tell(observer, report)
+
+
+def _kept_of(effects: list[Effect]) -> tuple[tuple[KvEffect, ...], tuple[tuple[str, str, bytes], ...]]:
+    """Of all effects those that the record holds for the whole transaction: writes to maps, and tags."""
+    kv: list[KvEffect] = []
+    tags: list[tuple[str, str, bytes]] = []
+    for effect in effects:
+        if isinstance(effect, KvEffect):
+            kv.append(effect)
+        elif isinstance(effect, Tag):
+            tags.append((effect.extension, effect.key, effect.value))
+    return tuple(kv), tuple(tags)
 
 
 def _refusal_of(answer: Reply) -> Refusal:

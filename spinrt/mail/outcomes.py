@@ -62,18 +62,18 @@ def mailboxes_of(decision: Decision) -> list[str]:
 
 def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
     """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
-    found: dict[tuple[str, str], tuple[dict[str, None], dict[bytes, None]]] = {}
+    found: dict[tuple[str, str], list[Decision]] = {}
     for user, decision in accepted:
         for mailbox in mailboxes_of(decision):
-            flags, headers = found.setdefault((user, mailbox), ({}, {}))
-            flags.update(dict.fromkeys(decision.flags))
-            headers.update(dict.fromkeys(decision.headers))
-    return tuple(
-        [
-            Copy(user, mailbox, tuple(flags), b"".join(reversed(headers)))
-            for (user, mailbox), (flags, headers) in found.items()
-        ]
-    )
+            found.setdefault((user, mailbox), []).append(decision)
+    return tuple([_copy(user, mailbox, decisions) for (user, mailbox), decisions in found.items()])
+
+
+def _copy(user: str, mailbox: str, decisions: list[Decision]) -> Copy:
+    flags = [flag for decision in decisions for flag in decision.flags]
+    headers = [field for decision in decisions for field in decision.headers]
+    prefix = b"".join(reversed(dict.fromkeys(headers))) if headers else b""
+    return Copy(user, mailbox, tuple(dict.fromkeys(flags)) if flags else (), prefix)
 
 
 def outbound_of(decisions: Iterable[Decision], sender: str, body: Body) -> tuple[Outbound, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from spinrt.errors import StorageError
 from spinrt.mail.accounts import Accounts
 from spinrt.mail.address import Address, normalise_domain
 from spinrt.mail.delivery import Deliverer
@@ -63,7 +64,11 @@ class MailReceiver:
         return NO_SUCH_USER if local else RELAYING_DENIED
 
     def begin(self, session: Session) -> BodySink:
-        sink = self._store.body_writer()
+        try:
+            sink = self._store.body_writer()
+        except StorageError as error:
+            self._deliverer.note_error(error)
+            raise
         self._deliverer.begin(sink)
         return sink
 

@@ -21,12 +21,12 @@ from functools import partial
 from typing import TypeAlias
 
 from spinrt import limits, trace
-from spinrt.errors import ConfigError, SpinError, StateError
+from spinrt.errors import ConfigError, SpinError, StateError, StorageError
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config, load
 from spinrt.mail.config_values import Endpoint, TcpEndpoint
 from spinrt.mail.control import ControlServer
-from spinrt.mail.delivery import Deliverer, Observer
+from spinrt.mail.delivery import Deliverer, Observer, OnFailure, ignore_failure
 from spinrt.mail.extensions import MailRuntime, load_extensions, make_runtime
 from spinrt.mail.hooks import ImapHooks
 from spinrt.mail.imap.server import ImapServer
@@ -56,6 +56,8 @@ class MailService:
 
     Attributes:
         observers: Called with a `DeliveryReport` for each transaction; append to it at any time.
+        on_failure: Set it before `start`. Called, perhaps again and again, when the store has failed for good: nothing
+            is taken until the next start.
         endpoints: Service name (``smtp``, ``imap``, …) → where it really listens, for port 0.
     """
 
@@ -66,6 +68,7 @@ class MailService:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.observers: list[Observer] = []
+        self.on_failure: OnFailure = ignore_failure
         self.endpoints: dict[str, Endpoint] = {}
         self._listeners: list[SmtpServer | ImapServer] = []
         self._closers = contextlib.AsyncExitStack()
@@ -136,7 +139,13 @@ class MailService:
     async def _listen(self) -> None:
         context = server_context(self.config)
         throttle = Throttle(self.config.throttle, asyncio.get_running_loop().time)
-        deliverer = Deliverer(self.store, self.mail, self.accounts.resolve, observers=self.observers)
+        deliverer = Deliverer(
+            self.store,
+            self.mail,
+            self.accounts.resolve,
+            observers=self.observers,
+            on_failure=self.on_failure,
+        )
         self._closers.push_async_callback(self._close_listeners)
         for name, endpoint in self.config.listen.services():
             if name in ("imap", "imaps"):
@@ -232,9 +241,15 @@ async def running(config: Config) -> AsyncIterator[MailService]:
 
 
 async def serve_until_stopped(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reads the accounts anew."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reads the accounts anew.
+
+    Raises:
+        SpinError: It cannot start; see `MailService.start`.
+        StorageError: The store failed for good while it was serving; it was stopped.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+    failures: list[StorageError] = []
     reloads: set[asyncio.Task[None]] = set()
     service = MailService(config)
 
@@ -245,11 +260,18 @@ async def serve_until_stopped(config: Config) -> None:
             loop.remove_signal_handler(one)
         stopped.set()
 
+    def give_up(error: StorageError) -> None:
+        if not stopped.is_set():
+            trace.log(_LOG, logging.ERROR, "stopping", reason=error.line())
+            failures.append(error)
+            stopped.set()
+
     def reload() -> None:
         task = loop.create_task(service.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    service.on_failure = give_up
     await service.start()
     # What lives now lives as long as the process; the collector need not look at it again and again.
     gc.collect()
@@ -263,6 +285,8 @@ async def serve_until_stopped(config: Config) -> None:
     finally:
         await service.stop()
         trace.log(_LOG, logging.INFO, "stopped")
+    if failures:
+        raise failures[0]
 
 
 def serve(config: Config) -> int:
