@@ -1,12 +1,13 @@
 """Group commit: many requests, one fdatasync, off the event loop.
 
-Owns one committer thread and nothing else; the log's own locks make its calls safe. A request made while a sync is
-under way is served by the next one, so the batch grows by itself with the load and the time of a sync. Requests made
-in one turn of the event loop always share a sync: the thread is woken when the turn is over.
+Owns one committer thread and nothing else; the log's own locks make its calls safe. All state is the event loop's: the
+thread waits on a queue, syncs, and calls back, so that each sync costs two changes of thread. A request made while a
+sync is under way is served by the next one; the batch grows by itself with the load and the time of a sync. Requests
+made in one turn of the event loop always share a sync: it begins when the turn is over.
 
-Under load a sync is put off a little so that more share it (as PostgreSQL's ``commit_delay`` does): when the one before
-served ``GATHER_REQUESTS_MIN`` or more, the next begins no sooner than ``GATHER_S`` after it. A sync that serves three
-messages costs processor time like one that serves twenty; whoever commits alone never waits.
+Under load a sync is put off a little so that more share it (as PostgreSQL's ``commit_delay`` does): for ``SHARED_S``
+after one that served several, the next begins no sooner than ``GATHER_S`` after the one before it. A sync that serves
+three messages costs processor time like one that serves twenty; whoever commits alone never waits.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Final
 
 from spinrt.errors import ClosedError, DeviceFull, InternalError, SpinError
 from spinrt.storage.log import Log
 
-GATHER_S: Final = 0.002
-GATHER_REQUESTS_MIN: Final = 2
+GATHER_S: Final = 0.003
+SHARED_S: Final = 0.1
 
 
 class GroupCommit:
@@ -43,14 +45,15 @@ class GroupCommit:
         self._on_durable = on_durable
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._wake = threading.Condition()
-        self._requested = False
+        self._work: SimpleQueue[bool] = SimpleQueue()
+        """For the thread: true for a sync, false for the end."""
+        self._requests = 0
+        """Not served by a sync that has begun."""
+        self._scheduled = False
+        self._busy = False
         self._closing = False
-        self._wake_scheduled = False
-        self._gathered = 0
-        """Requests since the thread was last woken, and ``_served`` those of that time."""
-        self._served = 0
-        self._woken_s = 0.0
+        self._begun_s = -GATHER_S
+        self._shared_s = -SHARED_S
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._failure: SpinError | None = None
         self.sync_count = 0
@@ -68,44 +71,54 @@ class GroupCommit:
         if self._failure is not None:
             self._loop.call_soon(self._report, self._failure)
             return
-        self._gathered += 1
-        if not self._wake_scheduled:
-            self._wake_scheduled = True
-            self._schedule_wake()
+        self._requests += 1
+        if not self._scheduled and not self._busy:
+            self._schedule()
 
-    def _schedule_wake(self) -> None:
-        """Wake the thread when this turn of the loop is over, or later when others are likely to come."""
-        begins_s = self._woken_s + GATHER_S
-        if self._served >= GATHER_REQUESTS_MIN and begins_s > self._loop.time():
-            self._loop.call_at(begins_s, self._wake_thread)
+    def _schedule(self) -> None:
+        """Begin when this turn of the loop is over, or later when others are likely to come."""
+        self._scheduled = True
+        begin_s, now_s = self._begun_s + GATHER_S, self._loop.time()
+        if now_s < begin_s and now_s < self._shared_s + SHARED_S:
+            self._loop.call_at(begin_s, self._begin)
         else:
-            self._loop.call_soon(self._wake_thread)
+            self._loop.call_soon(self._begin)
 
-    def _wake_thread(self) -> None:
-        self._wake_scheduled = False
-        self._served, self._gathered = self._gathered, 0
-        self._woken_s = self._loop.time()
-        with self._wake:
-            self._requested = True
-            self._wake.notify()
+    def _begin(self) -> None:
+        self._scheduled = False
+        if self._busy or not self._requests:
+            return
+        self._begun_s = self._loop.time()
+        if self._requests > 1:
+            self._shared_s = self._begun_s
+        self._requests, self._busy = 0, True
+        self._work.put(True)
 
     async def close(self) -> None:
         """Serve what was requested, then end the thread. Closing twice waits for the first."""
         if not self._closing:
             self._closing = True
-            with self._wake:
-                self._requested = self._requested or self._wake_scheduled
-                self._wake.notify()
+            if not self._busy:
+                self._continue()
         await asyncio.shield(self._stopped)
         self._thread.join()
 
+    def _continue(self) -> None:
+        """Go on after a sync: with what was requested meanwhile, or to the end."""
+        if self._closing:
+            self._begin()
+            if not self._busy:
+                self._work.put(False)
+        elif self._requests and not self._scheduled:
+            self._schedule()
+
     def _run(self) -> None:
         """Body of the committer thread."""
-        while self._await_request():
+        while self._work.get():
             try:
                 durable = self._log.sync()
             except DeviceFull as error:
-                self._post(self._report, error)
+                self._post(self._gave_up, error)
             except SpinError as error:
                 self._post(self._fail, error)
                 break
@@ -114,21 +127,24 @@ class GroupCommit:
                 self._post(self._fail, failure)
                 break
             else:
-                self.sync_count += 1
-                self._post(self._on_durable, durable)
+                self._post(self._synced, durable)
         self._post(self._finish)
-
-    def _await_request(self) -> bool:
-        with self._wake:
-            while not self._requested and not self._closing:
-                self._wake.wait()
-            requested, self._requested = self._requested, False
-            return requested
 
     def _post(self, callback: Callable[..., None], *arguments: object) -> None:
         """Call back on the loop; a loop that is closed already has nobody left to tell."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _synced(self, durable: int) -> None:
+        self.sync_count += 1
+        self._busy = False
+        self._continue()
+        self._on_durable(durable)
+
+    def _gave_up(self, error: DeviceFull) -> None:
+        self._busy = False
+        self._continue()
+        self._report(error)
 
     def _report(self, error: SpinError) -> None:
         if self._on_error is not None:
