@@ -82,6 +82,7 @@ class MailService:
 
         Raises:
             DataLocked, FormatUnknown, CorruptRecord, StorageError: The data directory.
+            Busy: Another process listens on a port or socket.
             ConfigError: Certificates, ports, extensions, anything that only shows now.
             LinkError, ExtensionError, UsageError: An extension.
         """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spinrt.errors import ConfigError, DataLocked, DeviceFull, LinkDenied, LinkError, UnresolvedImport
+from spinrt.errors import Busy, ConfigError, DataLocked, DeviceFull, LinkDenied, LinkError, UnresolvedImport
 from spinrt.mail.service import MailService
 from spinrt.mail.store.model import Change, Outcome
 from tests.guests import BUMP, wat
@@ -259,7 +259,7 @@ def test_a_port_in_use_and_a_locked_directory_are_clear_errors(tmp_path: Path) -
         other = tmp_path / "other"
         other.mkdir()
         listen = {"smtp": f"{host}:{port}", "lmtp": None, "imap": None}
-        with pytest.raises(ConfigError, match=f"{port}") as caught:
+        with pytest.raises(Busy, match=f"{port}") as caught:
             _start(config_of(other, listen=listen))
         assert isinstance(caught.value.__cause__, OSError) and caught.value.__cause__.errno == errno.EADDRINUSE
     _start(config_of(other))

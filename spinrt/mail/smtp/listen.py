@@ -10,20 +10,24 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from spinrt.errors import ConfigError
+from spinrt.errors import Busy, ConfigError
 
 BACKLOG = 1024
 UNIX_MODE = 0o660
 
 _HINTS = {
-    errno.EADDRINUSE: "another process listens there; stop it or choose another port",
     errno.EACCES: "ports below 1024 need a privilege; choose a higher one or grant CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
 }
 
 
 async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
-    """Listen on a TCP port. ConfigError when that cannot be done."""
+    """Listen on a TCP port.
+
+    Raises:
+        Busy: Another process listens there.
+        ConfigError: It cannot be done for another reason.
+    """
     if not 0 <= port <= 65_535:
         raise ConfigError(f"cannot listen on {host} port {port}: no such port", hint="ports are 1 to 65535")
     try:
@@ -31,14 +35,18 @@ async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: i
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error)
-        raise ConfigError(f"cannot listen on {host} port {port}: {reason}", hint=_HINTS.get(number, "")) from error
+        message = f"cannot listen on {host} port {port}: {reason}"
+        if number == errno.EADDRINUSE:
+            raise Busy(message, hint="another process listens there; stop it or choose another port") from error
+        raise ConfigError(message, hint=_HINTS.get(number, "")) from error
 
 
 async def listen_unix(factory: Callable[[], asyncio.Protocol], path: Path) -> asyncio.Server:
     """Listen on a Unix socket that owner and group can reach. A socket that nobody listens on is replaced.
 
     Raises:
-        ConfigError: Something else is at that path, somebody listens on it, or it cannot be made.
+        Busy: Another process listens there.
+        ConfigError: Something else is at that path, or it cannot be made.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -53,7 +61,7 @@ async def listen_unix(factory: Callable[[], asyncio.Protocol], path: Path) -> as
     except OSError as error:
         listener.close()
         raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from error
-    except ConfigError:
+    except (Busy, ConfigError):
         listener.close()
         raise
 
@@ -72,4 +80,4 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise ConfigError(f"cannot listen on {path}: another process listens there", hint="stop it or choose another path")
+    raise Busy(f"cannot listen on {path}: another process listens there", hint="stop it or choose another path")

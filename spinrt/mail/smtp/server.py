@@ -12,7 +12,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from spinrt.errors import ConfigError, UsageError
+from spinrt.errors import Busy, ConfigError, UsageError
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.connection import LINGER_S, Connection
 from spinrt.mail.smtp.limits import SmtpLimits
@@ -84,7 +84,8 @@ class SmtpServer:
             throttle: Shared with other servers; none makes one for this server.
 
         Raises:
-            ConfigError: Cannot listen there: in use, no permission, no such address.
+            Busy: Another process listens there.
+            ConfigError: Cannot listen there: no permission, no such address.
             UsageError: Neither or both of port and path; implicit TLS without a certificate.
         """
         if (path is None) == (port is None):
@@ -111,7 +112,7 @@ class SmtpServer:
                 server._listener = await listen_unix(server._connect, Path(path))
             else:
                 server._listener = await listen_tcp(server._connect, host or "localhost", port or 0)
-        except ConfigError:
+        except (Busy, ConfigError):
             server._sweep_timer.cancel()
             raise
         return server

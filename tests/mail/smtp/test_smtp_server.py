@@ -15,7 +15,7 @@ import pytest
 import trustme
 import uvloop
 
-from spinrt.errors import ConfigError, UsageError
+from spinrt.errors import Busy, ConfigError, UsageError
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.server import SmtpServer
 from spinrt.mail.throttle import Throttle, ThrottleLimits
@@ -503,8 +503,9 @@ def test_where_it_cannot_listen_it_says_so(run: Callable[[Scenario], None], tmp_
 
     async def scenario() -> None:
         async with serving() as (_, port):
+            with pytest.raises(Busy, match="Address already in use"):
+                await SmtpServer.start("127.0.0.1", port, receiver=FakeReceiver(), hostname="mx.test")
             for host, other, words in [
-                ("127.0.0.1", port, "Address already in use"),
                 ("192.0.2.1", 0, "cannot listen on 192.0.2.1"),
                 ("127.0.0.1", 70_000, "cannot listen on 127.0.0.1 port 70000"),
             ]:
@@ -514,6 +515,10 @@ def test_where_it_cannot_listen_it_says_so(run: Callable[[Scenario], None], tmp_
         plain.write_text("")
         with pytest.raises(ConfigError, match="not a socket"):
             await SmtpServer.start(path=plain, receiver=FakeReceiver(), hostname="mx.test")
+        server = await SmtpServer.start(path=tmp_path / "used", receiver=FakeReceiver(), hostname="mx.test")
+        with pytest.raises(Busy, match="another process listens there"):
+            await SmtpServer.start(path=tmp_path / "used", receiver=FakeReceiver(), hostname="mx.test")
+        await server.close()
         with pytest.raises(ConfigError, match="cannot listen"):
             await SmtpServer.start(path=tmp_path / "no" / "dir", receiver=FakeReceiver(), hostname="mx.test")
         with pytest.raises(UsageError):
