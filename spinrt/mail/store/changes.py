@@ -53,8 +53,7 @@ def encode_change(change: Change) -> tuple[int, bytes]:
     if known is None:
         raise UsageError(f"change: {type(change).__name__} is not a change")
     kind, write, _ = known
-    writer = Writer()
-    writer.u8(VERSION)
+    writer = Writer(VERSION)
     write(writer, change)
     return kind, writer.take()
 
@@ -91,17 +90,25 @@ def _choice(reader: Reader, values: tuple[Any, ...]) -> Any:
 
 
 def _write_deliver(w: Writer, c: Deliver) -> None:
-    w.text(c.delivery_id)
-    w.text(c.protocol)
-    w.text(c.peer)
-    w.text(c.sender)
+    w.all_texts((c.delivery_id, c.protocol, c.peer, c.sender))
     w.texts(c.recipients)
     w.body(c.body)
-    w.items(c.copies, lambda copy: _write_copy(w, copy))
+    w.u32(len(c.copies))
+    for copy in c.copies:
+        w.all_texts((copy.user, copy.mailbox))
+        w.texts(copy.flags)
+        w.blob(copy.prefix)
     w.i64(c.received_s)
-    w.items(c.outbound, lambda outbound: _write_outbound(w, outbound))
-    w.items(c.kv, lambda write: _write_kv(w, write))
-    w.items(c.tags, lambda tag: _write_tag(w, tag))
+    w.u32(len(c.outbound))
+    for outbound in c.outbound:
+        _write_outbound(w, outbound)
+    w.u32(len(c.kv))
+    for write in c.kv:
+        _write_kv(w, write)
+    w.u32(len(c.tags))
+    for extension, key, value in c.tags:
+        w.all_texts((extension, key))
+        w.blob(value)
 
 
 def _read_deliver(r: Reader) -> Deliver:
@@ -118,13 +125,6 @@ def _read_deliver(r: Reader) -> Deliver:
         kv=r.items(lambda: _read_kv(r)),
         tags=r.items(lambda: (r.text(), r.text(), r.blob())),
     )
-
-
-def _write_copy(w: Writer, copy: Copy) -> None:
-    w.text(copy.user)
-    w.text(copy.mailbox)
-    w.texts(copy.flags)
-    w.blob(copy.prefix)
 
 
 def _write_outbound(w: Writer, outbound: Outbound) -> None:
@@ -148,12 +148,6 @@ def _write_kv(w: Writer, write: KvWrite) -> None:
 
 def _read_kv(r: Reader) -> KvWrite:
     return KvWrite(r.text(), r.text(), r.option(r.blob))
-
-
-def _write_tag(w: Writer, tag: tuple[str, str, bytes]) -> None:
-    w.text(tag[0])
-    w.text(tag[1])
-    w.blob(tag[2])
 
 
 def _write_append(w: Writer, c: Append) -> None:

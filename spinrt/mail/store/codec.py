@@ -25,39 +25,53 @@ _I64: Final = struct.Struct(">q")
 _EXTENT: Final = struct.Struct(">QII")
 _BODY: Final = struct.Struct(">32sQI")
 _PLACE: Final = struct.Struct(">QI")
+_COUNTS: Final = tuple([_U32.pack(count) for count in range(256)])
+"""The counts that nearly all texts and lists have, packed."""
+_COUNTS_END: Final = len(_COUNTS)
+_ONE_EXTENT: Final = struct.Struct(">32sQIQIII")
+"""A body of one extent without a prefix: what nearly every message is."""
 DIGEST_BYTES: Final = 32
 
 
 class Writer:
-    """Collects the fields of one record."""
+    """Collects the fields of one record, the first of which is a u8 version."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_data",)
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
+    def __init__(self, version: int) -> None:
+        self._data = bytearray((version,))
 
     def u8(self, value: int) -> None:
-        self._parts.append(_pack(_U8, value))
+        self._data += _pack(_U8, value)
 
     def u32(self, value: int) -> None:
-        self._parts.append(_pack(_U32, value))
+        self._data += _COUNTS[value] if 0 <= value < _COUNTS_END else _pack(_U32, value)
 
     def u64(self, value: int) -> None:
-        self._parts.append(_pack(_U64, value))
+        self._data += _pack(_U64, value)
 
     def i32(self, value: int) -> None:
-        self._parts.append(_pack(_I32, value))
+        self._data += _pack(_I32, value)
 
     def i64(self, value: int) -> None:
-        self._parts.append(_pack(_I64, value))
+        self._data += _pack(_I64, value)
 
     def blob(self, value: bytes) -> None:
-        self._parts.append(_pack(_U32, len(value)))
-        self._parts.append(value)
+        self.u32(len(value))
+        self._data += value
 
     def text(self, value: str) -> None:
+        self.all_texts((value,))
+
+    def all_texts(self, values: Sequence[str]) -> None:
+        """Write several texts, one after the other; `texts` writes their count first."""
+        data = self._data
         try:
-            self.blob(value.encode())
+            for value in values:
+                encoded = value.encode()
+                size = len(encoded)
+                data += _COUNTS[size] if size < _COUNTS_END else _pack(_U32, size)
+                data += encoded
         except UnicodeEncodeError:
             raise UsageError(f"text {ascii(value)[:80]}: not Unicode, cannot be stored") from None
 
@@ -69,7 +83,7 @@ class Writer:
         if sys.byteorder == "little":
             packed.byteswap()
         self.u32(len(packed))
-        self._parts.append(packed.tobytes())
+        self._data += packed.tobytes()
 
     def items(self, values: Sequence[T], write: Callable[[T], None]) -> None:
         self.u32(len(values))
@@ -77,7 +91,8 @@ class Writer:
             write(value)
 
     def texts(self, values: Sequence[str]) -> None:
-        self.items(values, self.text)
+        self.u32(len(values))
+        self.all_texts(values)
 
     def option(self, value: T | None, write: Callable[[T], None]) -> None:
         self.u8(value is not None)
@@ -88,12 +103,12 @@ class Writer:
         if len(body.digest) != DIGEST_BYTES:
             raise UsageError(f"body digest: {len(body.digest)} bytes, expected {DIGEST_BYTES}")
         try:
-            self._parts.append(encode_body(body))
+            self._data += encode_body(body)
         except struct.error as error:
             raise UsageError(f"body: size or an extent is out of range: {error}") from None
 
     def take(self) -> bytes:
-        return b"".join(self._parts)
+        return bytes(self._data)
 
 
 def _pack(form: struct.Struct, *values: object) -> bytes:
@@ -211,6 +226,9 @@ def stored_bytes(body: Body) -> int:
 
 def encode_body(body: Body) -> bytes:
     """Return a body as bytes: digest (32 bytes), size u64, list of extents (u64, u32, u32), prefix as blob."""
+    if len(body.extents) == 1 and not body.prefix:
+        (extent,) = body.extents
+        return _ONE_EXTENT.pack(body.digest, body.size, 1, extent.position, extent.offset, extent.length, 0)
     parts = [_BODY.pack(body.digest, body.size, len(body.extents))]
     parts += [_EXTENT.pack(extent.position, extent.offset, extent.length) for extent in body.extents]
     parts += (_U32.pack(len(body.prefix)), body.prefix)
