@@ -259,7 +259,7 @@ def test_lmtp_over_unix_socket(run: Callable[[Scenario], None], tmp_path: Path) 
         server = await SmtpServer.start(path=path, receiver=receiver, hostname="mx.test", lmtp=True)
         assert path.stat().st_mode & 0o777 == 0o660
         await asyncio.to_thread(client)
-        with pytest.raises(ConfigError, match="another process listens"):
+        with pytest.raises(Busy, match="another process listens"):
             await SmtpServer.start(path=path, receiver=receiver, hostname="mx.test")
         await server.close()
 
@@ -515,10 +515,6 @@ def test_where_it_cannot_listen_it_says_so(run: Callable[[Scenario], None], tmp_
         plain.write_text("")
         with pytest.raises(ConfigError, match="not a socket"):
             await SmtpServer.start(path=plain, receiver=FakeReceiver(), hostname="mx.test")
-        server = await SmtpServer.start(path=tmp_path / "used", receiver=FakeReceiver(), hostname="mx.test")
-        with pytest.raises(Busy, match="another process listens there"):
-            await SmtpServer.start(path=tmp_path / "used", receiver=FakeReceiver(), hostname="mx.test")
-        await server.close()
         with pytest.raises(ConfigError, match="cannot listen"):
             await SmtpServer.start(path=tmp_path / "no" / "dir", receiver=FakeReceiver(), hostname="mx.test")
         with pytest.raises(UsageError):
