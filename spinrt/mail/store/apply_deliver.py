@@ -22,7 +22,6 @@ from spinrt.mail.store.names import INBOX
 _OVERFLOW: Final = f"{INBOX}/Overflow"
 """Where copies go whose mailbox has given out every UID; then ``INBOX/Overflow 2`` and so on."""
 _FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
-_INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
 
 
 def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) -> Delivered:
@@ -32,9 +31,10 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
         return Delivered(*decode_placed(known))
     placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
     queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
-    put_kv(index, change.kv)
+    if change.kv:
+        put_kv(index, change.kv)
     if change.tags:
-        index.connection.executemany(_INSERT_TAG, [(change.delivery_id, *tag) for tag in change.tags])
+        index.new_tags += [(change.delivery_id, *tag) for tag in change.tags]
     index.new_deliveries[change.delivery_id] = (position, encode_placed(placed, queued))
     return Delivered(placed, queued)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import is_
 from typing import Final
 
 from spinrt.errors import UsageError
@@ -80,15 +81,20 @@ def _check_rename(change: RenameMailbox) -> RenameMailbox:
 def _check_deliver(change: Deliver) -> Deliver:
     if not 0 < len(change.delivery_id.encode(errors="replace")) <= DELIVERY_ID_BYTES_MAX:
         raise UsageError(f"delivery id {change.delivery_id[:40]!r}: expected 1 … {DELIVERY_ID_BYTES_MAX} bytes")
-    for body in bodies_of(change):
-        check_body(body)
-    copies = tuple([_check_copy(copy) for copy in change.copies])
-    return change if copies == change.copies else replace(change, copies=copies)
+    check_body(change.body)
+    for outbound in change.outbound:
+        if outbound.body is not None:
+            check_body(outbound.body)
+    copies = [_check_copy(copy) for copy in change.copies]
+    if all(map(is_, copies, change.copies)):
+        return change
+    return replace(change, copies=tuple(copies))
 
 
 def _check_copy(copy: Copy) -> Copy:
     check_user(copy.user)
-    check_flags(copy.flags)
+    if copy.flags:
+        check_flags(copy.flags)
     if len(copy.prefix) > PREFIX_BYTES_MAX:
         raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
     name = canonical_name(copy.mailbox)

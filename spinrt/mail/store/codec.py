@@ -221,7 +221,9 @@ class Reader:
 
 def stored_bytes(body: Body) -> int:
     """Return the bytes that prefix and extents have: what ``body.size`` must be."""
-    return len(body.prefix) + sum(extent.length for extent in body.extents)
+    if len(body.extents) == 1:
+        return len(body.prefix) + body.extents[0].length
+    return len(body.prefix) + sum([extent.length for extent in body.extents])
 
 
 def encode_body(body: Body) -> bytes:

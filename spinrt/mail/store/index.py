@@ -5,8 +5,9 @@ What a change does is in the ``apply_*`` modules; reading is in ``reader``.
 
 Invariants
     *Covered*: ``state.applied`` is written in the transaction of the changes that it covers.
-    *Write-back*: inside a batch a mailbox's counters live in its `MailboxState`, and what is new in `new_messages` and
-    `new_deliveries`. All is in the tables when the batch ends, new messages before anything looks at their table.
+    *Write-back*: inside a batch a mailbox's counters live in its `MailboxState`, and what is new in `new_messages`,
+    `new_deliveries` and `new_tags`. All is in the tables when the batch ends, new messages before anything looks at
+    their table.
     *All or nothing*: a batch that fails leaves tables and memory as before it.
 """
 
@@ -32,6 +33,7 @@ UID_MAX: Final = 0xFFFF_FFFF
 _MAILBOX_COLUMNS: Final = "id, user, name, uidvalidity, special_use, uidnext, modseq, messages, unseen, deleted, size"
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
+_INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
 _UPDATE_MAILBOX: Final = (
     "UPDATE mailboxes SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?"
 )
@@ -128,6 +130,7 @@ class Index:
         self.batch = Batch()
         self.new_messages: list[tuple[Any, ...]] = []
         self.new_deliveries: dict[str, tuple[int, bytes]] = {}
+        self.new_tags: list[tuple[str, str, str, bytes]] = []
         self._by_id: dict[int, MailboxState] = {}
         self._by_name: dict[tuple[str, str], MailboxState] = {}
         self._dirty: dict[int, MailboxState] = {}
@@ -169,6 +172,7 @@ class Index:
     def _roll_back(self) -> None:
         self.new_messages.clear()
         self.new_deliveries.clear()
+        self.new_tags.clear()
         self._dirty.clear()
         self._forget_mailboxes()
         self.batch = Batch()
@@ -187,6 +191,9 @@ class Index:
             rows = [(delivery_id, *row) for delivery_id, row in self.new_deliveries.items()]
             self.connection.executemany(_INSERT_DELIVERY, rows)
             self.new_deliveries.clear()
+        if self.new_tags:
+            self.connection.executemany(_INSERT_TAG, self.new_tags)
+            self.new_tags.clear()
 
     def _flush_mailboxes(self) -> None:
         if self._dirty:

@@ -7,6 +7,7 @@ Names are Unicode with ``/`` as separator. ``INBOX`` in any case means ``INBOX``
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from spinrt.errors import UsageError
@@ -16,6 +17,8 @@ INBOX: Final = "INBOX"
 COMPONENT_BYTES_MAX: Final = 255
 NAME_BYTES_MAX: Final = 1000
 USER_BYTES_MAX: Final = 320
+NAMES_KEPT: Final = 4096
+"""Names found right that are remembered: each delivery names an account and a mailbox, mostly the same ones."""
 SPECIAL_USES: Final = (
     ("Drafts", "\\Drafts"),
     ("Sent", "\\Sent"),
@@ -28,6 +31,7 @@ SPECIAL_USES: Final = (
 _WILDCARDS: Final = frozenset("*%")
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def canonical_name(name: str) -> str:
     """Check a mailbox name and return it with ``INBOX`` written as such.
 
@@ -61,6 +65,7 @@ def _check_component(name: str, part: str) -> None:
         raise UsageError(f"mailbox name {name[:80]!r}: '*' and '%' are wildcards")
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def check_user(user: str) -> None:
     """Raise UsageError unless ``user`` can name an account."""
     try:

@@ -28,7 +28,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -475,8 +474,7 @@ class Store(Reader):
 
 
 def _references(change: Change) -> tuple[int, ...]:
-    extents = chain.from_iterable(body.extents for body in bodies_of(change))
-    return tuple([extent.position for extent in extents])
+    return tuple([extent.position for body in bodies_of(change) for extent in body.extents])
 
 
 def _set_result(future: asyncio.Future[Outcome], result: Outcome | SpinError) -> None:
