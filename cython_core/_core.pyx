@@ -12,6 +12,7 @@ it held. The one other thread is the ticker (include/ticker.h), which holds none
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -30,6 +31,7 @@ from spinrt.errors import (
     MemoryExceeded,
     ModuleError,
     QuotaExceeded,
+    SignatureMismatch,
     SpinError,
     StateError,
     Trapped,

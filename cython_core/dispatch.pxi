@@ -24,7 +24,7 @@ cdef class Table:
         """Run every handler in order and return their results as a list.
 
         A handler that fails loses its effects; then ``on_fault(domain, error)`` is called, and if it returns, the walk
-        goes on behind the handler, which gives no result.
+        goes on behind the handler, which gives no result. What is no `SpinError` (KeyboardInterrupt, say) ends the walk.
         """
         cdef Py_ssize_t position, mark
         cdef Journal journal = call.journal
@@ -40,6 +40,10 @@ cdef class Table:
                 except SpinError as error:
                     journal.roll_back(mark)
                     on_fault(call.domain, error)
+                except BaseException as error:
+                    journal.roll_back(mark)
+                    on_fault(call.domain, error)
+                    raise
         finally:
             call.domain, journal.room = outer, room
         return results

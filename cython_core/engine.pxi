@@ -15,6 +15,11 @@ cdef extern from "dlfcn.h" nogil:
 # Majors whose struct layouts are those of include/engine_abi.h. A new one is added here after `make test` ran with it.
 SUPPORTED_MAJORS = (50,)
 
+# Stack that a guest may use, and what must be left of the thread's when it is entered: that and the host functions it calls.
+cdef enum:
+    WASM_STACK_BYTES = 512 * 1024
+    STACK_NEEDED_BYTES = WASM_STACK_BYTES + 256 * 1024
+
 cdef spin_api api
 cdef spin_engine *engine = NULL
 
@@ -157,7 +162,7 @@ cdef int _start_engine() except -1:
     global engine
     cdef spin_config *config = api.config_new()
     api.config_epoch(config, True)
-    api.config_stack(config, 512 * 1024)
+    api.config_stack(config, WASM_STACK_BYTES)
     api.config_parallel(config, False)
     api.config_signals(config, False)
     api.config_may_move(config, False)

@@ -51,6 +51,13 @@ cdef class DropFunction:
         self.type_id = resource_id(resource)
 
 
+cdef int _check_signature(str what, str found, str expected) except -1:
+    """What crosses the boundary unchecked has exactly the core type that its plan was made for."""
+    if found != expected:
+        raise SignatureMismatch(f"{what}: found core type ({found}), expected ({expected})")
+    return 0
+
+
 cdef spin_functype *_function_type(str signature) except NULL:
     letters, given = signature.split(":")
     cdef spin_valtypes parameters, results
@@ -98,6 +105,7 @@ cdef class Instance:
     cdef size_t memory_bytes
     cdef uint64_t lift_left
     cdef uint32_t host_calls_left
+    cdef long thread        # the one that made it, and may call it
     cdef bint busy          # a call is running: the guest may not be entered again
     cdef bint may_leave     # host functions may be called (not from within cabi_realloc or cabi_post)
     cdef readonly bint broken  # a call failed half-way: nothing more runs in this instance
@@ -111,6 +119,7 @@ cdef class Instance:
 
     def __cinit__(self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None):
         self.module, self.imports, self.limits, self.name = module, imports, limits, name
+        self.thread = PyThread_get_thread_ident()
         self.handles = HandleTable(limits.handles)
         self.may_leave = True
         self.base = _no_memory
@@ -130,6 +139,9 @@ cdef class Instance:
         cdef spin_error *error
         if externs == NULL:
             raise MemoryError
+        if len(self.imports) != len(self.module.imports):
+            free(externs)
+            raise InternalError(f"extension {self.name}: found {len(self.imports)} imports, expected {len(self.module.imports)}")
         try:
             for position, function in enumerate(self.imports):
                 self._make_import(function, self.module.imports[position][3], &externs[<Py_ssize_t>position])
@@ -154,6 +166,8 @@ cdef class Instance:
         return self.fault("start function", error, trap)
 
     cdef int _make_import(self, object function, str signature, spin_extern *made) except -1:
+        cdef str expected = (<HostFunction>function).plan.import_signature if isinstance(function, HostFunction) else "i:"
+        _check_signature(f"extension {self.name}, import", signature, expected)
         cdef spin_functype *type = _function_type(signature)
         made.kind = SPIN_EXTERN_FUNC
         if isinstance(function, HostFunction):
@@ -172,11 +186,14 @@ cdef class Instance:
             self.has_memory = True
             self.base = api.memory_data(self.context, &self.memory)
             self.memory_bytes = api.memory_data_size(self.context, &self.memory)
-        self.has_realloc = self._find_function("cabi_realloc", &self.realloc)
+        self.has_realloc = self._find_function("cabi_realloc", "iiii:i", &self.realloc)
         return 0
 
-    cdef bint _find_function(self, str name, spin_func *function) except -1:
+    cdef bint _find_function(self, str name, str signature, spin_func *function) except -1:
+        """Find an exported function of that core type; false when nothing of that name is exported."""
         cdef spin_extern found
+        if name in self.module.exports:
+            _check_signature(f"extension {self.name}, export {name}", self.module.exports[name][1], signature)
         cdef bytes text = name.encode()
         if not api.instance_export_get(self.context, &self.handle, text, len(text), &found):
             return False
@@ -247,6 +264,13 @@ cdef class Instance:
         """Enter the guest: no call inside a call, fresh quotas, a deadline."""
         if self.broken:
             raise StateError(f"extension {self.name}: a call failed in this instance, expected a fresh one")
+        if self.thread != PyThread_get_thread_ident():
+            raise UsageError(f"extension {self.name}: found a call from another thread, expected the one that loaded it")
+        if not spin_stack_has(STACK_NEEDED_BYTES):
+            raise QuotaExceeded(
+                f"extension {self.name}: found less than {STACK_NEEDED_BYTES} bytes of the thread's stack left, expected more",
+                hint="nest fewer raises, or give the thread a larger stack",
+            )
         if self.busy:
             raise StateError(f"extension {self.name}: found a call while one is running in it, expected it to be entered once at a time")
         if spin_ticker_need(self.limits.deadline_ticks + 1):
@@ -367,9 +391,10 @@ cdef class Export:
 
     def rebind(self, Instance guest not None):
         """Mean the same function of another instance from now on."""
-        if not guest._find_function(self.name, &self.function):
+        results = self.plan.export_signature.partition(":")[2]
+        if not guest._find_function(self.name, self.plan.export_signature, &self.function):
             raise LinkError(f"extension {guest.name}: found no exported function {self.name}, expected one")
-        self.has_post = guest._find_function(f"cabi_post_{self.name}", &self.post)
+        self.has_post = guest._find_function(f"cabi_post_{self.name}", f"{results}:", &self.post)
         self.guest = guest
 
     def __call__(self, Call call, *arguments):

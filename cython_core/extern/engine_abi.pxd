@@ -137,6 +137,10 @@ cdef extern from "include/engine_abi.h" nogil:
         void (*bytes_delete)(spin_bytes *)
 
 
+cdef extern from "include/stack.h" nogil:
+    bint spin_stack_has(size_t bytes)
+
+
 cdef extern from "include/ticker.h" nogil:
     void spin_ticker_init(void (*increment)(void *), void *engine)
     int spin_ticker_need(uint64_t ticks)

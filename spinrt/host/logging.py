@@ -44,7 +44,7 @@ class LogEffect:
 
 def to_trace(record: LogRecord) -> None:
     """The default sink: the process's own diagnostics, one line a record, under ``spinrt.extension.NAME``."""
-    text = " ".join(f"{name}={_quote(value)}" for name, value in record.fields)
+    text = " ".join(f"{_quote(name)}={_quote(value)}" for name, value in record.fields)
     level = getattr(logging, record.level.upper())
     logging.getLogger(f"spinrt.extension.{record.extension}").log(level, "event=%s %s", _quote(record.event), text)
 

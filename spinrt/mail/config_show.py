@@ -15,7 +15,7 @@ import yaml
 
 from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.config_values import TcpEndpoint, UnixEndpoint, bounds_key, format_duration, format_size, is_time
-from spinrt.sandbox.manifest import LIMITS_HIGHEST
+from spinrt.runtime.policy import LIMITS_CEILING
 
 APART = frozenset({"file", "accounts", "smtp", "lmtp", "extensions", "drain_timeout_s"})
 """Fields of Config that do not look in the file as their dataclass does."""
@@ -51,7 +51,7 @@ def _extension(extension: ExtensionConfig) -> dict[str, Any]:
     lowered = {
         item.name: getattr(policy.limits, item.name)
         for item in fields(policy.limits)
-        if getattr(policy.limits, item.name) != getattr(LIMITS_HIGHEST, item.name)
+        if getattr(policy.limits, item.name) != getattr(LIMITS_CEILING, item.name)
     }
     shown: dict[str, Any] = {"enabled": extension.enabled}
     if extension.path is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from spinrt._core import TICK_NS, Call, Export, FunctionPlan, Instance, InstanceLimits
 from spinrt.errors import ClosedError, LinkError, SpinError
+from spinrt.runtime.capability import Effect
 from spinrt.runtime.linker import Linked, link
 from spinrt.runtime.nameserver import Nameserver
 from spinrt.runtime.policy import Policy
@@ -44,8 +45,9 @@ class Domain:
         self.closed = False
         self._linked: Linked = link(extension, policy, nameserver, self)
         self._instance = self._instantiate()
-        self.exports = {name: self._export(name) for name in promised_exports(extension)}
-        self._initialize()
+        self.exports = {name: self._export(name, self._instance) for name in promised_exports(extension)}
+        for effect in self._initialize(self._instance):
+            effect.apply()
 
     @property
     def name(self) -> str:
@@ -61,20 +63,28 @@ class Domain:
         self._linked = ()
 
     def note_fault(self, error: SpinError) -> None:
-        """Count a failed call and, if it broke the instance, put a fresh one in its place."""
+        """Count a failed call and put a fresh instance in the place of one that it broke."""
         self.counters.faults += 1
         self.counters.last_fault = error.line()
         _log.warning("extension=%s event=fault code=%s reason=%s", self.name, error.code, error)
+        self.restore()
+
+    def restore(self) -> None:
+        """Replace the instance if it is broken.
+
+        The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
+        raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
+        """
         if self._instance.broken and not self.closed:
             self._restart()
 
     def _restart(self) -> None:
-        """Replace a broken instance; if that fails too, the next raise tries again."""
         try:
-            self._instance = self._instantiate()
+            fresh = self._instantiate()
+            self._initialize(fresh)
             for export in self.exports.values():
-                export.rebind(self._instance)
-            self._initialize()
+                export.rebind(fresh)
+            self._instance = fresh
             self.counters.restarts += 1
         except SpinError as error:
             self.counters.last_fault = error.line()
@@ -99,21 +109,23 @@ class Domain:
             self.name,
         )
 
-    def _export(self, name: str) -> Export:
+    def _export(self, name: str, instance: Instance) -> Export:
         interface, function = find_function(self.extension.interfaces, name)
-        return Export(self._instance, name, plan_function(interface.id, function))
+        return Export(instance, name, plan_function(interface.id, function))
 
-    def _initialize(self) -> None:
-        """Run what the module wants run before its first event; a failure keeps it from being used."""
+    def _initialize(self, instance: Instance) -> list[Effect]:
+        """Run what the module wants run before its first event, and return what it wants done.
+
+        Raises:
+            LinkError, ExtensionError: It refused or failed, and must not be used.
+        """
         if self.extension.module.exports.get("_initialize") == ("function", ":"):
-            Export(self._instance, "_initialize", FunctionPlan("_initialize", (), None))(None)
-        init = self.exports.get(_INIT)
-        if init is None:
-            return
+            Export(instance, "_initialize", FunctionPlan("_initialize", (), None))(None)
+        if _INIT not in self.exports:
+            return []
         call = Call(_INIT, None)
         call.domain = self
-        answer = init(call)
+        answer = self._export(_INIT, instance)(call)
         if isinstance(answer, Err):
             raise LinkError(f"extension {self.name}: its init refused: {answer.value}", hint="see its configuration")
-        for effect in call.journal.effects:
-            effect.apply()
+        return call.journal.effects

@@ -18,8 +18,8 @@ from spinrt._core import Call, Export, Table
 from spinrt.errors import HandlerFailed, NoHandler, SpinError, StateError, UsageError
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.domain import Domain
-from spinrt.runtime.fold import Fold, default_fold
-from spinrt.sandbox.types import Function
+from spinrt.runtime.fold import Fold, check_case, default_fold
+from spinrt.sandbox.types import EnumType, Function
 
 _NO_DEFAULT = object()
 EFFECTS_MAX_HOST = 0xFFFFFFFF
@@ -70,6 +70,8 @@ class Event:
         self.function = function
         self.on_fault = on_fault
         self._fold = fold or default_fold(function.result)
+        if default is not _NO_DEFAULT and isinstance(function.result, EnumType):
+            check_case(function.result, default, f"event {name}: default")
         self._default = default
         self._bindings: tuple[Binding, ...] = ()
         self._table = Table()
@@ -124,6 +126,10 @@ class Event:
 
     def walk(self, call: Call, arguments: tuple[Any, ...], observer: Observer | None = None) -> Any:
         """Run the handlers inside a call whose journal somebody else commits."""
+        if len(arguments) != len(self.function.parameters):
+            raise UsageError(
+                f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
+            )
         outer, call.event = call.event, self.name
         try:
             if observer is None:
@@ -157,10 +163,14 @@ class Event:
             f"event {self.name}: a result is due and no handler ran", hint="install a handler, or define a default"
         )
 
-    def _note_fault(self, domain: Domain | None, error: SpinError) -> None:
+    def _note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
         if type(error) is UsageError:
             raise error
+        if not isinstance(error, SpinError):  # KeyboardInterrupt and the like: nobody's fault, and not ours to keep
+            if domain is not None:
+                domain.restore()
+            return
         if domain is not None:
             domain.note_fault(error)
         if self.on_fault is OnFault.REFUSE:

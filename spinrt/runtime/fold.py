@@ -37,7 +37,23 @@ def highest(type_: WitType | None) -> Fold:
     if not isinstance(type_, EnumType):
         raise UsageError("fold highest: found a result that is no enum, expected one")
     rank = {case.name: number for number, case in enumerate(type_.cases)}
-    return lambda results: max(results, key=rank.__getitem__)
+
+    def fold(results: Sequence[Any]) -> Any:
+        try:
+            return max(results, key=rank.__getitem__)
+        except (KeyError, TypeError):  # only a handler in Python can answer anything else
+            for result in results:
+                check_case(type_, result, "result of a handler")
+            raise
+
+    return fold
+
+
+def check_case(type_: EnumType, value: object, what: str) -> None:
+    """Refuse a value that is no case of an enum."""
+    names = [case.name for case in type_.cases]
+    if value not in names:
+        raise UsageError(f"{what}: found {value!r:.80}, expected one of {', '.join(names)}")
 
 
 def default_fold(type_: WitType | None) -> Fold:

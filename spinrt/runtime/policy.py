@@ -21,7 +21,18 @@ from typing import Any
 
 from spinrt.errors import ConfigError
 from spinrt.runtime.capability import Grant
-from spinrt.sandbox.manifest import LIMITS_HIGHEST, Limits, read_limits
+from spinrt.sandbox.manifest import Limits, read_limits
+
+# What a manifest may ask without the operator's word: none can hold up or fill a server by its manifest alone.
+LIMITS_CEILING = Limits(
+    memory_bytes=16 << 20,
+    table_entries=4096,
+    handles=1024,
+    deadline_ms=100,
+    effects=1024,
+    host_calls=100_000,
+    lift_bytes=16 << 20,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +40,7 @@ class Policy:
     """One extension's policy; ``grants`` by interface id. The default grants nothing."""
 
     grants: Mapping[str, Grant] = field(default_factory=dict)
-    limits: Limits = LIMITS_HIGHEST
+    limits: Limits = LIMITS_CEILING
     config: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -51,7 +62,7 @@ class Policy:
             {id_: _grant(id_, given, f"{where}.grants.{id_}") for id_, given in grants.items()},
             read_limits(
                 content.get("limits"),
-                LIMITS_HIGHEST,
+                LIMITS_CEILING,
                 lambda key, found, want: _refuse(f"{where}.limits{key}", found, want),
             ),
             {

@@ -58,7 +58,7 @@ class Runtime:
         return event
 
     def load(
-        self, extension: Path | Extension, policy: Policy | None = None, *, orders: dict[str, int] | None = None
+        self, extension: Path | str | Extension, policy: Policy | None = None, *, orders: dict[str, int] | None = None
     ) -> Domain:
         """Load an extension, link it under a policy, initialise it and install its handlers: all of it, or nothing.
 
@@ -71,7 +71,11 @@ class Runtime:
             UsageError, LinkError, ExtensionError: What is wrong with it; nothing of it is left.
         """
         self._check_thread()
-        loaded = load_extension(extension, interfaces=self.interfaces) if isinstance(extension, Path) else extension
+        loaded = (
+            load_extension(Path(extension), interfaces=self.interfaces)
+            if isinstance(extension, Path | str)
+            else extension
+        )
         if loaded.name in self.domains:
             raise StateError(f"extension {loaded.name}: one of that name is loaded already", hint="unload it first")
         for handler in loaded.manifest.handlers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from spinrt.errors import (
     MemoryExceeded,
     ModuleError,
     QuotaExceeded,
+    SignatureMismatch,
     SpinError,
     StateError,
     Trapped,
@@ -347,3 +349,61 @@ def test_garbage_is_no_module(code: bytes) -> None:
     with pytest.raises(ModuleError) as caught:
         _core.Module(code)
     assert "\n" not in str(caught.value)
+
+
+def test_every_unchecked_entry_has_the_type_of_its_plan() -> None:
+    """A function, allocator, post-return or import of another core type is refused before it could be called."""
+    many = "i64 " * 20
+    values = " ".join("(i64.const 1)" for _ in range(20))
+    with pytest.raises(SignatureMismatch, match="cabi_realloc"):
+        guest(f'(func (export "cabi_realloc") (param i32) (result {many}) {values})')
+    instance = guest(f'(func (export "f")) (func (export "cabi_post_f") (result {many}) {values})')
+    with pytest.raises(SignatureMismatch, match="cabi_post_f"):
+        export(instance, "f", (), None)
+    with pytest.raises(SignatureMismatch, match="export f"):
+        export(guest('(func (export "f") (result i64) (i64.const 1))'), "f", (), None)
+    note = _core.HostFunction(_core.FunctionPlan("note", (), None), lambda call: None)
+    with pytest.raises(SignatureMismatch, match="import"):
+        guest('(import "h" "note" (func (param i64)))', note)
+    with pytest.raises(InternalError, match="imports"):
+        guest('(import "h" "note" (func))')
+
+
+def test_deep_nesting_of_guests_ends_before_the_stack_does() -> None:
+    """Host functions that enter one guest after the other run out of stack as an error, not as a crash."""
+    depth = 60
+    calls: list[Any] = []
+    recurse = "(func $down (param i32) (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1)))"
+    recurse += " (return))) (call $next))"
+    for number in range(depth):
+        onward = _core.HostFunction(
+            _core.FunctionPlan("next", (), None),
+            lambda call, number=number: calls[number + 1](None) if number + 1 < depth else None,
+        )
+        body = f'(import "h" "next" (func $next)) {recurse} (func (export "f") (call $down (i32.const 10000)))'
+        calls.append(export(guest(body, onward, deadline_ticks=5000), "f", (), None))
+    with pytest.raises(QuotaExceeded, match="stack"):
+        calls[0](None)
+
+
+def test_small_thread_is_refused_and_another_thread_too() -> None:
+    """A thread whose stack is too small is told so; a guest is called by the thread that made it."""
+    caught: list[BaseException] = []
+
+    def run(make: Any) -> None:
+        try:
+            make()
+        except SpinError as error:
+            caught.append(error)
+
+    mine = export(guest('(func (export "f"))'), "f", (), None)
+    before = threading.stack_size(256 * 1024)
+    try:
+        for work in (lambda: guest('(func (export "f"))'), lambda: mine(None)):
+            thread = threading.Thread(target=run, args=(work,))
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert [type(error) for error in caught] == [QuotaExceeded, UsageError]
+    assert mine(None) is None

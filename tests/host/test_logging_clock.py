@@ -56,7 +56,8 @@ def test_record_cannot_forge_a_line_of_the_trace(caplog: pytest.LogCaptureFixtur
     """Line ends and quotes in a value stay inside their quotes."""
     with caplog.at_level("DEBUG", "spinrt.extension.audit"):
         to_trace(LogRecord("audit", 0, "info", "filed", (("subject", 'x"\nlevel=error event="forged'),)))
-    assert len(caplog.messages[0].splitlines()) == 1
+        to_trace(LogRecord("audit", 0, "info", "filed", (("a\nlevel=error b", "c"),)))
+    assert all(len(message.splitlines()) == 1 for message in caplog.messages)
     assert caplog.messages[0] == 'event=filed subject="x\\"\\nlevel=error event=\\"forged"'
 
 

@@ -20,9 +20,11 @@ from spinrt.errors import (
     UnresolvedImport,
     UsageError,
 )
+from spinrt.host.clock import ClockInterface
 from spinrt.runtime import fold
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.event import OnFault
+from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.types import Err, Ok, Result
 from tests.guests import BUMP, EVENTS, HOST, extension, granted, interfaces, runtime
@@ -309,3 +311,66 @@ def test_runtime_belongs_to_its_thread() -> None:
     thread.start()
     thread.join()
     assert len(caught) == 1
+
+
+def test_interrupt_leaves_the_next_raise_whole() -> None:
+    """Ctrl-C inside a host function ends the raise; the guest is fresh for the next one, and nobody is blamed."""
+    answers: list[BaseException | None] = [KeyboardInterrupt(), None]
+    applied: list[str] = []
+
+    def note(call: Call, text: str) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        call.journal.append(Note(text, applied))
+
+    made = runtime({"note": note}, events=("ping",))
+    made.load(noter("one", "first"), granted())
+    with pytest.raises(KeyboardInterrupt):
+        made.events[f"{EVENTS}#ping"].raise_()
+    made.events[f"{EVENTS}#ping"].raise_()
+    assert applied == ["first"]
+    assert made.domains["one"].counters.faults == 0
+
+
+def test_instance_whose_init_refuses_is_never_used() -> None:
+    """When a restart's init says no, handlers stay out until an init agrees."""
+    from spinrt.sandbox.loader import check_extension
+    from spinrt.sandbox.manifest import Manifest
+    from spinrt.sandbox.wit import Interfaces, Source, shipped
+    from tests.guests import TEST_WIT, wat
+
+    clock = "spinrt:clock/clock@1.0.0"
+    body = (
+        f'(import "{clock}" "now" (func $now (result i64))) {BUMP}'
+        '(func (export "spinrt:extension/lifecycle@1.0.0#init") (result i32)'
+        " (i32.store (i32.const 16) (i64.eqz (call $now))) (i32.store (i32.const 20) (i32.const 0))"
+        " (i32.store (i32.const 24) (i32.const 0)) (i32.const 16))"
+        f'(func (export "{EVENTS}#add") (param i32 i32) (result i32)'
+        " (if (local.get 1) (then unreachable)) (i32.const 7))"
+    )
+    known = Interfaces.parse([Source("test.wit", TEST_WIT)], known=shipped())
+    manifest = Manifest.parse(
+        f"{{spinrt: 1, name: x, version: 1.0.0, module: x.wasm, imports: ['{clock}'],"
+        f" exports: ['spinrt:extension/lifecycle@1.0.0'], handlers: ['{EVENTS}#add']}}"
+    )
+    times = [1]
+    made = Runtime(interfaces=known)
+    made.export(ClockInterface(lambda: times[-1]))
+    event = made.define(f"{EVENTS}#add", default=0)
+    made.load(check_extension(manifest, wat(f"(module {body})"), interfaces=known), Policy.granting(clock))
+    assert event.raise_(0, 0) == 7
+    times.append(0)
+    assert [event.raise_(0, 1), event.raise_(0, 0), event.raise_(0, 0)] == [0, 0, 0]
+    times.append(2)
+    assert [event.raise_(0, 0), event.raise_(0, 0)] == [0, 7]
+
+
+def test_results_and_defaults_that_are_no_case_are_refused() -> None:
+    """A Python handler or a default that answers nonsense is named."""
+    made = runtime(events=("judge",))
+    made.events[f"{EVENTS}#judge"].install(lambda call, text: "hihg")
+    with pytest.raises(UsageError, match="hihg"):
+        made.events[f"{EVENTS}#judge"].raise_("x")
+    with pytest.raises(UsageError, match="default"):
+        runtime().define(f"{EVENTS}#judge", default="lwo")

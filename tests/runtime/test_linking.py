@@ -186,3 +186,16 @@ def test_drop_import_needs_no_function_grant() -> None:
     made = runtime(events=("ping",))
     made.load(extension(body, handlers=("ping",)), Policy({HOST: Grant(HOST, ("note",))}))
     assert granted().grants[HOST].functions == ()
+
+
+def test_manifest_alone_cannot_ask_for_much() -> None:
+    """Without a word of the operator, limits end at a modest ceiling; the policy may raise it."""
+    body = f'(func (export "{EVENTS}#ping"))'
+    wish = {"deadline_ms": 60_000, "memory_bytes": 1 << 32}
+    made = runtime(events=("ping",))
+    domain = made.load(extension(body, handlers=("ping",), limits=wish))
+    assert domain.limits.deadline_ms == 100
+    assert domain.limits.memory_bytes == 16 << 20
+    made.unload(domain)
+    policy = Policy.from_mapping({"limits": {"deadline_ms": 3000}})
+    assert made.load(extension(body, handlers=("ping",), limits=wish), policy).limits.deadline_ms == 3000

@@ -75,3 +75,10 @@ def test_garbage_never_escapes_as_another_error(text: bytes | str) -> None:
     """Whatever the bytes are, the answer is a ManifestError."""
     with pytest.raises(ManifestError):
         Manifest.parse(text)
+
+
+def test_aliases_are_refused() -> None:
+    """A few bytes of aliases would stand for gigabytes."""
+    bomb = "a: &a [x, x, x, x]\n" + "".join(f"k{n}: &b{n} [*a, *a, *a, *a]\n" for n in range(3))
+    with pytest.raises(ManifestError, match="alias"):
+        Manifest.parse(GOOD + bomb)
