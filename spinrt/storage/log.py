@@ -56,7 +56,7 @@ class _Entry(NamedTuple):
     segment: Segment
     position: int
     header: bytes
-    parts: list[bytes]
+    body: bytes
     time_ns: int
     kind: int
     length: int
@@ -174,6 +174,7 @@ class Log:
         *,
         time_ns: int,
         references: Sequence[int] = (),
+        sha256: bytes | None = None,
     ) -> int:
         """Append one record and return its position.
 
@@ -181,8 +182,9 @@ class Log:
 
         Args:
             kind: 0 … 65535, for the reader.
-            parts: The body, up to ``BODY_BYTES_MAX`` bytes in all. ``bytes`` are kept, views are copied.
+            parts: The body, up to ``BODY_BYTES_MAX`` bytes in all. One ``bytes`` is kept, all else is copied.
             references: Positions of records that this one needs.
+            sha256: The SHA-256 of the body, when the caller has computed it.
 
         Raises:
             DeviceFull: The buffer was full and could not be written, or a referenced record was given up. The record
@@ -190,13 +192,13 @@ class Log:
             DeviceFailed: The log is fail-stop.
             UsageError: The body is too long.
 
-        Cost: two digests of the body and one of the header; no system call unless the buffer is full.
+        Cost: a digest of the body unless it is given, and one of the header; no system call unless the buffer is full.
         """
-        body = [part if type(part) is bytes else bytes(part) for part in parts]
-        length = sum(map(len, body))
+        body = parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
+        length = len(body)
         if length > BODY_BYTES_MAX:
             raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
-        digest = body_digest(body)
+        digest = body_digest(body) if sha256 is None else sha256[:DIGEST_BYTES]
         with self._lock:
             self._check_usable()
             self._check_references(references)
@@ -306,8 +308,7 @@ class Log:
                 self._append_buffers(buffers)
                 buffers = []
                 self._start_segment(entry)
-            buffers.append(entry.header)
-            buffers.extend(entry.parts)
+            buffers += (entry.header, entry.body)
         self._append_buffers(buffers)
 
     def _append_buffers(self, buffers: list[bytes]) -> None:
@@ -385,8 +386,7 @@ class Log:
         """
         entry = self._unwritten_at(position)
         if entry is not None:
-            body = b"".join(entry.parts)
-            return Record(position, entry.kind, entry.time_ns, body, position + HEADER_BYTES + entry.length)
+            return Record(position, entry.kind, entry.time_ns, entry.body, position + HEADER_BYTES + entry.length)
         segment, header, data = self._read_from(position, 0, READ_AHEAD_BYTES)
         body = data
         if len(body) < header.length:
@@ -407,8 +407,7 @@ class Log:
         entry = self._unwritten_at(position)
         if entry is not None:
             _check_range(position, offset, length, entry.length)
-            body = entry.parts[0] if len(entry.parts) == 1 else b"".join(entry.parts)
-            return body[offset : offset + length]
+            return entry.body[offset : offset + length]
         segment, header, data = self._read_from(position, offset, length)
         _check_range(position, offset, length, header.length)
         if len(data) != length:

@@ -24,14 +24,15 @@ Record, 64 bytes of header and then the body::
      8      8   position   position of this header
     16      8   time       nanoseconds since 1970-01-01 UTC, given by the writer
     24      4   unsynced   everything before ``position - unsynced`` was durable when this record was appended
-    28     16   digest     BLAKE2b-128 of the body
-    44     16   chain      BLAKE2b-128 of the previous record's chain and bytes 0..43 of this header
+    28     16   digest     first 16 bytes of the SHA-256 of the body
+    44     16   chain      first 16 bytes of the SHA-256 of the previous record's chain and bytes 0..43 of this header
     60      4   crc        CRC-32 of bytes 0..59, seeded with the CRC-32 of the segment's salt
 
 A record counts when its header's checksum, its position and its body's digest are right and its chain follows from the
 record before. *Why CRC-32* (``zlib``) and not CRC-32C: it only has to say whether 60 bytes can be believed before their
 length is used, both do that equally well, and the standard library has it in C; bodies and order are covered by the
-stronger digests. *Why a salt*: a message's bytes must not be able to pass for a record when recovery looks for one.
+stronger digests. *Why SHA-256*: processors compute it, and a message in one record has its SHA-256 computed already.
+*Why a salt*: a message's bytes must not be able to pass for a record when recovery looks for one.
 *Why unsynced*: writes that were never synced may reach the disk in any order, so a bad record with a good one behind it
 is no damage by itself. It is damage when the good one says that the bad one's bytes were durable.
 """
@@ -39,7 +40,7 @@ is no damage by itself. It is damage when the good one says that the bad one's b
 from __future__ import annotations
 
 import struct
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -94,17 +95,14 @@ class SegmentHeader(NamedTuple):
     salt: bytes
 
 
-def body_digest(parts: list[bytes]) -> bytes:
-    """Return the digest of a body given in parts."""
-    state = blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        state.update(part)
-    return state.digest()
+def body_digest(body: bytes) -> bytes:
+    """Return the digest of a body."""
+    return sha256(body).digest()[:DIGEST_BYTES]
 
 
 def chain_after(chain: bytes, front: bytes) -> bytes:
     """Return the chain value of a record whose first 44 header bytes are ``front``."""
-    return blake2b(chain + front, digest_size=DIGEST_BYTES).digest()
+    return sha256(chain + front).digest()[:DIGEST_BYTES]
 
 
 def checksum_seed(salt: bytes) -> int:
@@ -149,7 +147,7 @@ def check_body(header: Header, body: bytes) -> None:
     """Raise CorruptRecord unless ``body`` is the header's whole body."""
     if len(body) != header.length:
         raise CorruptRecord(f"record at {header.position}: body has {len(body)} bytes, expected {header.length}")
-    if body_digest([body]) != header.digest:
+    if body_digest(body) != header.digest:
         raise CorruptRecord(f"record at {header.position}: body does not match its digest")
 
 

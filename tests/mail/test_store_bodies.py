@@ -20,7 +20,7 @@ def new_log() -> Log:
 
 
 def new_writer(log: Log) -> BodyWriter:
-    return BodyWriter(lambda chunk: log.append(0x0100, (chunk,), time_ns=0), log)
+    return BodyWriter(lambda chunk, digest: log.append(0x0100, (chunk,), time_ns=0, sha256=digest), log)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES_MAX - 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 700_001])

@@ -26,18 +26,19 @@ class BodyWriter:
     """One message being received. Holds at most one chunk in memory.
 
     Args:
-        append: Appends one chunk to the log and returns its position.
+        append: Appends one chunk to the log and returns its position; gets the chunk's SHA-256 too when that is known.
         log: Where chunks are read back from.
     """
 
-    def __init__(self, append: Callable[[bytes], int], log: Chunks) -> None:
+    def __init__(self, append: Callable[[bytes, bytes | None], int], log: Chunks) -> None:
         self._append = append
         self._log = log
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._extents: list[Extent] = []
         self._size = 0
-        self._digest = hashlib.sha256()
+        self._digest: hashlib._Hash | None = None
+        """Of the chunks appended, unless there are none."""
         self._open = True
 
     @property
@@ -53,7 +54,6 @@ class BodyWriter:
             DeviceFull, DeviceFailed: The log takes no more; `abort` is all that is left to do.
         """
         self._check_open()
-        self._digest.update(data)
         self._size += len(data)
         room = CHUNK_BYTES_MAX - self._parts_bytes
         while len(data) > room:
@@ -71,10 +71,22 @@ class BodyWriter:
             DeviceFull, DeviceFailed: As `write`.
         """
         self._check_open()
-        if self._parts_bytes:
-            self._flush()
+        if self._digest is None:
+            body = self._finish_small()
+        else:
+            if self._parts_bytes:
+                self._flush()
+            body = Body(self._digest.digest(), self._size, tuple(self._extents))
         self._open = False
-        return Body(self._digest.digest(), self._size, tuple(self._extents))
+        return body
+
+    def _finish_small(self) -> Body:
+        """One chunk, or none: its digest is the message's."""
+        chunk = self._held() if self._parts_bytes else b""
+        digest = hashlib.sha256(chunk).digest()
+        if chunk:
+            self._keep(chunk, digest)
+        return Body(digest, self._size, tuple(self._extents))
 
     def abort(self) -> None:
         """Give the message up. Does nothing after `finish`, or when called again."""
@@ -109,7 +121,13 @@ class BodyWriter:
 
     def _flush(self) -> None:
         chunk = self._held()
-        position = self._append(chunk)
+        if self._digest is None:
+            self._digest = hashlib.sha256()
+        self._digest.update(chunk)
+        self._keep(chunk, None)
+
+    def _keep(self, chunk: bytes, digest: bytes | None) -> None:
+        position = self._append(chunk, digest)
         self._extents.append(Extent(position, 0, len(chunk)))
         self._parts, self._parts_bytes = [], 0
 

@@ -208,13 +208,15 @@ class Store(Reader):
             except AlreadyExists:
                 return
 
-    def _append_chunk(self, chunk: bytes) -> int:
+    def _append_chunk(self, chunk: bytes, sha256: bytes | None) -> int:
         self._check_usable()
-        return self._append(KIND_BODY, chunk, self._clock_ns(), ())
+        return self._append(KIND_BODY, chunk, self._clock_ns(), (), sha256)
 
-    def _append(self, kind: int, body: bytes, time_ns: int, references: tuple[int, ...]) -> int:
+    def _append(
+        self, kind: int, body: bytes, time_ns: int, references: tuple[int, ...], sha256: bytes | None = None
+    ) -> int:
         try:
-            return self._durable_log.append(kind, (body,), time_ns=time_ns, references=references)
+            return self._durable_log.append(kind, (body,), time_ns=time_ns, references=references, sha256=sha256)
         except DeviceFull:
             self._request_commit()  # others may have lost their records too; they are told when it comes back
             raise
