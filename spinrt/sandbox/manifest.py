@@ -145,7 +145,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="found an alias, expected the value itself",
-                problem_mark=self.get_mark(),  # type: ignore[no-untyped-call]
+                problem_mark=self.get_mark(),
             )
         return super().compose_node(parent, index)
 
