@@ -44,7 +44,7 @@ FLUSH_S: Final = 0.1
 WAITING_MAX: Final = 20_000
 """Buffered lines; beyond them whoever writes one waits for the stream."""
 
-_PLAIN_ASCII = re.compile(r"[!#-<>-\[\]-~]++")
+_is_plain = re.compile(r"[!#-<>-\[\]-~]++").fullmatch
 _NOT_PLAIN = re.compile(r'[ "=\\]')
 _quote_ascii = json.JSONEncoder().encode
 _quote = json.JSONEncoder(ensure_ascii=False).encode
@@ -120,7 +120,7 @@ def setup(
 def format_value(value: object) -> str:
     """Write one value so that the line stays one line: plain when it can be, else as a JSON string."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    if _PLAIN_ASCII.fullmatch(text):
+    if _is_plain(text):
         return text
     if not text.isprintable():
         return _quote_ascii(text)
@@ -139,7 +139,12 @@ class TextFormatter(logging.Formatter):
 
     def line(self, time_ns: int, level: int, name: str, event: str, fields: Mapping[str, object]) -> str:
         """Write one line, without its end; ``event`` is one line already."""
-        pairs = "".join([f" {_name(key)}={format_value(value)}" for key, value in fields.items()])
+        pairs = "".join(
+            [
+                f" {_name(key)}={value if type(value) is str and _is_plain(value) else format_value(value)}"
+                for key, value in fields.items()
+            ]
+        )
         return f"{_stamp(time_ns)} {_level_name(level):<7} {name[name.rfind('.') + 1 :]} {event}{pairs}"
 
 
