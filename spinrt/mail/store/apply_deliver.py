@@ -21,12 +21,11 @@ from spinrt.mail.store.names import INBOX
 
 _OVERFLOW: Final = f"{INBOX}/Overflow"
 """Where copies go whose mailbox has given out every UID; then ``INBOX/Overflow 2`` and so on."""
-_FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
 
 
 def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) -> Delivered:
     """Store the copies, queue what leaves, write the maps and tags; for an id seen before, only say what it gave."""
-    known = _find_delivery(index, change.delivery_id)
+    known = index.find_delivery(change.delivery_id)
     if known is not None:
         return Delivered(*decode_placed(known))
     placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
@@ -35,17 +34,8 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
         put_kv(index, change.kv)
     if change.tags:
         index.new_tags += [(change.delivery_id, *tag) for tag in change.tags]
-    index.new_deliveries[change.delivery_id] = (position, encode_placed(placed, queued))
+    index.add_delivery(change.delivery_id, position, encode_placed(placed, queued))
     return Delivered(placed, queued)
-
-
-def _find_delivery(index: Index, delivery_id: str) -> bytes | None:
-    """Return what a delivery gave, encoded; it may be of this very batch."""
-    new = index.new_deliveries.get(delivery_id)
-    if new is not None:
-        return new[1]
-    row = index.connection.execute(_FIND_DELIVERY, (delivery_id,)).fetchone()
-    return None if row is None else row[0]
 
 
 def check_uids_left(mailbox: MailboxState, count: int) -> None:
@@ -109,7 +99,8 @@ def add_row(index: Index, mailbox: MailboxState, bits: int, keywords: str, rest:
     index.new_messages.append((mailbox.id, uid, modseq, bits, keywords, *rest))
     if keywords:
         add_keywords(index, mailbox.id, uid, keywords)
-    index.tell(mailbox.id, Added(uid, modseq, unpack_flags(bits, keywords)))
+    if mailbox.id in index.watched:
+        index.tell(mailbox.id, Added(uid, modseq, unpack_flags(bits, keywords)))
     return uid
 
 

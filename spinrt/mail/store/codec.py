@@ -247,14 +247,15 @@ def decode_body(data: bytes) -> Body:
 
 def encode_placed(placed: Sequence[tuple[str, str, int, int]], queued: Sequence[int]) -> bytes:
     """Return what a delivery gave, as the index keeps it: a list of (text, text, u64, u32), a list of u64."""
-    parts = [_U32.pack(len(placed))]
+    data = bytearray(_U32.pack(len(placed)))
     for user, mailbox, mailbox_id, uid in placed:
-        for text in (user.encode(), mailbox.encode()):
-            parts += (_U32.pack(len(text)), text)
-        parts.append(_PLACE.pack(mailbox_id, uid))
-    parts.append(_U32.pack(len(queued)))
-    parts += [_U64.pack(queue_id) for queue_id in queued]
-    return b"".join(parts)
+        user_bytes, name_bytes = user.encode(), mailbox.encode()
+        data += _U32.pack(len(user_bytes)) + user_bytes + _U32.pack(len(name_bytes)) + name_bytes
+        data += _PLACE.pack(mailbox_id, uid)
+    data += _U32.pack(len(queued))
+    for queue_id in queued:
+        data += _U64.pack(queue_id)
+    return bytes(data)
 
 
 def decode_placed(data: bytes) -> tuple[tuple[tuple[str, str, int, int], ...], tuple[int, ...]]:

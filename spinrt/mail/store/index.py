@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ UID_MAX: Final = 0xFFFF_FFFF
 _MAILBOX_COLUMNS: Final = "id, user, name, uidvalidity, special_use, uidnext, modseq, messages, unseen, deleted, size"
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
+_FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
 _INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
 _UPDATE_MAILBOX: Final = (
     "UPDATE mailboxes SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?"
@@ -131,6 +132,9 @@ class Index:
         self.new_messages: list[tuple[Any, ...]] = []
         self.new_deliveries: dict[str, tuple[int, bytes]] = {}
         self.new_tags: list[tuple[str, str, str, bytes]] = []
+        self.watched: Container[int] = ()
+        """Mailboxes whose watchers want events; for others none are gathered."""
+        self._last_delivery_id: str | None = None
         self._by_id: dict[int, MailboxState] = {}
         self._by_name: dict[tuple[str, str], MailboxState] = {}
         self._dirty: dict[int, MailboxState] = {}
@@ -174,6 +178,7 @@ class Index:
         self.new_deliveries.clear()
         self.new_tags.clear()
         self._dirty.clear()
+        self._last_delivery_id = None
         self._forget_mailboxes()
         self.batch = Batch()
         if self.connection.in_transaction:
@@ -208,6 +213,30 @@ class Index:
             " next_queue_id = ?, last_uidvalidity = ? WHERE id = 1",
             (c.applied, c.last_position, c.last_time_ns, c.next_mailbox_id, c.next_queue_id, c.last_uidvalidity),
         )
+
+    # -------------------------------------------------------------------------------------------------- deliveries
+
+    def find_delivery(self, delivery_id: str) -> bytes | None:
+        """Return what a delivery gave (`codec.encode_placed`), of this batch or before it; none for a new id.
+
+        Cost: nothing for an id above all others, as those are that begin with the time.
+        """
+        if self._last_delivery_id is None:
+            row = self.connection.execute("SELECT max(delivery_id) FROM deliveries").fetchone()
+            self._last_delivery_id = row[0] or ""
+        if delivery_id > self._last_delivery_id:
+            return None
+        new = self.new_deliveries.get(delivery_id)
+        if new is not None:
+            return new[1]
+        row = self.connection.execute(_FIND_DELIVERY, (delivery_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def add_delivery(self, delivery_id: str, position: int, placed: bytes) -> None:
+        """Enter a delivery whose id `find_delivery` did not find."""
+        self.new_deliveries[delivery_id] = (position, placed)
+        if self._last_delivery_id is not None and delivery_id > self._last_delivery_id:
+            self._last_delivery_id = delivery_id
 
     # --------------------------------------------------------------------------------------------------- mailboxes
 

@@ -104,6 +104,7 @@ class Store(Reader):
         self._failure: SpinError | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
+        index.watched = self._watchers
 
     @classmethod
     def open(
@@ -427,6 +428,7 @@ class Store(Reader):
         except sqlite3.Error as error:
             self._fail(_index_error(error, "rebuild"))
             raise _index_error(error, "rebuild") from error
+        self._index.watched = self._watchers
         self._start_checkpointer()
 
     async def close(self) -> None:
