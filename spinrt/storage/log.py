@@ -200,25 +200,23 @@ class Log:
             raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
         digest = body_digest(body) if sha256 is None else sha256[:DIGEST_BYTES]
         with self._lock:
-            self._check_usable()
-            self._check_references(references)
+            if self._closed or self._failure is not None:
+                self._check_usable()
+            if self._lost:
+                self._check_references(references)
             segment = self._segment_for(length)
             position = self._end
+            unsynced = position - self._durable
+            unsynced = min(unsynced, UNSYNCED_MAX)
             header, self._chain = encode_header(
-                kind=kind,
-                length=length,
-                position=position,
-                time_ns=time_ns,
-                unsynced=min(position - self._durable, UNSYNCED_MAX),
-                digest=digest,
-                chain=self._chain,
-                seed=segment.seed,
+                kind, length, position, time_ns, unsynced, digest, chain=self._chain, seed=segment.seed
             )
             entry = _Entry(segment, position, header, body, time_ns, kind, length)
             self._pending.append(entry)
             self._unwritten[position] = entry
-            self._end = self._previous_end = position + HEADER_BYTES + length
-            self._buffered_bytes += HEADER_BYTES + length
+            size = HEADER_BYTES + length
+            self._end = self._previous_end = position + size
+            self._buffered_bytes += size
             full = self._buffered_bytes > self._buffer_bytes_max
         if full:
             with self._io:
@@ -235,7 +233,7 @@ class Log:
         return bool(self._lost)
 
     def _check_references(self, references: Sequence[int]) -> None:
-        if self._lost and any(self.is_lost(position) for position in references):
+        if any(self.is_lost(position) for position in references):
             raise DeviceFull("log append: a record that this one refers to was given up, the device was full")
 
     def _check_usable(self) -> None:
@@ -247,7 +245,7 @@ class Log:
     def _segment_for(self, length: int) -> Segment:
         tail = self._tail
         if tail is not None:
-            used = self._end - tail.start
+            used = self._end - tail.header.start
             if used == HEADER_BYTES or used + HEADER_BYTES + length <= self._segment_bytes_max:
                 return tail
         return self._plan_segment()

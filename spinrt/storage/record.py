@@ -111,11 +111,11 @@ def checksum_seed(salt: bytes) -> int:
 
 
 def encode_header(
-    *, kind: int, length: int, position: int, time_ns: int, unsynced: int, digest: bytes, chain: bytes, seed: int
+    kind: int, length: int, position: int, time_ns: int, unsynced: int, digest: bytes, *, chain: bytes, seed: int
 ) -> tuple[bytes, bytes]:
     """Return a record's 64 header bytes and its chain value. ``chain`` is the previous record's."""
     front = _FRONT.pack(RECORD_MAGIC, kind, length, position, time_ns, unsynced, digest)
-    new_chain = chain_after(chain, front)
+    new_chain = sha256(chain + front).digest()[:DIGEST_BYTES]  # as `chain_after`
     covered = front + new_chain
     return covered + _CRC.pack(crc32(covered, seed)), new_chain
 
