@@ -88,10 +88,7 @@ class Connection(asyncio.Protocol):
             self._turn_away(refusal)
             return
         self._admitted = True
-        if server.implicit_tls:
-            self._start_tls()
-        else:
-            self._flush()
+        self._flush()
 
     def data_received(self, data: bytes) -> None:
         if self._upgrade is not None:
@@ -148,8 +145,7 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, refusal: reply.Reply) -> None:
         self._engine.lost()
-        if not self._server.implicit_tls:
-            self._transport.write(refusal.wire)
+        self._transport.write(refusal.wire)
         self._transport.close()
 
     def _flush(self) -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from spinrt.errors import Busy, ConfigError
 
@@ -21,8 +22,8 @@ _HINTS = {
 }
 
 
-async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
-    """Listen on a TCP port.
+async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: int, **options: Any) -> asyncio.Server:
+    """Listen on a TCP port; ``options`` are those of ``loop.create_server``.
 
     Raises:
         Busy: Another process listens there.
@@ -31,7 +32,7 @@ async def listen_tcp(factory: Callable[[], asyncio.Protocol], host: str, port: i
     if not 0 <= port <= 65_535:
         raise ConfigError(f"cannot listen on {host} port {port}: no such port", hint="ports are 1 to 65535")
     try:
-        return await asyncio.get_running_loop().create_server(factory, host, port, backlog=BACKLOG)
+        return await asyncio.get_running_loop().create_server(factory, host, port, backlog=BACKLOG, **options)
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error)

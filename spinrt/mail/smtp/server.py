@@ -111,7 +111,9 @@ class SmtpServer:
             if path is not None:
                 server._listener = await listen_unix(server._connect, Path(path))
             else:
-                server._listener = await listen_tcp(server._connect, host or "localhost", port or 0)
+                server._listener = await listen_tcp(
+                    server._connect, host or "localhost", port or 0, **server._tls_options()
+                )
         except (Busy, ConfigError):
             server._sweep_timer.cancel()
             raise
@@ -159,6 +161,12 @@ class SmtpServer:
 
     def _connect(self) -> Connection:
         return Connection(self)
+
+    def _tls_options(self) -> dict[str, Any]:
+        """With implicit TLS the loop shakes hands: a transport may read on before a protocol can ask it to wait."""
+        if not self.implicit_tls:
+            return {}
+        return {"ssl": self.tls_context, "ssl_handshake_timeout": self.limits.tls_handshake_timeout_s}
 
     def _sweep(self) -> None:
         now = self.loop.time()
