@@ -55,7 +55,11 @@ from spinrt.runtime.capability import Effect
 
 DEFERRED: Final = Refusal(451, "4.7.1", "not now, try again later")
 FAILED: Final = Refusal(451, "4.3.0", "an extension failed, try again later")
+TOO_SLOW: Final = Refusal(451, "4.3.2", "deciding took too long, try again with fewer recipients")
 MOVED: Final = Refusal(451, "4.3.0", "the recipient's account changed meanwhile, try again later")
+
+DECIDE_BUDGET_NS: Final = 1_000_000_000
+"""Time in which a transaction's recipients are decided; the rest are put off. One call more may end behind it."""
 
 _LOG = trace.component("delivery")
 
@@ -195,7 +199,11 @@ class _Delivery:
     # ------------------------------------------------------------------------------------------------------ decide
 
     def _decide_all(self) -> None:
-        for address in self._envelope.recipients:
+        begun_ns = perf_counter_ns()
+        for number, address in enumerate(self._envelope.recipients):
+            if number and perf_counter_ns() - begun_ns > DECIDE_BUDGET_NS:
+                self._decide_no_more(self._envelope.recipients[number:])
+                break
             found = self._deliverer.resolve(address)
             user, detail = ("", None) if found is None else (found[0].name, found[1])
             recipient = RecipientContext(str(address), user, detail)
@@ -206,6 +214,13 @@ class _Delivery:
             for decision in self._decisions:
                 decision.refusal = refusal
         self._context.recipient = None
+
+    def _decide_no_more(self, addresses: Sequence[Address]) -> None:
+        """Put off the recipients that are left: nobody else is served while a transaction is decided."""
+        self._note(logging.WARNING, "deciding took too long", decided=len(self._recipients), left=len(addresses))
+        for address in addresses:
+            self._recipients.append(RecipientContext(str(address), "", None))
+            self._decisions.append(Decision(refusal=TOO_SLOW))
 
     def _decide(self, recipient: RecipientContext) -> Decision:
         """Raise ``deliver`` for one recipient. Raises HandlerFailed over SMTP, where one answer is for all."""

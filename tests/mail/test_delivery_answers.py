@@ -157,3 +157,27 @@ def test_serving_ends_with_the_error_when_the_store_fails(
 @pytest.fixture
 def config_without_extensions(tmp_path: Any) -> Config:
     return config_of(tmp_path, extensions={})
+
+
+@pytest.mark.parametrize(("protocol", "codes"), [("smtp", [451]), ("lmtp", [250, 250, 451, 451])])
+def test_slow_decisions_hold_up_the_server_for_a_bounded_time(
+    protocol: str, codes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipients that the budget does not reach are put off; over SMTP, with its one answer, all are."""
+    case = Case()
+    seen: list[str] = []
+
+    def slow(call: Any, envelope: Any, message: Any) -> str:
+        seen.append(envelope.recipient)
+        now[0] += 600_000_000
+        return "pass"
+
+    now = [0]
+    monkeypatch.setattr("spinrt.mail.delivery.perf_counter_ns", lambda: now[0])
+    case.deliverer.mail.events.deliver.install(slow)
+    recipients = tuple(Address(name, "example.org") for name in ("a", "b", "c", "d"))
+    envelope = Envelope(Session(protocol=protocol, peer="192.0.2.1"), None, recipients, 14)
+    case.deliverer.deliver(envelope, cast(Any, Sink()), case.replies.extend)
+    for durable in case.store.durable:
+        durable(None)
+    assert (case.codes, seen) == (codes, ["a@example.org", "b@example.org"])
