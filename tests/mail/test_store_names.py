@@ -18,10 +18,12 @@ from spinrt.mail.store.names import canonical_name, check_user, parents
         ("inboxes", "inboxes"),
         ("Entwürfe/日本語 x", "Entwürfe/日本語 x"),
         ("a" * 255, "a" * 255),
+        ("\u0131nbox", "\u0131nbox"),
+        ("\u0131nbox/lists", "\u0131nbox/lists"),
     ],
 )
 def test_name_is_made_canonical(name: str, expected: str) -> None:
-    """INBOX in any case, as the first component only; everything else as given."""
+    """INBOX in any case of ASCII letters, as the first component only; everything else as given."""
     assert canonical_name(name) == expected
 
 

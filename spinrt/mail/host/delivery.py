@@ -17,7 +17,7 @@ from spinrt.mail.host.context import current_recipient
 from spinrt.mail.host.effects import AddHeader, Discard, FileInto, MailEffect, Refusal, Reject, SetFlag
 from spinrt.mail.host.patterns import read_patterns, read_switch
 from spinrt.mail.store.flags import SYSTEM_FLAGS, check_flags
-from spinrt.mail.store.names import INBOX, SEPARATOR, canonical_name
+from spinrt.mail.store.names import INBOX, SEPARATOR, canonical_name, is_inbox
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
 from spinrt.sandbox.types import Err, Ok, Result
@@ -165,4 +165,4 @@ def _mailbox_pattern(pattern: str) -> str:
         canonical_name(re.sub(r"\*+", "x", pattern))
     except UsageError as error:
         raise ValueError(f"a pattern of mailbox names: {error}") from None
-    return f"{INBOX}{separator}{rest}" if first.upper() == INBOX else pattern
+    return f"{INBOX}{separator}{rest}" if is_inbox(first) else pattern

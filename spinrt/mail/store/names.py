@@ -31,6 +31,11 @@ SPECIAL_USES: Final = (
 _WILDCARDS: Final = frozenset("*%")
 
 
+def is_inbox(part: str) -> bool:
+    """Tell whether a name's first component is ``INBOX`` in any case; only ASCII letters have two cases here."""
+    return part.isascii() and part.upper() == INBOX
+
+
 @lru_cache(maxsize=NAMES_KEPT)
 def canonical_name(name: str) -> str:
     """Check a mailbox name and return it with ``INBOX`` written as such.
@@ -49,7 +54,7 @@ def canonical_name(name: str) -> str:
     parts = name.split(SEPARATOR)
     for part in parts:
         _check_component(name, part)
-    if parts[0].upper() == INBOX:
+    if is_inbox(parts[0]):
         parts[0] = INBOX
     return SEPARATOR.join(parts)
 
