@@ -25,16 +25,18 @@ from spinrt.mail.store.names import SEPARATOR
 _FLAGS = b"\\Answered \\Flagged \\Deleted \\Seen \\Draft"
 
 
-def list_mailboxes(session: Session, arguments: List) -> bytes:
+async def list_mailboxes(session: Session, arguments: List) -> bytes:
     store, user = session.services.store, session.state.user
-    for line in list_lines(arguments, store.mailboxes(user), store.subscriptions(user)):
+    async for line in list_lines(arguments, store.mailboxes(user), store.subscriptions(user), session.breathe):
         session.write(line)
+        await session.breathe()
     return b"OK LIST completed"
 
 
-def lsub(session: Session, arguments: List) -> bytes:
-    for line in lsub_lines(arguments, session.services.store.subscriptions(session.state.user)):
+async def lsub(session: Session, arguments: List) -> bytes:
+    async for line in lsub_lines(arguments, session.services.store.subscriptions(session.state.user), session.breathe):
         session.write(line)
+        await session.breathe()
     return b"OK LSUB completed"
 
 

@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._idle = False
         self._idle_flush: asyncio.Handle | None = None
         self._slice_end = 0.0
+        self._next_pump: asyncio.Handle | None = None
         self._active = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._counted = False
@@ -99,7 +100,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; what it sent is still answered."""
         self._at_end = True
-        return self._line is None and (self._task is not None or self._writable is not None)
+        under_way = self._task is not None or self._writable is not None or self._next_pump is not None
+        return self._line is None and under_way
 
     def pause_writing(self) -> None:
         if self._writable is None:
@@ -122,7 +124,7 @@ class Connection(asyncio.Protocol):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(Disconnected())
                 waiting.exception()  # looked at: nobody may be waiting
-        for handle in (self._timer, self._idle_flush):
+        for handle in (self._timer, self._idle_flush, self._next_pump):
             if handle is not None:
                 handle.cancel()
         if self._counted:
@@ -195,7 +197,11 @@ class Connection(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- commands
 
     def _pump(self) -> None:
-        """Carry out what is there, until a command has to wait."""
+        """Carry out what is there, until a command has to wait or others are to have their turn."""
+        if self._next_pump is not None:
+            self._next_pump.cancel()
+            self._next_pump = None
+        turn_end = self._loop.time() + self.services.limits.slice_s
         if self._line is not None and not self._line.done():
             line = self._reader.next_line()
             if line is not None:
@@ -203,6 +209,9 @@ class Connection(asyncio.Protocol):
         while self._task is None and self._transport is not None and self.state.phase is not Phase.LOGOUT:
             if self._writable is not None:
                 break  # the client does not take the answers it has: no more commands until it does
+            if self._loop.time() >= turn_end:
+                self._next_pump = self._loop.call_soon(self._pump)
+                break
             event = self._reader.next()
             if event is None:
                 if self._at_end:

@@ -98,6 +98,7 @@ class _Writer:
             separator = b" "
             if item.section is not None:
                 await self._write_section(stored, item)
+                await session.breathe()  # a client may name many sections of a large message
             elif item.name == "FLAGS":
                 self._write_flags(message)
             else:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from spinrt.mail.imap import utf7
 from spinrt.mail.imap.command import List
 from spinrt.mail.imap.response import astring
 from spinrt.mail.store.model import Mailbox
-from spinrt.mail.store.names import INBOX, SEPARATOR, parents
+from spinrt.mail.store.names import INBOX, SEPARATOR, is_inbox, parents
 
 _WILD_RUN = re.compile(r"[*%]+")
+
+Breathe = Callable[[], Awaitable[None]]
+"""Lets other sessions have their turn (`Session.breathe`); awaited before each name is matched with a pattern."""
 
 
 class Pattern:
     """A mailbox pattern: ``*`` is any text, ``%`` any text without the separator.
 
-    Matching follows all ways at once, a bit for each place in the pattern, so its cost is the length of the name
-    whatever the pattern is.
+    Matching follows all ways at once, a bit for each place in the pattern, so its cost is the length of the name times
+    that of the pattern in machine words, whatever wildcards there are. The parser bounds the pattern.
     """
 
     def __init__(self, pattern: str) -> None:
         tokens = _WILD_RUN.sub(lambda run: "*" if "*" in run[0] else "%", pattern)
-        if tokens[: len(INBOX)].upper() == INBOX and tokens[len(INBOX) : len(INBOX) + 1] in ("", SEPARATOR):
+        if is_inbox(tokens[: len(INBOX)]) and tokens[len(INBOX) : len(INBOX) + 1] in ("", SEPARATOR):
             tokens = INBOX + tokens[len(INBOX) :]
         self._literals: dict[str, int] = {}
         self._star = self._percent = 0
@@ -47,40 +51,51 @@ class Pattern:
         return bool(places & self._accept)
 
 
-def list_lines(arguments: List, mailboxes: list[Mailbox], subscribed: list[str]) -> list[bytes]:
+async def list_lines(
+    arguments: List, mailboxes: list[Mailbox], subscribed: list[str], breathe: Breathe
+) -> AsyncIterator[bytes]:
     """The untagged LIST responses."""
     if arguments.patterns == ("",):
-        return [b'* LIST (\\Noselect) "/" ""\r\n']
+        yield b'* LIST (\\Noselect) "/" ""\r\n'
+        return
     patterns = [Pattern(arguments.reference + pattern) for pattern in arguments.patterns]
     existing = {mailbox.name: mailbox for mailbox in mailboxes}
     above = {parent for name in existing for parent in parents(name)}
     subscriptions = set(subscribed)
-    names = set(existing) | above
-    if "SUBSCRIBED" in arguments.selection:
-        names = subscriptions
-    shown = sorted((n for n in names if any(p.matches(n) for p in patterns)), key=_order)
-    lines = []
-    for name in shown:
+    names = subscriptions if "SUBSCRIBED" in arguments.selection else set(existing) | above
+    for name in sorted(await _matching(names, patterns, breathe), key=_order):
         mailbox = existing.get(name)
         if "SPECIAL-USE" in arguments.selection and (mailbox is None or mailbox.special_use is None):
             continue
         attributes = _attributes(mailbox, has_children=name in above)
         if "SUBSCRIBED" in arguments.selection | arguments.returns and name in subscriptions:
             attributes.append("\\Subscribed")
-        lines.append(_line(b"LIST", attributes, name))
-    return lines
+        yield _line(b"LIST", attributes, name)
 
 
-def lsub_lines(arguments: List, subscribed: list[str]) -> list[bytes]:
+async def lsub_lines(arguments: List, subscribed: list[str], breathe: Breathe) -> AsyncIterator[bytes]:
     r"""The untagged LSUB responses; with ``%`` a name above a subscribed one is ``\Noselect`` (RFC 3501 6.3.9)."""
     wanted = arguments.reference + arguments.patterns[0]
     pattern = Pattern(wanted)
-    names: dict[str, list[str]] = {name: [] for name in subscribed if pattern.matches(name)}
+    names: dict[str, list[str]] = {name: [] for name in await _matching(subscribed, [pattern], breathe)}
     if wanted.endswith("%"):
-        for parent in {parent for name in subscribed for parent in parents(name)}:
-            if pattern.matches(parent):
-                names.setdefault(parent, ["\\Noselect"])
-    return [_line(b"LSUB", names[name], name) for name in sorted(names, key=_order)]
+        above = {parent for name in subscribed for parent in parents(name)}
+        for parent in await _matching(above, [pattern], breathe):
+            names.setdefault(parent, ["\\Noselect"])
+    for name in sorted(names, key=_order):
+        yield _line(b"LSUB", names[name], name)
+
+
+async def _matching(names: Iterable[str], patterns: list[Pattern], breathe: Breathe) -> list[str]:
+    """Those of the names that one of the patterns means."""
+    found = []
+    for name in names:
+        for pattern in patterns:
+            await breathe()
+            if pattern.matches(name):
+                found.append(name)
+                break
+    return found
 
 
 def _attributes(mailbox: Mailbox | None, *, has_children: bool) -> list[str]:

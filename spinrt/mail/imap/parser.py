@@ -41,6 +41,10 @@ _STATUS_ITEMS = frozenset(
     ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ", "SIZE", "DELETED")
 )
 _LIST_SELECTION = frozenset(("SUBSCRIBED", "SPECIAL-USE", "REMOTE"))
+PATTERNS_MAX = 100
+"""Mailbox patterns in one LIST."""
+PATTERN_BYTES_MAX = 1000
+"""Of one mailbox pattern with its reference, as the client sends them: as long as a mailbox name may be."""
 _LIST_RETURN = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE"))
 
 
@@ -204,8 +208,17 @@ def _rename(cursor: Cursor) -> Arguments:
     return Rename(name, mailbox_name(cursor))
 
 
-def _pattern(cursor: Cursor) -> str:
-    return _decode_name(cursor.list_mailbox())
+def _reference(cursor: Cursor) -> tuple[str, int]:
+    """The reference of LIST and LSUB, and how many bytes of a pattern it takes up."""
+    data = cursor.astring("a mailbox name")
+    return _decode_name(data), len(data)
+
+
+def _pattern(cursor: Cursor, taken: int) -> str:
+    data = cursor.list_mailbox()
+    if taken + len(data) > PATTERN_BYTES_MAX:
+        raise SyntaxProblem(f"mailbox pattern of {taken + len(data)} bytes, at most {PATTERN_BYTES_MAX} are taken")
+    return _decode_name(data)
 
 
 def _list(cursor: Cursor) -> Arguments:
@@ -215,9 +228,9 @@ def _list(cursor: Cursor) -> Arguments:
     if cursor.peek(b"("):
         selection = _options(cursor, _LIST_SELECTION, "LIST option")
         cursor.space()
-    reference = mailbox_name(cursor)
+    reference, taken = _reference(cursor)
     cursor.space()
-    patterns = _patterns(cursor)
+    patterns = _patterns(cursor, taken)
     returns: frozenset[str] = frozenset()
     if cursor.accept(b" "):
         if cursor.keyword("RETURN") != "RETURN":
@@ -227,21 +240,23 @@ def _list(cursor: Cursor) -> Arguments:
     return List(reference, patterns, selection, returns)
 
 
-def _patterns(cursor: Cursor) -> tuple[str, ...]:
+def _patterns(cursor: Cursor, taken: int) -> tuple[str, ...]:
     if not cursor.accept(b"("):
-        return (_pattern(cursor),)
-    patterns = [_pattern(cursor)]
+        return (_pattern(cursor, taken),)
+    patterns = [_pattern(cursor, taken)]
     while not cursor.accept(b")"):
         cursor.space()
-        patterns.append(_pattern(cursor))
+        patterns.append(_pattern(cursor, taken))
+        if len(patterns) > PATTERNS_MAX:
+            raise SyntaxProblem(f"more than {PATTERNS_MAX} mailbox patterns")
     return tuple(patterns)
 
 
 def _lsub(cursor: Cursor) -> Arguments:
     cursor.space()
-    reference = mailbox_name(cursor)
+    reference, taken = _reference(cursor)
     cursor.space()
-    return List(reference, (_pattern(cursor),))
+    return List(reference, (_pattern(cursor, taken),))
 
 
 def _status(cursor: Cursor) -> Arguments:

@@ -27,6 +27,8 @@ from spinrt.mail.imap.command import (
 from spinrt.mail.imap.cursor import MODSEQ_MAX, Cursor, SyntaxProblem
 
 KEYS_MAX = 1000
+MODSEQ_KEYS_MAX = 10
+"""Each asks the store about all of the mailbox, and keeps the answer."""
 CHARSETS = ("US-ASCII", "UTF-8")
 
 _SIMPLE: dict[str, Key] = {
@@ -77,7 +79,12 @@ class _KeyReader:
     def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
         self.count = 0
-        self.modseq = False
+        self.modseq_count = 0
+
+    @property
+    def modseq(self) -> bool:
+        """Whether a key asks for MODSEQ."""
+        return self.modseq_count > 0
 
     def keys(self, *, closing: bool) -> Key:
         """One or more keys, all of which must hold, up to the end or the closing parenthesis."""
@@ -150,7 +157,9 @@ class _KeyReader:
             self.cursor.space()
             self.cursor.keyword("priv, shared or all")
             self.cursor.space()
-        self.modseq = True
+        self.modseq_count += 1
+        if self.modseq_count > MODSEQ_KEYS_MAX:
+            raise SyntaxProblem(f"more than {MODSEQ_KEYS_MAX} MODSEQ keys")
         return ModifiedSince(self.cursor.number(high=MODSEQ_MAX))
 
 

@@ -8,7 +8,8 @@ candidates, and text is read only of those that everything else holds for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_tz
@@ -73,8 +74,14 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
+    """What a key asks: ``holds`` up to rank ``_ROW``; above it ``reads``, which lets others run while it reads."""
+
     rank: int
     holds: Callable[[_Candidate], bool]
+    reads: Callable[[_Candidate], Awaitable[bool]] | None = None
+
+    async def decide(self, candidate: _Candidate) -> bool:
+        return self.holds(candidate) if self.reads is None else await self.reads(candidate)
 
 
 async def search(session: Session, arguments: Search) -> bytes:
@@ -99,36 +106,40 @@ class _Evaluation:
         self._session = session
         self._store = session.services.store
         self._view = view
+        self._compiled: dict[Key, _Test] = {}
 
     async def run(self, key: Key) -> AsyncIterator[int]:
         """UIDs of the messages that the key holds for, ascending."""
-        keys = key.keys if isinstance(key, And) else (key,)
-        tests = sorted((self._compile(k) for k in keys if k != All()), key=lambda test: test.rank)
+        keys = tuple(dict.fromkeys(key.keys)) if isinstance(key, And) else (key,)
+        tests = _by_rank([await self._compile(k) for k in keys if k != All()])
         known = [test.holds for test in tests if test.rank == _KNOWN]
-        costly = [test.holds for test in tests if test.rank > _KNOWN]
-        candidates = self._candidates(keys)
+        costly = [test for test in tests if test.rank > _KNOWN]
+        candidates = await self._candidates(keys)
         while batch := list(islice(candidates, BATCH_MESSAGES)):
             present = (_Candidate(self._store, uid, None) for uid in batch if not self._view.removed(uid))
             chosen = [candidate for candidate in present if all(test(candidate) for test in known)]
             for candidate in self._with_rows(chosen) if costly else chosen:
-                if all(test(candidate) for test in costly):
+                if await _all_hold(costly, candidate):
                     yield candidate.uid
                 if costly:
                     await self._session.breathe()
             await self._session.breathe()
 
-    def _candidates(self, keys: tuple[Key, ...]) -> Iterator[int]:
+    async def _candidates(self, keys: tuple[Key, ...]) -> Iterator[int]:
         """UIDs that need a look: the narrowest set that the keys name outright, or all."""
-        choices: list[list[int]] = []
+        narrowest: list[int] | None = None
         for key in keys:
+            choice: list[int] | None = None
             if isinstance(key, Numbers):
-                choices.append(self._view.select_uids(key.messages, uid=key.uid))
+                choice = self._view.select_uids(key.messages, uid=key.uid)
             elif isinstance(key, HasFlag):
-                choices.append(self._known(self._store.with_flag(self._view.mailbox.id, key.flag)))
+                choice = self._known(self._store.with_flag(self._view.mailbox.id, key.flag))
             elif key == _UNSEEN:
-                choices.append(self._known(self._store.unseen(self._view.mailbox.id)))
-        narrowest: list[int] = min(choices, key=len) if choices else list(self._view.uids)
-        return iter(narrowest)
+                choice = self._known(self._store.unseen(self._view.mailbox.id))
+            if choice is not None:
+                narrowest = choice if narrowest is None else min(narrowest, choice, key=len)
+                await self._session.breathe()
+        return iter(list(self._view.uids) if narrowest is None else narrowest)
 
     def _known(self, uids: list[int]) -> list[int]:
         """Those that the client was told of."""
@@ -140,28 +151,33 @@ class _Evaluation:
 
     # ------------------------------------------------------------------------------------------------------ compile
 
-    def _compile(self, key: Key) -> _Test:
+    async def _compile(self, key: Key) -> _Test:
+        """The test of a key, made once for keys that are equal: most ask the store about all of the mailbox."""
+        test = self._compiled.get(key)
+        if test is None:
+            await self._session.breathe()
+            test = self._compiled[key] = await self._compile_new(key)
+        return test
+
+    async def _compile_new(self, key: Key) -> _Test:
         match key:
             case All():
                 return _Test(_KNOWN, lambda _: True)
             case And(keys):
-                tests = sorted((self._compile(k) for k in keys), key=lambda test: test.rank)
-                return _Test(tests[-1].rank, lambda c: all(test.holds(c) for test in tests))
+                return _all_of(_by_rank([await self._compile(k) for k in dict.fromkeys(keys)]))
             case Or(left, right):
-                first, second = sorted((self._compile(left), self._compile(right)), key=lambda test: test.rank)
-                return _Test(second.rank, lambda c: first.holds(c) or second.holds(c))
+                return _either(*_by_rank([await self._compile(left), await self._compile(right)]))
             case Not(HasFlag("\\Seen")):
                 return _in_set(self._store.unseen(self._view.mailbox.id))
             case Not(inner):
-                test = self._compile(inner)
-                return _Test(test.rank, lambda c: not test.holds(c))
+                return _none_of(await self._compile(inner))
             case _:
                 return self._compile_leaf(key)
 
     def _compile_leaf(self, key: Key) -> _Test:
         match key:
             case Numbers(messages, uid):
-                return _in_set(self._view.select_uids(messages, uid=uid))
+                return self._in_ranges(self._view.select(messages, uid=uid))
             case HasFlag(flag):
                 return _in_set(self._store.with_flag(self._view.mailbox.id, flag))
             case ModifiedSince(modseq):
@@ -173,15 +189,91 @@ class _Evaluation:
             case Smaller(size):
                 return _Test(_ROW, lambda c: c.row.body.size < size)
             case Dated():
-                return _Test(_TEXT if key.sent else _ROW, lambda c: _in_days(c, key))
+                if key.sent:
+                    return self._reading(lambda c: _is_within(_sent_day(c), key))
+                return _Test(_ROW, lambda c: _is_within(_internal_day(c.row), key))
             case InHeader(field, text):
                 wanted = text.casefold()
-                return _Test(_TEXT, lambda c: _in_header(c, field, wanted))
+                return self._reading(lambda c: _in_header(c, field, wanted))
             case InText(text, header):
-                wanted = text.casefold()
-                return _Test(_TEXT, lambda c: _in_text(c, wanted, header=header))
+                return self._in_text(text.casefold(), header=header)
             case _:
                 raise AssertionError(key)
+
+    def _in_ranges(self, indexes: list[range]) -> _Test:
+        """Ranges of sequence numbers as ranges of UIDs: a key costs what it takes to write it, not what it means."""
+        uids = self._view.uids
+        lows = [uids[found[0]] for found in indexes]
+        highs = [uids[found[-1]] for found in indexes]
+
+        def holds(candidate: _Candidate) -> bool:
+            place = bisect_right(lows, candidate.uid)
+            return place > 0 and candidate.uid <= highs[place - 1]
+
+        return _Test(_KNOWN, holds)
+
+    def _reading(self, holds: Callable[[_Candidate], bool]) -> _Test:
+        """A test that reads a message's header; others have their turn before it."""
+
+        async def reads(candidate: _Candidate) -> bool:
+            await self._session.breathe()
+            return holds(candidate)
+
+        return _Test(_TEXT, _never, reads)
+
+    def _in_text(self, wanted: str, *, header: bool) -> _Test:
+        """A test that reads all of a message; others have their turn before each part."""
+
+        async def reads(candidate: _Candidate) -> bool:
+            for text in _searched(candidate, header=header):
+                if wanted in text.casefold():
+                    return True
+                await self._session.breathe()
+            return False
+
+        return _Test(_TEXT, _never, reads)
+
+
+def _by_rank(tests: list[_Test]) -> list[_Test]:
+    """Cheap ones first."""
+    return sorted(tests, key=lambda test: test.rank)
+
+
+async def _all_hold(tests: list[_Test], candidate: _Candidate) -> bool:
+    for test in tests:
+        if not (test.holds(candidate) if test.reads is None else await test.reads(candidate)):
+            return False
+    return True
+
+
+def _never(_: _Candidate) -> bool:
+    raise AssertionError("this test reads the message")
+
+
+def _all_of(tests: list[_Test]) -> _Test:
+    if tests[-1].reads is None:
+        return _Test(tests[-1].rank, lambda c: all(test.holds(c) for test in tests))
+    return _Test(_TEXT, _never, lambda c: _all_hold(tests, c))
+
+
+def _either(first: _Test, second: _Test) -> _Test:
+    if second.reads is None:
+        return _Test(second.rank, lambda c: first.holds(c) or second.holds(c))
+
+    async def reads(candidate: _Candidate) -> bool:
+        return await first.decide(candidate) or await second.decide(candidate)
+
+    return _Test(_TEXT, _never, reads)
+
+
+def _none_of(test: _Test) -> _Test:
+    if test.reads is None:
+        return _Test(test.rank, lambda c: not test.holds(c))
+
+    async def reads(candidate: _Candidate) -> bool:
+        return not await test.decide(candidate)
+
+    return _Test(_TEXT, _never, reads)
 
 
 def _in_set(uids: list[int]) -> _Test:
@@ -189,8 +281,7 @@ def _in_set(uids: list[int]) -> _Test:
     return _Test(_KNOWN, lambda c: c.uid in ordered)
 
 
-def _in_days(candidate: _Candidate, key: Dated) -> bool:
-    day = _sent_day(candidate) if key.sent else _internal_day(candidate.row)
+def _is_within(day: date | None, key: Dated) -> bool:
     if day is None:
         return False
     return (key.first is None or key.first <= day) and (key.end is None or day < key.end)
@@ -216,10 +307,11 @@ def _in_header(candidate: _Candidate, field: bytes, wanted: str) -> bool:
     return any(wanted in decode_words(value).casefold() for value in candidate.view.headers.values(field))
 
 
-def _in_text(candidate: _Candidate, wanted: str, *, header: bool) -> bool:
-    if header and wanted in decode_words(candidate.view.headers.data).casefold():
-        return True
-    return any(wanted in text.casefold() for text in _texts(candidate.view, candidate.view.tree))
+def _searched(candidate: _Candidate, *, header: bool) -> Iterator[str]:
+    """What BODY looks at, or with ``header`` TEXT, in pieces."""
+    if header:
+        yield decode_words(candidate.view.headers.data)
+    yield from _texts(candidate.view, candidate.view.tree)
 
 
 def _texts(view: MessageView, root: Part) -> Iterator[str]:

@@ -127,6 +127,34 @@ def test_a_pattern_full_of_stars_is_quick() -> None:
     assert not Pattern("*a" * 500 + "b").matches("a" * 1000)
 
 
+def test_a_dotless_i_is_no_inbox() -> None:
+    """Only ASCII letters have two cases in INBOX, in names and in patterns."""
+    assert Pattern("iNbOx").matches("INBOX")
+    assert not Pattern("\u0131nbox").matches("INBOX")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b'LIST "" (' + b" ".join([b"a"] * 101) + b")",
+        b'LIST "" ' + b"*a" * 501,
+        b"LIST " + b"a" * 500 + b" " + b"b" * 501,
+        b'LSUB "" ' + b"%" * 1001,
+        b"SEARCH " + b" ".join(b"MODSEQ %d" % number for number in range(11)),
+    ],
+)
+def test_commands_that_would_cost_too_much_are_refused(command: bytes) -> None:
+    """Patterns have a bound on their number and length, keys that look at a whole mailbox one on their number."""
+    with pytest.raises(SyntaxProblem, match=r"at most|more than"):
+        parse_command(b"a " + command + b"\r\n")
+
+
+def test_commands_at_the_bounds_are_read() -> None:
+    """One less is no problem."""
+    assert parse_command(b'a LIST "" (' + b" ".join([b"a"] * 100) + b")\r\n").name == "LIST"
+    assert parse_command(b"a LSUB " + b"a" * 500 + b" " + b"b" * 500 + b"\r\n").name == "LSUB"
+
+
 def test_text_is_quoted_or_a_literal() -> None:
     """Quotes where they can hold the text, a literal elsewhere; NUL never goes out."""
     assert string(b'a"b\\') == b'"a\\"b\\\\"'

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from spinrt.errors import ConfigError, DeviceFull
 from spinrt.mail.imap.connection import Connection
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.server import ImapServer
-from spinrt.mail.store.model import Body, Outcome
+from spinrt.mail.store.model import Body, CreateMailbox, Outcome, Status
 from spinrt.mail.store.store import Store
 from tests.mail.imap.conftest import PASSWORD, USER, Client, authenticate
 
@@ -341,5 +342,89 @@ def test_pipelined_flood_is_answered_in_bounded_memory(serve: Serve) -> None:
         await asyncio.sleep(0.2)
         client.writer.transport.resume_reading()
         assert (await client.until(b"%d" % (count - 1)))[-1] == b"OK CAPABILITY completed"
+
+    serve(scenario)
+
+
+async def longest_share(work: Awaitable[object]) -> float:
+    """The longest time that others had to wait for the loop while ``work`` was done, as a part of all its time."""
+    longest, task = 0.0, asyncio.ensure_future(work)
+    begin = time.perf_counter()
+    while not task.done():
+        start = time.perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - start)
+    await task
+    return longest / (time.perf_counter() - begin)
+
+
+SHARE_MAX = 0.4
+"""Each command below takes some hundred milliseconds and is cut into slices of 5; uncut, its share is nearly 1."""
+
+
+def test_a_costly_list_lets_others_run(serve: Serve) -> None:
+    """All patterns that one command may have, against many long names."""
+
+    async def scenario(server: ImapServer, store: Store) -> None:
+        names = [f"{n:03d}/" + "a" * 250 for n in range(120)]
+        await asyncio.gather(*[store.submit(CreateMailbox(USER, name)) for name in names])
+        client = await Client.logged_in(server)
+        patterns = " ".join(['"' + "*a" * 30 + '*b"'] * 100)
+        assert await longest_share(client.run(f'LIST "" ({patterns})')) < SHARE_MAX
+        await client.close()
+
+    serve(scenario)
+
+
+def test_a_costly_search_lets_others_run(serve: Serve) -> None:
+    """Many keys that all read one large message to the end."""
+
+    async def scenario(server: ImapServer, _: Store) -> None:
+        client = await Client.logged_in(server)
+        await client.append("INBOX", b"Subject: x\r\n\r\n" + b"word \xc3\xbc\r\n" * 60_000)
+        await client.run("SELECT INBOX")
+        keys = " ".join(f"NOT BODY absent{number}" for number in range(200))
+        answers: list[list[bytes]] = []
+
+        async def ask() -> None:
+            answers.append(await client.run(f"SEARCH {keys}"))
+
+        assert await longest_share(ask()) < SHARE_MAX
+        assert answers == [[b"* SEARCH 1", b"OK SEARCH completed"]]
+
+    serve(scenario)
+
+
+def test_commands_sent_ahead_let_others_run(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that need not wait take turns with other sessions all the same, and are answered before the end."""
+
+    async def scenario(server: ImapServer, store: Store) -> None:
+        client, status = await Client.logged_in(server), store.status
+
+        def slow_status(mailbox_id: int) -> Status:
+            time.sleep(0.002)
+            return status(mailbox_id)
+
+        monkeypatch.setattr(store, "status", slow_status)
+        client.send(b"".join(b"%d STATUS INBOX (MESSAGES)\r\n" % index for index in range(150)))
+        client.writer.write_eof()
+        assert await longest_share(client.until(b"149")) < SHARE_MAX
+
+    serve(scenario)
+
+
+def test_a_client_that_leaves_ends_its_command(serve: Serve) -> None:
+    """What nobody will read is not worked on: a search of many seconds ends with its connection."""
+
+    async def scenario(server: ImapServer, _: Store) -> None:
+        client = await Client.logged_in(server)
+        await client.append("INBOX", b"Subject: x\r\n\r\n" + b"word \xc3\xbc\r\n" * 300_000)
+        await client.run("SELECT INBOX")
+        start = time.perf_counter()
+        client.send(b"s SEARCH " + b" ".join(b"NOT BODY absent%d" % n for n in range(900)) + b"\r\n")
+        await asyncio.sleep(0.1)
+        client.writer.transport.abort()
+        await server.close(60.0)
+        assert time.perf_counter() - start < 2.0
 
     serve(scenario)
