@@ -72,8 +72,10 @@ def _add_demo_account(config: Config) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from spinrt.mail.config_check import rehearse
+
     config = load_config(arguments)
-    for warning in warnings(config):
+    for warning in [*warnings(config), *rehearse(config)]:
         print(f"warning: {warning}")
     names = ", ".join(name for name, _ in config.listen.services()) or "nothing"
     accounts = f"{len(config.accounts)} account{'' if len(config.accounts) == 1 else 's'}"

@@ -6,15 +6,16 @@ configuration spells out what the shipped ones ask for.
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import spinrt
 from spinrt import trace
-from spinrt.errors import ConfigError
+from spinrt.errors import ConfigError, SpinError
 from spinrt.host.clock import ClockInterface, RandomInterface
 from spinrt.host.config import ConfigInterface
 from spinrt.host.kv import KvInterface, KvSpaces
@@ -26,9 +27,10 @@ from spinrt.mail.host.message import MessageInterface
 from spinrt.mail.host.outbound import OutboundInterface
 from spinrt.mail.host.records import to_diagnostics
 from spinrt.mail.host.tags import TagsInterface
+from spinrt.runtime.capability import Grant
 from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.runtime import Runtime
-from spinrt.sandbox.loader import load_extension
+from spinrt.sandbox.loader import Extension, load_extension
 
 SHIPPED: Final = Path(spinrt.__file__).parent / "extensions"
 """Extensions that come with spinrt, one directory each."""
@@ -110,7 +112,8 @@ def load_extensions(runtime: Runtime, configured: Mapping[str, ExtensionConfig])
     """Load and link what is configured and enabled.
 
     Raises:
-        UsageError, LinkError, ExtensionError: What is wrong with one of them; the service does not start then.
+        UsageError, LinkError, ExtensionError: What is wrong with one of them, and where the operator wrote it; the
+            service does not start then.
     """
     for config in configured.values():
         if config.enabled:
@@ -118,6 +121,21 @@ def load_extensions(runtime: Runtime, configured: Mapping[str, ExtensionConfig])
 
 
 def _load(runtime: Runtime, config: ExtensionConfig) -> None:
+    for grant in config.policy.grants.values():
+        _check_names(runtime, grant)
+    try:
+        extension = _find(runtime, config)
+        order = config.order
+        orders = None if order is None else {handler.event: order for handler in extension.manifest.handlers}
+        domain = runtime.load(extension, config.policy, orders=orders)
+    except SpinError as error:
+        raise _placed(error, config) from error
+    handled = " ".join(handler.event.partition("#")[2] for handler in extension.manifest.handlers)
+    trace.log(_LOG, logging.INFO, "loaded", extension=domain.name, version=extension.manifest.version, handles=handled)
+
+
+def _find(runtime: Runtime, config: ExtensionConfig) -> Extension:
+    """Load the extension from its directory: the configured one, or the one that ships under that name."""
     directory = config.path or SHIPPED / config.name
     if not directory.is_dir():
         shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/manifest.yaml"))) or "none"
@@ -131,8 +149,27 @@ def _load(runtime: Runtime, config: ExtensionConfig) -> None:
             f"{config.where}: the manifest in {directory} says {extension.name!r}, expected {config.name!r}",
             hint="the section must have the extension's own name",
         )
-    order = config.order
-    orders = None if order is None else {handler.event: order for handler in extension.manifest.handlers}
-    domain = runtime.load(extension, config.policy, orders=orders)
-    handled = " ".join(handler.event.partition("#")[2] for handler in extension.manifest.handlers)
-    trace.log(_LOG, logging.INFO, "loaded", extension=domain.name, version=extension.manifest.version, handles=handled)
+    return extension
+
+
+def _check_names(runtime: Runtime, grant: Grant) -> None:
+    """Refuse a grant of what does not exist: a misspelt name would grant nothing, and say nothing."""
+    if grant.interface not in runtime.interfaces.ids():
+        raise _unknown(grant, "interface", grant.interface, runtime.interfaces.ids())
+    known = runtime.interfaces.get(grant.interface).functions
+    for function in grant.functions:
+        if function not in known:
+            raise _unknown(grant, "function", function, known)
+
+
+def _unknown(grant: Grant, kind: str, found: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(found, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    return ConfigError(f"{grant.where}: unknown {kind} {found!r}", hint=hint)
+
+
+def _placed(error: SpinError, config: ExtensionConfig) -> SpinError:
+    """The error with file and line in front of it, unless it has them already."""
+    file = config.where.partition(": ")[0].rpartition(":")[0]
+    text = str(error)
+    return error if text.startswith(f"{file}:") else type(error)(f"{config.where}: {text}", hint=error.hint)
