@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from spinrt.mail.config import Config
 
 CONFIG_VARIABLE = "SPINRT_CONFIG"
-CONFIG_PLACES = (Path("spinrt.yaml"), Path("/etc/spinrt/spinrt.yaml"))
+CONFIG_PLACES = (Path("spinrt.yaml"), Path("var/spinrt.yaml"), Path("/etc/spinrt/spinrt.yaml"))
+"""Looked for in this order; the second is where `make run` puts it."""
 
 
 class Subparsers(Protocol):
@@ -32,7 +34,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="configuration file (default: $SPINRT_CONFIG, ./spinrt.yaml or /etc/spinrt/spinrt.yaml)",
+        help="configuration file (default: $SPINRT_CONFIG, ./spinrt.yaml, ./var/spinrt.yaml or /etc/spinrt/spinrt.yaml)",
     )
 
 
@@ -54,8 +56,18 @@ def config_path(given: Path | None) -> Path:
     for place in CONFIG_PLACES:
         if place.exists():
             return place
-    places = " and ".join(str(place) for place in CONFIG_PLACES)
-    raise ConfigError(f"no configuration: looked for {places}", hint="`spinrt config init` writes a first one")
+    places = ", ".join(str(place) for place in CONFIG_PLACES)
+    raise ConfigError(
+        f"no configuration: looked for {places}",
+        hint="name one with --config FILE; `spinrt config init` writes a first one",
+    )
+
+
+def option_for(file: Path) -> str:
+    """What a command line must say to use that configuration: nothing when it is found by itself."""
+    if CONFIG_VARIABLE not in os.environ and file == next((place for place in CONFIG_PLACES if place.exists()), None):
+        return ""
+    return f" --config {shlex.quote(str(file))}"
 
 
 def load_config(arguments: argparse.Namespace) -> Config:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from spinrt.cli import starter
-from spinrt.cli.common import add_config, load_config
+from spinrt.cli.common import add_config, load_config, option_for
 from spinrt.errors import AlreadyExists
 from spinrt.mail.accounts_file import Account, default_addresses, save_accounts
 from spinrt.mail.config import Config, load
@@ -57,18 +57,23 @@ def _init(arguments: argparse.Namespace) -> None:
     except FileExistsError:
         raise AlreadyExists(f"{file}: is there already", hint="it was left as it is") from None
     print(f"wrote {file}")
+    option = option_for(file)
     if arguments.demo_account:
         _add_demo_account(load(file))
         print(f"added account {DEMO_ACCOUNT!r} with the password {DEMO_PASSWORD!r}: for this machine only")
+        print(f"next: `spinrt serve{option}`")
     else:
-        print("next: `spinrt user add NAME`, then `spinrt serve`")
+        print(f"next: `spinrt user add NAME{option}`, `postmaster: NAME` in {file}, then `spinrt serve{option}`")
 
 
 def _add_demo_account(config: Config) -> None:
+    """An account that also gets the postmaster's mail: nothing is left to set up."""
     from spinrt.mail.accounts import hash_password
 
-    account = Account(DEMO_ACCOUNT, hash_password(DEMO_PASSWORD), default_addresses(DEMO_ACCOUNT, config.domains))
-    save_accounts(config.accounts_file, {DEMO_ACCOUNT: account})
+    addresses = [*default_addresses(DEMO_ACCOUNT, config.domains), *default_addresses("postmaster", config.domains)]
+    save_accounts(
+        config.accounts_file, {DEMO_ACCOUNT: Account(DEMO_ACCOUNT, hash_password(DEMO_PASSWORD), tuple(addresses))}
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -56,7 +56,7 @@ examples:
   spinrt COMMAND --help                         more on one command
 
 The configuration is --config FILE, else $SPINRT_CONFIG, else ./spinrt.yaml,
-else /etc/spinrt/spinrt.yaml.
+else ./var/spinrt.yaml (from `make run`), else /etc/spinrt/spinrt.yaml.
 
 exit codes: 0 worked, 1 failed, 2 wrong usage or configuration,
 3 stored data damaged, 4 in use by another process, 130 interrupted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import argon2
@@ -12,6 +13,7 @@ import pytest
 
 from spinrt.cli import bench
 from spinrt.cli.main import main
+from spinrt.cli.serve import demo_lines
 from spinrt.mail.config import load
 from spinrt.mail.store.store import Store
 from spinrt.storage.datadir import FORMAT_NAME
@@ -69,6 +71,42 @@ def test_init_with_a_demo_account(place: Path) -> None:
     account = load(place / "demo" / "s.yaml").accounts["demo"]
     assert argon2.PasswordHasher().verify(account.password_hash, "demo")
     assert (place / "demo" / "accounts.yaml").stat().st_mode & 0o777 == 0o600
+    assert "postmaster@example.org" in map(str, account.addresses)
+
+
+def test_init_says_how_to_go_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --config where the file would not be found by itself."""
+    assert main(["config", "init", "a/b/c.yaml"]) == 0
+
+    assert "`spinrt serve --config a/b/c.yaml`" in capsys.readouterr().out
+    (place / "spinrt.yaml").unlink()
+    assert main(["config", "init"]) == 0
+    assert "`spinrt serve`" in capsys.readouterr().out
+
+
+def test_serve_says_how_to_try_the_demo_account(place: Path) -> None:
+    """Until its password is another one."""
+    assert main(["config", "init", "demo/s.yaml", "--demo-account"]) == 0
+    config = load(place / "demo" / "s.yaml")
+
+    lines = demo_lines(config)
+
+    assert "account 'demo', password 'demo', address demo@example.org" in lines[0]
+    assert "smtp://127.0.0.1:2525" in lines[1] and "imap://127.0.0.1:2143/INBOX" in lines[2]
+    changed = replace(config.accounts["demo"], password_hash=argon2.PasswordHasher().hash("another"))
+    assert demo_lines(replace(config, accounts={"demo": changed})) == []
+    assert demo_lines(load(place / "spinrt.yaml")) == []
+
+
+def test_the_configuration_of_make_run_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below ./spinrt.yaml; without any, the complaint names --config."""
+    (place / "spinrt.yaml").unlink()
+    assert main(["config", "check"]) == 2
+    assert "--config FILE" in capsys.readouterr().err
+
+    assert main(["config", "init", "var/spinrt.yaml", "--demo-account"]) == 0
+    assert main(["user", "list"]) == 0
+    assert "demo@example.org" in capsys.readouterr().out
 
 
 def test_check_tells_what_is_served_and_warns(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,6 +190,6 @@ def test_module_runs_as_the_command(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr == (
-        "spinrt: config: no configuration: looked for spinrt.yaml and /etc/spinrt/spinrt.yaml"
-        " (`spinrt config init` writes a first one)\n"
+        "spinrt: config: no configuration: looked for spinrt.yaml, var/spinrt.yaml, /etc/spinrt/spinrt.yaml"
+        " (name one with --config FILE; `spinrt config init` writes a first one)\n"
     )
