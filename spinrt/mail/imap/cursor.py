@@ -7,7 +7,7 @@ came.
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 NUMBER_MAX = 2**32 - 1
 MODSEQ_MAX = 2**63 - 1
@@ -184,7 +184,8 @@ class Cursor:
             day = date(int(match[3]), _month(match[2]), int(match[1]))
             seconds = min(int(match[6]), 59)  # a leap second is the second before it
             moment = datetime(day.year, day.month, day.day, int(match[4]), int(match[5]), seconds)
-            return int(moment.replace(tzinfo=timezone(timedelta(minutes=zone))).timestamp()), zone
+            moment = moment.replace(tzinfo=timezone(timedelta(minutes=zone)))
+            return int(moment.astimezone(UTC).timestamp()), zone  # a moment that has no date in UTC overflows
         except (ValueError, OverflowError):
             raise SyntaxProblem(f"no such date and time: {match[0].decode('ascii')}") from None
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from weakref import WeakKeyDictionary
 
 from spinrt.errors import ConfigError, StateError
 from spinrt.mail.imap.connection import Connection, Owner
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.session import Authenticator, Hooks, MailStore, Services, Throttle
+from spinrt.mail.imap.state import RecentMarks
+
+_marks_of: WeakKeyDictionary[MailStore, RecentMarks] = WeakKeyDictionary()
+"""What is recent in each store that servers of this process have: a message is recent to one session of them all."""
 
 
 class ImapServer(Owner):
     """An IMAP4rev1 server on one address, in the running event loop.
 
-    Several servers (plain and implicit TLS) may share one store; each has its own marks of what is recent.
+    Several servers (plain and implicit TLS) may share one store, and then share its marks of what is recent.
     """
 
     def __init__(self) -> None:
@@ -63,6 +68,7 @@ class ImapServer(Owner):
             hooks,
             throttle,
             can_start_tls=tls_context is not None and not implicit_tls,
+            marks=_marks_of.setdefault(store, RecentMarks()),
         )
         self._services = services
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spinrt.mail.imap import utf7
 from spinrt.mail.imap.command import Fetch, SequenceSet, Store
-from spinrt.mail.imap.cursor import SyntaxProblem
+from spinrt.mail.imap.cursor import Cursor, SyntaxProblem
 from spinrt.mail.imap.listing import Pattern
 from spinrt.mail.imap.parser import parse_command
 from spinrt.mail.imap.response import flag_list, internal_date, nstring, number_set, string
@@ -147,6 +147,24 @@ def test_commands_that_would_cost_too_much_are_refused(command: bytes) -> None:
     """Patterns have a bound on their number and length, keys that look at a whole mailbox one on their number."""
     with pytest.raises(SyntaxProblem, match=r"at most|more than"):
         parse_command(b"a " + command + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_date"),
+    [
+        (b'"31-Dec-9999 23:59:59 -1200"', False),
+        (b'"01-Jan-0001 00:00:00 +0100"', False),
+        (b'"31-Dec-9999 23:59:59 +1200"', True),
+        (b'"01-Jan-0001 00:00:00 +0000"', True),
+    ],
+)
+def test_a_date_is_given_back_or_refused(text: bytes, is_date: bool) -> None:
+    """A moment outside of the calendar in UTC could not be told again."""
+    if is_date:
+        assert internal_date(*Cursor(text).date_time()) == text
+    else:
+        with pytest.raises(SyntaxProblem):
+            Cursor(text).date_time()
 
 
 def test_commands_at_the_bounds_are_read() -> None:

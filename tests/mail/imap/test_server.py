@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -421,10 +423,29 @@ def test_a_client_that_leaves_ends_its_command(serve: Serve) -> None:
         await client.append("INBOX", b"Subject: x\r\n\r\n" + b"word \xc3\xbc\r\n" * 300_000)
         await client.run("SELECT INBOX")
         start = time.perf_counter()
-        client.send(b"s SEARCH " + b" ".join(b"NOT BODY absent%d" % n for n in range(900)) + b"\r\n")
+        client.send(b"s SEARCH " + b" ".join(b"NOT BODY absent%d" % n for n in range(450)) + b"\r\n")
         await asyncio.sleep(0.1)
+        reset = struct.pack(
+            "ii", 1, 0
+        )  # linger for no time: the server is told, where a mere end of input may be a half
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         client.writer.transport.abort()
         await server.close(60.0)
         assert time.perf_counter() - start < 2.0
+
+    serve(scenario)
+
+
+def test_servers_of_one_store_share_what_is_recent(serve: Serve) -> None:
+    """A message is recent to the first session that learns of it, whichever server that came to."""
+
+    async def scenario(server: ImapServer, store: Store) -> None:
+        first, second = await Client.logged_in(server), ImapServer()
+        await second.start("127.0.0.1", 0, store=store, authenticate=authenticate, hostname="mail.example.org")
+        await first.append("INBOX", b"A: b\r\n\r\n")
+        assert b"* 1 RECENT" in await first.run("SELECT INBOX")
+        other = await Client.logged_in(second)
+        assert b"* 0 RECENT" in await other.run("SELECT INBOX")
+        await second.close(1.0)
 
     serve(scenario)
