@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import wasmtime
 import yaml
 
-from benchmarks.harness import Options, Result, Row, compare, main, ratio
+from benchmarks.harness import Options, Result, Row, compare, main, progress, ratio
 from spinrt import _core
 from spinrt.runtime.capability import Functions
 from spinrt.runtime.event import Event
@@ -159,6 +159,7 @@ def benchmark(options: Options) -> Result:
 def measure(guest: Guest, run_ns: int, rounds: int) -> Result:
     """Run every subject for about ``run_ns`` in each of so many rounds."""
     chosen = subjects(guest)
+    progress(f"core: {len(chosen)} subjects, {rounds} rounds")
     found = compare({subject.name: one_run(subject, run_ns) for subject in chosen}, rounds)
     rows = [Row.of(subject.name, found[subject.name], "ns", subject.params) for subject in chosen]
     engine = found["engine_call"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.harness import Options, Result, Row, Target, main, ratio
+from benchmarks.harness import Options, Result, Row, Target, main, progress, ratio
 from benchmarks.mail import extensions, imap, smtp
 from benchmarks.mail.extensions import ExtensionsFound
 from benchmarks.mail.imap import DOVECOT, FETCH, LARGE, NOOP, SMALL, STORE, ImapFound
@@ -64,10 +64,13 @@ def measure(scale: Scale) -> Result:
     with tempfile.TemporaryDirectory(prefix="spinrt-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # Dovecot runs as another user when root runs the benchmark
+        progress("mail, part 1 of 3: messages accepted by SMTP")
         accepted = smtp.measure(directory, scale.smtp)
+        progress("mail, part 2 of 3: time in extensions")
         extended = extensions.measure(
             directory / "extensions", scale.extension_messages, scale.extension_rounds, loop=loop
         )
+        progress("mail, part 3 of 3: commands over IMAP")
         answered = imap.measure(directory / "imap", scale.imap, loop=loop)
     return report(scale, loop, accepted, extended, answered)
 

@@ -23,14 +23,16 @@ meanwhile (clock, neighbours) hits all of them alike. A row gives the median and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import random
 import shlex
+import signal
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +43,7 @@ from tabulate import tabulate
 ROUND_SEED = 1
 PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd")
 """Whose versions are part of the result, where they are installed."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Relation: TypeAlias = Literal["<=", ">="]
 
@@ -283,14 +286,53 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ends the benchmark: everything that it started is stopped on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def progress(text: str) -> None:
+    """Say on standard error which part runs now."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Turn the first signal that would end us into `Interrupted`; later ones wait for the clean-up: it is bounded."""
+
+    def interrupt(number: int, frame: object) -> None:
+        for one in ENDING:
+            signal.signal(one, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(name: str, benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
-    """Run a benchmark from the command line: ``--quick``, ``--json``. Returns 0; what goes wrong is raised."""
+    """Run a benchmark from the command line: ``--quick``, ``--json``. What goes wrong is raised.
+
+    Returns:
+        0, or 128 and the number of the signal that ended it.
+    """
     parser = argparse.ArgumentParser(prog=f"spinrt bench {name}", description=sys.modules[benchmark.__module__].__doc__)
     parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parser.parse_args(given)
-    result = benchmark(Options(quick=parsed.quick))
+    try:
+        with _ended_by_signals():
+            result = benchmark(Options(quick=parsed.quick))
+    except Interrupted as error:
+        progress(f"{name}: interrupted by {error}; everything it started is stopped")
+        return 128 + error.number
     command = shlex.join(["spinrt", "bench", name, *given])
     if parsed.json:
         print(json.dumps(as_json(name, command, result), indent=2, allow_nan=False))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import spinrt
@@ -17,8 +19,10 @@ examples:
   spinrt bench mail                   a table for people
   spinrt bench mail --quick --json    small parameters (within 60 s), JSON for programs
 
-Exit code 0 says that it ran, whatever it found: look at the targets.
+Which part runs is said on standard error. Exit code 0 says that it ran,
+whatever it found: look at the targets. Ctrl-C stops everything it started.
 """
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,22 @@ def run(arguments: argparse.Namespace) -> int:
     # A process of its own: what this one imported must not be part of what is measured.
     search_path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", f"benchmarks.bench_{arguments.name}", *flags]
-    return subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": search_path}).returncode
+    return _run(command, os.environ | {"PYTHONPATH": search_path})
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run a benchmark and return its exit code. What would end us ends it: it has servers to stop and files to remove.
+
+    It has a session of its own, so that a Ctrl-C at the terminal reaches it once, through us.
+    """
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in ENDING}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def checkout() -> Path:

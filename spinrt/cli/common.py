@@ -34,7 +34,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="configuration file (default: $SPINRT_CONFIG, ./spinrt.yaml, ./var/spinrt.yaml or /etc/spinrt/spinrt.yaml)",
+        help="configuration file (default: $SPINRT_CONFIG, ./spinrt.yaml, ./var/spinrt.yaml, /etc/spinrt/spinrt.yaml)",
     )
 
 
