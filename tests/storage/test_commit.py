@@ -178,3 +178,52 @@ def test_after_a_shared_sync_the_next_one_gathers_and_close_ends_the_wait(monkey
         assert waiters.commit.sync_count == 2
 
     run(body)
+
+
+def test_joined_work_is_done_in_a_row_and_served_by_the_next_sync() -> None:
+    """Nobody joins when nothing is coming; what joins while a sync is under way shares the one behind it."""
+
+    async def body() -> None:
+        device = GatedDevice()
+        waiters = Waiters(open_log(device))
+        futures: list[asyncio.Future[None]] = []
+
+        def work(number: int) -> Callable[[], None]:
+            return lambda: futures.append(waiters.write(b"joined %d" % number))
+
+        assert not waiters.commit.join(work(0))
+        device.close_gate()
+        first = waiters.write(b"first")
+        await asyncio.to_thread(device.entered.acquire)
+        assert all(waiters.commit.join(work(number)) for number in range(5))
+        assert futures == []
+        device.open_gate()
+        await first
+        while len(futures) < 5:
+            await asyncio.sleep(0)
+        await asyncio.gather(*futures)
+        assert waiters.commit.sync_count == 2
+        await waiters.commit.close()
+        assert not waiters.commit.join(work(9))
+
+    run(body)
+
+
+def test_joined_work_is_done_though_the_log_has_failed() -> None:
+    """It then learns of the failure by itself; it is never forgotten."""
+
+    async def body() -> None:
+        fault = FaultDevice(CrashDevice(), lasting=True)
+        waiters = Waiters(open_log(fault))
+        waiters.log.append(1, (b"x",), time_ns=0)
+        fault.fail_at = fault.step_count + 1
+        done: list[int] = []
+        waiters.commit.request()
+        assert waiters.commit.join(lambda: done.append(1))
+        await asyncio.sleep(0)
+        await waiters.changed.wait()
+        assert waiters.commit.join(lambda: done.append(2)) is False
+        assert done == [1]
+        await waiters.commit.close()
+
+    run(body)
