@@ -9,8 +9,8 @@ Under load a sync is put off a little so that more share it (as PostgreSQL's ``c
 after one that served several, the next begins no sooner than ``GATHER_S`` after the one before it. A sync that serves
 three messages costs processor time like one that serves twenty; whoever commits alone never waits.
 
-Work that ends in a request can `join` the next sync: it is done in one go right before, with that of others. It would have
-waited for that sync anyway, and the same code run ten times in a row finds its caches warm.
+Work that ends in a request can `join` the next sync: it is done in one go right before, with that of others. It would
+have waited for that sync anyway, and the same code run ten times in a row finds its caches warm.
 """
 
 from __future__ import annotations

@@ -187,9 +187,15 @@ def test_joined_work_is_done_in_a_row_and_served_by_the_next_sync() -> None:
         device = GatedDevice()
         waiters = Waiters(open_log(device))
         futures: list[asyncio.Future[None]] = []
+        all_done = asyncio.Event()
 
         def work(number: int) -> Callable[[], None]:
-            return lambda: futures.append(waiters.write(b"joined %d" % number))
+            def write() -> None:
+                futures.append(waiters.write(b"joined %d" % number))
+                if len(futures) == 5:
+                    all_done.set()
+
+            return write
 
         assert not waiters.commit.join(work(0))
         device.close_gate()
@@ -199,8 +205,7 @@ def test_joined_work_is_done_in_a_row_and_served_by_the_next_sync() -> None:
         assert futures == []
         device.open_gate()
         await first
-        while len(futures) < 5:
-            await asyncio.sleep(0)
+        await all_done.wait()
         await asyncio.gather(*futures)
         assert waiters.commit.sync_count == 2
         await waiters.commit.close()
