@@ -427,7 +427,7 @@ def test_a_client_that_leaves_ends_its_command(serve: Serve) -> None:
         await asyncio.sleep(0.1)
         reset = struct.pack(
             "ii", 1, 0
-        )  # linger for no time: the server is told, where a mere end of input may be a half
+        )  # linger for no time: a broken connection, not an end of input
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         client.writer.transport.abort()
         await server.close(60.0)
