@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from spinrt.errors import CorruptRecord
+
 IOV_COUNT_MAX = 1024
 """Buffers that one ``writev`` takes on Linux (IOV_MAX)."""
 
@@ -103,6 +105,8 @@ class OsDevice:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        if directory.exists() and not directory.is_dir():
+            raise CorruptRecord(f"{directory}: found a file, expected a directory", hint="restore it from a backup")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def list(self) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spinrt.errors import DataLocked, SpinError
+from spinrt.errors import CorruptRecord, DataLocked, DeviceFailed, SpinError
 from spinrt.mail.store.model import Append, Deliver, FlagsMode, StoreFlags
 from spinrt.mail.store.recovery import SUSPECT_NAME
 from spinrt.mail.store.store import Store
@@ -99,17 +99,106 @@ def damage_suspected(path: Path) -> None:
     (path / INDEX).with_name(SUSPECT_NAME).touch()
 
 
+def damage_page(path: Path) -> None:
+    flip(path / INDEX, 3 * 4096 + 7)
+
+
+def flip(file: Path, offset: int, count: int = 40) -> None:
+    data = bytearray(file.read_bytes())
+    data[offset : offset + count] = bytes(byte ^ 0xFF for byte in data[offset : offset + count])
+    file.write_bytes(data)
+
+
+def lose_log(path: Path) -> None:
+    shutil.rmtree(path / "data/log")
+
+
+def lose_segment(path: Path) -> None:
+    (segment(path)).unlink()
+
+
+def lose_content(path: Path) -> None:
+    os.truncate(segment(path), 0)
+
+
+def lose_tail(path: Path) -> None:
+    os.truncate(segment(path), segment(path).stat().st_size - 100)
+
+
+def segment(path: Path) -> Path:
+    (found,) = (path / "data/log").iterdir()
+    return found
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lose_log, lose_segment, lose_content, lose_tail, damage_ahead, damage_identity, damage_history],
+)
+def test_log_that_lacks_what_the_index_covers_is_refused(tmp_path: Path, damage: object) -> None:
+    """The index is the only witness: each start is refused and says what to do, until the log is back."""
+    expected = prepared(tmp_path)
+    shutil.copytree(tmp_path / "data", tmp_path / "backup")
+    assert callable(damage)
+    damage(tmp_path)
+    for _ in range(2):
+        with pytest.raises(CorruptRecord, match="left as it is") as caught:
+            open_store(tmp_path)
+        assert str(tmp_path / "data/index") in caught.value.hint
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(tmp_path / "backup", tmp_path / "data")
+    assert reopened(tmp_path) == expected
+
+
+def test_loss_is_accepted_by_removing_the_index(tmp_path: Path) -> None:
+    """As the hint says."""
+    prepared(tmp_path)
+    lose_tail(tmp_path)
+    shutil.rmtree(tmp_path / "data/index")
+    assert len(reopened(tmp_path)["messages"]) > 25
+
+
+@pytest.mark.parametrize("name", ["log", "index", "index/mail.sqlite"])
+def test_places_that_hold_something_else_are_refused(tmp_path: Path, name: str) -> None:
+    """A file for a directory, a directory for a file."""
+    prepared(tmp_path, 1)
+    place = tmp_path / "data" / name
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.write_text("no directory")
+    else:
+        place.unlink()
+        place.mkdir()
+    with pytest.raises(CorruptRecord, match="expected"):
+        open_store(tmp_path)
+
+
+def test_index_damaged_while_running_is_an_error_and_built_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A damaged page is never an empty answer; the next start repairs it."""
+    expected = prepared(tmp_path)
+    store = open_store(tmp_path)
+    pages = (tmp_path / INDEX).stat().st_size // 4096
+    box = inbox(store)
+    store._index.connection.execute("PRAGMA shrink_memory")
+    for page in range(1, pages):
+        flip(tmp_path / INDEX, page * 4096, 100)
+    with pytest.raises(DeviceFailed, match="malformed"):
+        store.uids(box)
+    store.release()
+    assert "will be built anew" in caplog.text
+    assert reopened(tmp_path) == expected
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         damage_bytes,
         damage_missing,
         damage_schema,
-        damage_ahead,
-        damage_identity,
-        damage_history,
         damage_state_gone,
         damage_suspected,
+        damage_page,
     ],
 )
 def test_index_that_cannot_be_trusted_is_built_anew(tmp_path: Path, damage: object) -> None:

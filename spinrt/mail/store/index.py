@@ -100,6 +100,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cell_size_check = ON")  # a damaged page is an error, not an empty answer
     except sqlite3.Error:
         connection.close()
         raise
@@ -122,6 +123,7 @@ class Index:
             sqlite3.DatabaseError: Not an index of this version.
         """
         self.connection = connection
+        self.path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
         version = schema_version(connection)
         if version == 0:
             create_schema(connection, log_identity)

@@ -5,6 +5,8 @@ Every question looks at the index through ``Reader._current``, so that a store c
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 from array import array
 from collections.abc import Iterable
@@ -17,7 +19,10 @@ from spinrt.mail.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, bit
 from spinrt.mail.store.index import Index
 from spinrt.mail.store.model import Body, Delivered, Mailbox, Message, Outbound, QueueEntry, QueueState, Status
 from spinrt.mail.store.names import canonical_name
+from spinrt.mail.store.recovery import suspect_index
 from spinrt.mail.store.select import select_uids
+
+_trace = logging.getLogger("spinrt.mail.store")
 
 _MESSAGE_COLUMNS: Final = "uid, modseq, flags, keywords, internal_date, internal_zone, body"
 _MAILBOXES: Final = (
@@ -57,13 +62,21 @@ class Reader:
         try:
             return self._current.connection.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
 
     def _messages(self, columns: str, mailbox_id: int, uids: list[int]) -> list[tuple[Any, ...]]:
         try:
             return list(select_uids(self._current.connection, columns, mailbox_id, uids))
         except sqlite3.Error as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
+
+    def _read_error(self, error: sqlite3.Error) -> DeviceFailed:
+        """What a caller is told. A damaged index is built anew at the next start."""
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            _trace.error("index %s: %s; stop and start again: it will be built anew", self._index.path, error)
+            with contextlib.suppress(OSError):
+                suspect_index(self._index.path.parent)
+        return DeviceFailed(f"index read: {error}", hint="check the device; the index can be rebuilt from the log")
 
     # --------------------------------------------------------------------------------------------------- mailboxes
 
@@ -85,7 +98,7 @@ class Reader:
         except UsageError:
             return None
         except sqlite3.Error as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         if found is None:
             return None
         return found.public(subscribed=self._index.is_subscribed(user, found.name))
@@ -95,7 +108,7 @@ class Reader:
         try:
             m = self._current.get_mailbox(mailbox_id)
         except sqlite3.Error as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         return Status(m.messages, m.unseen, m.deleted, m.uidnext, m.uidvalidity, m.modseq, m.size)
 
     # ---------------------------------------------------------------------------------------------------- messages
@@ -182,10 +195,6 @@ class Reader:
         """Return the log position of a delivery's record and what it gave; none for an id that was never applied."""
         rows = self._rows("SELECT position, placed FROM deliveries WHERE delivery_id = ?", delivery_id)
         return (rows[0][0], Delivered(*decode_placed(rows[0][1]))) if rows else None
-
-
-def _read_error(error: sqlite3.Error) -> DeviceFailed:
-    return DeviceFailed(f"index read: {error}", hint="check the device; the index can be rebuilt from the log")
 
 
 def _queue_entry(row: tuple[Any, ...]) -> QueueEntry:
