@@ -179,7 +179,7 @@ def test_refused_actions_have_not_happened() -> None:
         ("always -> file a/${lists}", "expected ${detail}, ${list} or ${list-id}"),
         ("always -> file a${", "expected ${detail}"),
         ("always -> flag 'a b'", "an IMAP flag"),
-        ("always -> reject 250 ok", "from 450 to 599"),
+        ("always -> reject 250 ok", "from 450 to 599, found `250`"),
         ("always -> reject 99999 ok", "too large"),
         ("always -> reject x y", "expected a number, found `x`"),
         ("always -> header a:b c", "without a colon"),

@@ -240,9 +240,9 @@ static bool check_flag(parser_t *parser, spin_string_t flag)
 static bool parse_reject(parser_t *parser, action_t *action)
 {
   uint64_t code;
-  spin_string_t rest;
+  spin_string_t rest, word = peek_word(parser);
   if (!take_number(parser, 999, &code, &rest)) return false;
-  if (rest.len != 0 || code < 450 || code > 599) return fail(parser, "expected a reply code from 450 to 599", rest);
+  if (rest.len != 0 || code < 450 || code > 599) return fail(parser, "expected a reply code from 450 to 599", word);
   action->code = (uint16_t)code;
   return take_string(parser, &action->text);
 }
