@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import spinrt
 from spinrt.errors import UsageError
 from spinrt.sandbox.build import build_all, build_extension
+from spinrt.sandbox.wit import Interfaces, shipped
 
 EPILOG = """\
 Without DIR: all extensions of this checkout, into spinrt/extensions. With DIR:
@@ -18,6 +20,7 @@ those, each into a directory of its name below --out. Needs the toolchain:
 examples:
   spinrt build
   spinrt build ./my-extension --out build
+  spinrt build ./my-extension --wit shop.wit      with interfaces of your own
 """
 PACKAGE = Path(spinrt.__file__).parent
 
@@ -26,14 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("directories", nargs="*", type=Path, metavar="DIR", help="directory with a manifest.yaml")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: build, or spinrt/extensions)")
+    parser.add_argument(
+        "--wit", action="append", default=[], type=Path, metavar="PATH", help="more WIT files, or directories of them"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    interfaces = Interfaces.load(arguments.wit, known=shipped()) if arguments.wit else shipped()
+    settings: dict[str, Any] = {"interfaces": interfaces, "report": _report}
     if arguments.directories:
         out = arguments.out or Path("build")
-        built = [build_extension(directory, out, report=_report) for directory in arguments.directories]
+        built = [build_extension(directory, out, **settings) for directory in arguments.directories]
     else:
-        built = build_all(_checkout_sources(), arguments.out or PACKAGE / "extensions", report=_report)
+        built = build_all(_checkout_sources(), arguments.out or PACKAGE / "extensions", **settings)
     for directory in built:
         print(f"built {directory}")
     return 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from spinrt.errors import BuildError
 from spinrt.sandbox.bindgen import generate_c
+from spinrt.sandbox.bindgen_types import c_words, interface_words
 from spinrt.sandbox.loader import check_extension
 from spinrt.sandbox.manifest import Manifest
 from spinrt.sandbox.wit import Interfaces, shipped
@@ -37,6 +39,10 @@ _FLAGS = [
     *("-Wl,--no-entry", f"-Wl,-z,stack-size={STACK_BYTES}", "-Wl,--export=__stack_pointer", "-Wl,--strip-debug"),
 ]
 
+_UNDECLARED = re.compile(r"undeclared (?:function|identifier) '(\w+)'")
+_UNDEFINED_EXPORT = re.compile(r"undefined symbol: (export_\w+)")
+_CACHED_OBJECT = re.compile(r"\S+/(?=guest\.o: undefined symbol)")
+
 Report = Callable[[str], None]
 
 
@@ -46,8 +52,8 @@ def build_extension(
     """Build the extension whose manifest and sources lie in `directory`.
 
     Args:
-        directory: Has ``manifest.yaml`` with a ``build`` entry, and the sources that this names.
-        out: Where extensions go; ``out/<name>/`` gets the manifest and the module, both replaced whole.
+        directory: Has ``manifest.yaml`` with a ``build`` entry, and the sources that this names, all below it.
+        out: Where extensions go; ``out/<name>/`` gets the manifest and the module, both replaced whole; older modules go.
         interfaces: Where the manifest's interfaces are found; those that come with spinrt by default.
         report: Called with the compiler's warnings, if it has any.
 
@@ -68,10 +74,15 @@ def build_extension(
     target.mkdir(parents=True, exist_ok=True)
     _replace(target / manifest.module, code)
     _replace(target / "manifest.yaml", (directory / "manifest.yaml").read_bytes())
+    for stale in target.glob("*.wasm"):  # the manifest called its module something else before
+        if stale.name != manifest.module:
+            stale.unlink()
     return target
 
 
-def build_all(source_root: Path, out_root: Path, *, report: Report | None = None) -> list[Path]:
+def build_all(
+    source_root: Path, out_root: Path, *, interfaces: Interfaces | None = None, report: Report | None = None
+) -> list[Path]:
     """Build each extension directly below `source_root`, in order of their names; see `build_extension`.
 
     Raises:
@@ -83,7 +94,7 @@ def build_all(source_root: Path, out_root: Path, *, report: Report | None = None
             f"build: no extension below {source_root}; expected directories with a manifest.yaml",
             hint="sources of the shipped extensions need a checkout",
         )
-    return [build_extension(directory, out_root, report=report) for directory in directories]
+    return [build_extension(directory, out_root, interfaces=interfaces, report=report) for directory in directories]
 
 
 def bindings(manifest: Manifest, interfaces: Interfaces) -> dict[str, str]:
@@ -116,10 +127,27 @@ def _compile(
         raise BuildError(f"build of {manifest.name}: the compiler took over {COMPILE_TIMEOUT_S:g} s") from error
     output = done.stderr.replace(f"{scratch}{os.sep}", "").strip()[:_OUTPUT_SHOWN_CHARACTERS]
     if done.returncode != 0 or not module.is_file():
-        raise BuildError(f"build of {manifest.name}: the compiler ended with status {done.returncode}:\n{output}")
+        output = _CACHED_OBJECT.sub("", output)
+        raise BuildError(
+            f"build of {manifest.name}: the compiler ended with status {done.returncode}:\n{output}",
+            hint=_manifest_hint(output, interfaces),
+        )
     if output and report is not None:
         report(output)
     return module.read_bytes()
+
+
+def _manifest_hint(output: str, interfaces: Interfaces) -> str:
+    """What the manifest lacks, or promises too much, when that is why something is not declared or not defined."""
+    if undefined := _UNDEFINED_EXPORT.search(output):
+        for interface in interfaces:
+            if undefined[1].startswith(f"{c_words('export', *interface_words(interface.id))}_"):
+                return f"the manifest promises {interface.id} under `handlers` or `exports`: write it or take it out"
+    if undeclared := _UNDECLARED.search(output):
+        for interface in interfaces:
+            if undeclared[1].startswith(f"{c_words(*interface_words(interface.id))}_"):
+                return f"it is of {interface.id}: add `- interface: {interface.id}` under `imports` of the manifest"
+    return ""
 
 
 def _sources(manifest: Manifest, directory: Path) -> list[Path]:
@@ -129,6 +157,11 @@ def _sources(manifest: Manifest, directory: Path) -> list[Path]:
             hint="add `build: {sources: [src/name.c], language: c}`",
         )
     for source in manifest.build.sources:
+        if not (directory / source).resolve().is_relative_to(directory.resolve()):
+            raise BuildError(
+                f"build of {manifest.name}: build.sources: found {source!r}, expected a file below {directory}",
+                hint="an extension is built from its own directory alone; copy what it shares",
+            )
         if not (directory / source).is_file():
             raise BuildError(f"build of {manifest.name}: no source file {directory / source}; the manifest names it")
     return [Path(source) for source in manifest.build.sources]

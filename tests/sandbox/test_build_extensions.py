@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import spinrt
+from spinrt.cli.main import main
 from spinrt.errors import BuildError, ManifestError, UnresolvedImport
 from spinrt.sandbox import build
 from spinrt.sandbox.build import build_all, build_extension
@@ -70,6 +71,55 @@ def test_missing_functions_are_shown(tmp_path: Path) -> None:
     """A promised function that nobody wrote does not link."""
     with pytest.raises(BuildError, match="export_extension_lifecycle_init"):
         build_extension(write(tmp_path / "ext", '#include "guest.h"\n'), tmp_path / "out")
+
+
+def test_the_error_says_what_the_manifest_lacks_or_promises(tmp_path: Path) -> None:
+    """The compiler knows nothing of manifests."""
+    unknown = INIT.replace("{ return", "{ logging_logging_log(0); return")
+    with pytest.raises(BuildError, match="undeclared") as caught:
+        build_extension(write(tmp_path / "ext", unknown), tmp_path / "out")
+    assert "`- interface: spinrt:logging/logging@1.0.0` under `imports`" in caught.value.hint
+
+    with pytest.raises(BuildError, match=r"error: guest\.o: undefined symbol") as caught:
+        build_extension(write(tmp_path / "ext", '#include "guest.h"\n'), tmp_path / "out")
+    assert "promises spinrt:extension/lifecycle@1.0.0" in caught.value.hint
+
+
+def test_sources_elsewhere_are_refused(tmp_path: Path) -> None:
+    """Neither by dots nor by a link."""
+    (tmp_path / "away.c").write_text(INIT)
+    dotted = write(tmp_path / "dotted", manifest=MANIFEST.replace("small.c", "../away.c"))
+    linked = write(tmp_path / "linked")
+    (linked / "small.c").unlink()
+    (linked / "small.c").symlink_to(tmp_path / "away.c")
+
+    for directory in (dotted, linked):
+        with pytest.raises(BuildError, match="expected a file below"):
+            build_extension(directory, tmp_path / "out")
+
+
+def test_a_module_of_an_earlier_name_goes(tmp_path: Path) -> None:
+    """What lies in the output is one manifest and its module."""
+    build_extension(write(tmp_path / "ext"), tmp_path / "out")
+
+    built = build_extension(
+        write(tmp_path / "ext", manifest=MANIFEST.replace("small.wasm", "new.wasm")), tmp_path / "out"
+    )
+
+    assert sorted(path.name for path in built.iterdir()) == ["manifest.yaml", "new.wasm"]
+
+
+def test_the_command_takes_interfaces_of_ones_own(tmp_path: Path) -> None:
+    """`--wit`, as `spinrt bindgen` has it."""
+    (tmp_path / "shop.wit").write_text("package a:shop@1.0.0;\ninterface rules { price: func(cents: u32) -> u32; }\n")
+    manifest = MANIFEST.replace("exports: [spinrt:extension/lifecycle@1.0.0]", "exports: [a:shop/rules@1.0.0]")
+    source = '#include "guest.h"\nuint32_t export_shop_rules_price(uint32_t cents) { return cents; }\n'
+    directory = write(tmp_path / "ext", source, manifest)
+    out = tmp_path / "out"
+
+    assert main(["build", str(directory), "--out", str(out)]) != 0
+    assert main(["build", str(directory), "--out", str(out), "--wit", str(tmp_path / "shop.wit")]) == 0
+    assert (out / "small" / "small.wasm").exists()
 
 
 def test_modules_that_do_not_fit_are_not_put_in_place(tmp_path: Path) -> None:
