@@ -66,7 +66,6 @@ _LOG = trace.component("delivery")
 Resolve = Callable[[Address], tuple[Account, str | None] | None]
 Observer = Callable[[DeliveryReport], None]
 OnFailure = Callable[[StorageError], None]
-Join = Callable[[Callable[[], None]], bool]
 
 
 class DeliverStore(Protocol):
@@ -75,11 +74,6 @@ class DeliverStore(Protocol):
     def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
 
     def submit_deliver(self, change: Deliver, on_durable: Callable[[SpinError | None], None]) -> None: ...
-
-
-def join_nobody(_work: Callable[[], None]) -> bool:
-    """There are no others: each does its work now."""
-    return False
 
 
 def ignore_failure(_error: StorageError) -> None:
@@ -96,7 +90,6 @@ class Deliverer:
         observers: Called with a report when a transaction is answered; reports cost nothing when there are none.
             Where there are some, answers wait until the message shows in mailboxes: a report names the UIDs.
         on_failure: Called, perhaps again and again, when the store has failed for good.
-        join: ``Store.join_commit``, so that deliveries under load are decided in a row.
         clock_ns: Nanoseconds since 1970-01-01 UTC.
     """
 
@@ -108,7 +101,6 @@ class Deliverer:
         *,
         observers: Sequence[Observer] = (),
         on_failure: OnFailure = ignore_failure,
-        join: Join = join_nobody,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.store = store
@@ -116,7 +108,6 @@ class Deliverer:
         self.resolve = resolve
         self.observers = observers
         self.on_failure = on_failure
-        self._join = join
         self.clock_ns = clock_ns
         self._begun: WeakKeyDictionary[BodyWriter, int] = WeakKeyDictionary()
         # Time, chance and a counter: unique over restarts, and over clocks that go back.
@@ -142,14 +133,7 @@ class Deliverer:
             self.on_failure(error)
 
     def deliver(self, envelope: Envelope, sink: BodyWriter, done: DeliveryDone) -> None:
-        """Take over a complete message; ``done`` gets one reply over SMTP, one for each recipient over LMTP.
-
-        It is decided at once, or with others right before the commit that it would have to wait for anyway.
-        """
-        if not self._join(lambda: self._run(envelope, sink, done)):
-            self._run(envelope, sink, done)
-
-    def _run(self, envelope: Envelope, sink: BodyWriter, done: DeliveryDone) -> None:
+        """Take over a complete message; ``done`` gets one reply over SMTP, one for each recipient over LMTP."""
         _Delivery(self, envelope, sink, done).run()
 
 

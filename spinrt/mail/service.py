@@ -146,7 +146,6 @@ class MailService:
             self.accounts.resolve,
             observers=self.observers,
             on_failure=self.on_failure,
-            join=self.store.join_commit,
         )
         self._closers.push_async_callback(self._close_listeners)
         for name, endpoint in self.config.listen.services():

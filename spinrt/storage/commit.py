@@ -8,9 +8,6 @@ made in one turn of the event loop always share a sync: it begins when the turn 
 Under load a sync is put off a little so that more share it (as PostgreSQL's ``commit_delay`` does): for ``SHARED_S``
 after one that served several, the next begins no sooner than ``GATHER_S`` after the one before it. A sync that serves
 three messages costs processor time like one that serves twenty; whoever commits alone never waits.
-
-Work that ends in a request can `join` the next sync: it is done in one go right before, with that of others. It would
-have waited for that sync anyway, and the same code run ten times in a row finds its caches warm.
 """
 
 from __future__ import annotations
@@ -52,10 +49,8 @@ class GroupCommit:
         """For the thread: true for a sync, false for the end."""
         self._requests = 0
         """Not served by a sync that has begun."""
-        self._joined: list[Callable[[], None]] = []
         self._scheduled = False
         self._busy = False
-        """A sync is under way, or the work before it."""
         self._closing = False
         self._begun_s = -GATHER_S
         self._shared_s = -SHARED_S
@@ -80,17 +75,6 @@ class GroupCommit:
         if not self._scheduled and not self._busy:
             self._schedule()
 
-    def join(self, work: Callable[[], None]) -> bool:
-        """Have ``work`` done right before the next sync, if one is coming; it must not raise.
-
-        Returns:
-            False when none is coming: nothing is kept, and the caller does it now.
-        """
-        if not (self._busy or self._scheduled) or self._closing or self._failure is not None:
-            return False
-        self._joined.append(work)
-        return True
-
     def _schedule(self) -> None:
         """Begin when this turn of the loop is over, or later when others are likely to come."""
         self._scheduled = True
@@ -102,14 +86,12 @@ class GroupCommit:
 
     def _begin(self) -> None:
         self._scheduled = False
-        if self._busy or not (self._requests or self._joined):
+        if self._busy or not self._requests:
             return
         self._begun_s = self._loop.time()
-        self._busy = True
-        self._do_joined()
         if self._requests > 1:
             self._shared_s = self._begun_s
-        self._requests = 0
+        self._requests, self._busy = 0, True
         self._work.put(True)
 
     async def close(self) -> None:
@@ -127,7 +109,7 @@ class GroupCommit:
             self._begin()
             if not self._busy:
                 self._work.put(False)
-        elif (self._requests or self._joined) and not self._scheduled:
+        elif self._requests and not self._scheduled:
             self._schedule()
 
     def _run(self) -> None:
@@ -171,12 +153,6 @@ class GroupCommit:
     def _fail(self, error: SpinError) -> None:
         self._failure = error
         self._report(error)
-        self._do_joined()
-
-    def _do_joined(self) -> None:
-        joined, self._joined = self._joined, []
-        for work in joined:
-            work()
 
     def _finish(self) -> None:
         if not self._stopped.done():

@@ -222,14 +222,6 @@ class Store(Reader):
             self._request_commit()  # others may have lost their records too; they are told when it comes back
             raise
 
-    def join_commit(self, work: Callable[[], None]) -> bool:
-        """Have ``work``, which will submit something, done together with that of others; see `GroupCommit.join`.
-
-        Returns:
-            False when no commit is coming: nothing is kept, and the caller does it now.
-        """
-        return self._commit is not None and self._commit.join(work)
-
     def _request_commit(self) -> None:
         if self._commit is None:
             self._commit = GroupCommit(self._durable_log, self._on_durable, self._on_commit_error)
