@@ -53,7 +53,7 @@ def build_extension(
 
     Args:
         directory: Has ``manifest.yaml`` with a ``build`` entry, and the sources that this names, all below it.
-        out: Where extensions go; ``out/<name>/`` gets the manifest and the module, both replaced whole; older modules go.
+        out: Where extensions go; ``out/<name>/`` gets manifest and module, both replaced whole; older modules go.
         interfaces: Where the manifest's interfaces are found; those that come with spinrt by default.
         report: Called with the compiler's warnings, if it has any.
 
