@@ -93,6 +93,11 @@ def damage_state_gone(path: Path) -> None:
         connection.execute("DELETE FROM state")
 
 
+def damage_state_columns(path: Path) -> None:
+    with sqlite3.connect(path / INDEX) as connection:
+        connection.execute("ALTER TABLE state DROP COLUMN next_queue_id")
+
+
 def damage_suspected(path: Path) -> None:
     with sqlite3.connect(path / INDEX) as connection:
         connection.execute("DELETE FROM messages WHERE uid > 5")
@@ -197,6 +202,7 @@ def test_index_damaged_while_running_is_an_error_and_built_anew(
         damage_missing,
         damage_schema,
         damage_state_gone,
+        damage_state_columns,
         damage_suspected,
         damage_page,
     ],

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +145,8 @@ class Index:
         row = self.connection.execute("SELECT * FROM state").fetchone()
         if row is None:
             raise sqlite3.DatabaseError("index has no state row")
+        if len(row) != 1 + len(fields(Counters)):
+            raise sqlite3.DatabaseError(f"index has {len(row)} columns of state")
         return Counters(*row[1:])
 
     def close(self) -> None:
