@@ -20,6 +20,9 @@ EDITABLE := --no-build-isolation --config-settings editable_mode=compat -e
 CONFIG ?= var/spinrt.yaml
 BENCH  ?= mail
 
+# A path may hold any character, quotes too: recipes read it from the environment, where no shell takes it apart.
+export MAIL
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo run test test-clients crash-test check format bench build-extensions clean distclean
@@ -30,7 +33,7 @@ help: ## list the targets
 setup: $(DEV) $(CORE) ## create .venv with everything for development, build the core in place
 
 demo: $(RUNTIME) $(CORE) ## mail through three sandboxed extensions, end to end (MAIL=path: your own mail)
-	@$(BIN)/python -m spinrt demo $(if $(MAIL),--mail '$(MAIL)')
+	@$(BIN)/python -m spinrt demo $${MAIL:+--mail "$$MAIL"}
 
 run: $(RUNTIME) $(CORE) $(CONFIG) ## serve in the foreground with CONFIG=var/spinrt.yaml; Ctrl-C drains and stops
 	@$(BIN)/python -m spinrt serve --config '$(CONFIG)'
@@ -74,6 +77,7 @@ $(CONFIG): | $(RUNTIME)
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 15) or sys.exit("spinrt needs Python 3.11 to 3.14, $(PYTHON) is %d.%d: use make PYTHON=..." % v)'
+	@echo 'setting up $(VENV): this takes about a minute the first time'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
