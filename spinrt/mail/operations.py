@@ -7,12 +7,13 @@ the store and does it here: the same handler either way.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spinrt.errors import NotFound, StateError, UsageError
+from spinrt.errors import NotFound, StateError, StorageError, UsageError
 from spinrt.mail import config as configuration
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config
@@ -28,6 +29,7 @@ QUEUE_ACTIONS: Mapping[str, tuple[frozenset[QueueState], QueueState]] = {
     "drop": (frozenset({QueueState.WAITING, QueueState.HELD, QueueState.FAILED}), QueueState.DROPPED),
 }
 """Action → states that it applies to, state that it leads to."""
+TLS_NAME = "tls"
 OPEN_STATES = (QueueState.WAITING, QueueState.HELD, QueueState.FAILED)
 """States that the operator may have to do something about."""
 
@@ -50,7 +52,7 @@ async def _do_here(data_directory: Path, operation: str, arguments: Mapping[str,
         raise NotFound(f"data directory {data_directory}: not there yet", hint="`spinrt serve` makes it")
     store = Store.open(data_directory)
     try:
-        return await store_handlers(store)[operation](arguments)
+        return await store_handlers(store, data_directory)[operation](arguments)
     finally:
         await store.close()
 
@@ -65,11 +67,11 @@ def server_handlers(store: Store, accounts: Accounts, config: Config) -> Mapping
         accounts.replace(Directory(fresh.accounts, fresh.domains, fresh.postmaster))
         return {"accounts": len(fresh.accounts)}
 
-    return {**store_handlers(store), "accounts.reload": reload_accounts}
+    return {**store_handlers(store, config.data_directory), "accounts.reload": reload_accounts}
 
 
-def store_handlers(store: Store) -> Mapping[str, Handler]:
-    """Operations that need the store alone."""
+def store_handlers(store: Store, data_directory: Path) -> Mapping[str, Handler]:
+    """Operations that need the store and its directory alone."""
 
     async def queue_list(arguments: Mapping[str, Any]) -> Any:
         states = OPEN_STATES if not arguments.get("all") else None
@@ -82,9 +84,23 @@ def store_handlers(store: Store) -> Mapping[str, Handler]:
         target = Path(str(arguments.get("target", "")))
         if not target.is_absolute():  # the server's working directory is not the client's
             raise UsageError(f"backup: found {str(target)!r}, expected an absolute path")
-        return {"target": str(target), "log_bytes": await store.backup(target)}
+        log_bytes = await store.backup(target)
+        await asyncio.to_thread(_copy_certificate, data_directory, target)
+        return {"target": str(target), "log_bytes": log_bytes}
 
     return {"queue.list": queue_list, "queue.change": queue_change, "backup": backup}
+
+
+def _copy_certificate(data_directory: Path, target: Path) -> None:
+    """Copy the self-signed certificate, if there is one: clients that pinned it know the restored server again."""
+    if not (data_directory / TLS_NAME).is_dir():
+        return
+    try:
+        shutil.copytree(data_directory / TLS_NAME, target / TLS_NAME)  # modes are kept: the key stays private
+    except OSError as error:
+        raise StorageError(
+            f"backup to {target}: the store is copied, {TLS_NAME}/ is not: {error}", hint="copy it by hand"
+        ) from error
 
 
 async def change_queue(store: Store, action: str, ids: list[int]) -> list[int]:

@@ -16,6 +16,7 @@ from spinrt.cli.main import main
 from spinrt.cli.serve import demo_lines
 from spinrt.mail.config import load
 from spinrt.mail.store.store import Store
+from spinrt.mail.tls import server_context
 from spinrt.storage.datadir import FORMAT_NAME
 
 
@@ -247,6 +248,7 @@ def test_queue_and_backup_without_a_server(place: Path, capsys: pytest.CaptureFi
     assert main(["queue", "list"]) == 1
     assert "not there yet" in capsys.readouterr().err
     Store.open(place / "data").release()
+    server_context(load(place / "spinrt.yaml"))
 
     assert main(["queue", "list"]) == 0
     assert capsys.readouterr().out == "the queue is empty\n"
@@ -258,6 +260,9 @@ def test_queue_and_backup_without_a_server(place: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "release: 0 messages\n"
     assert main(["backup", "copy"]) == 0
     assert (place / "copy" / FORMAT_NAME).exists()
+    for name, mode in (("certificate.pem", 0o644), ("key.pem", 0o600)):
+        assert (place / "copy" / "tls" / name).read_bytes() == (place / "data" / "tls" / name).read_bytes()
+        assert (place / "copy" / "tls" / name).stat().st_mode & 0o777 == mode
     assert main(["backup", "copy"]) == 1
     assert "not an empty directory" in capsys.readouterr().err
 
