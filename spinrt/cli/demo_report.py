@@ -20,7 +20,8 @@ from spinrt.mail.report import DeliveryReport
 LISTED_MAX = 10
 """Refused or wrong messages that are listed one by one."""
 MAILBOXES_MAX = 15
-COLUMN_WIDTH_MAX = 44
+COLUMN_WIDTH_MAX = 36
+TAGS_LISTED_MAX = 1
 
 
 class Timings:
@@ -127,9 +128,9 @@ def print_summary(outcome: Outcome) -> None:
     size = sum(sent.size for sent in outcome.ledger.sent)
     sent, found = len(outcome.ledger.sent), len(outcome.ledger.places)
     print(
-        f"\nsent {sent:,} messages, {size / 1e6:,.1f} MB, in {outcome.send_s:.1f} s over {outcome.connections} "
+        f"\nsent {_messages(sent)}, {size / 1e6:,.1f} MB, in {outcome.send_s:.1f} s over {outcome.connections} "
         f"connections with STARTTLS: {sent / max(outcome.send_s, 1e-9):,.0f} a second, each durable before its answer"
-        f"\nread {found:,} back in {outcome.read_s:.1f} s: {found / max(outcome.read_s, 1e-9):,.0f} a second"
+        f"\nread {_messages(found)} back in {outcome.read_s:.1f} s, logging in and comparing included"
     )
     _print_end(outcome)
 
@@ -253,7 +254,14 @@ def _effects_text(report: DeliveryReport, name: str) -> str:
     for effect in part.effects:
         verb, _, what = effect.partition(" ")
         objects[verb].append(what)
-    return "; ".join(f"{verb} {', '.join(what)}" for verb, what in objects.items()) or "(passed)"
+    return "; ".join(_verb_text(verb, what) for verb, what in objects.items()) or "(passed)"
+
+
+def _verb_text(verb: str, objects: Sequence[str]) -> str:
+    """One kind of effect; tags are counted, for there are many and JSON has them all."""
+    if verb == "tag" and len(objects) > TAGS_LISTED_MAX:
+        return f"{len(objects)} tags"
+    return f"{verb} {', '.join(objects)}"
 
 
 def _answer(sent: Sent) -> str:
@@ -282,6 +290,10 @@ def _client_us(sent: Iterable[Sent]) -> float:
 
 def _median_us(values_ns: Sequence[int]) -> float:
     return round(median(values_ns) / 1000, 2) if values_ns else 0.0
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message{'' if count == 1 else 's'}"
 
 
 def _us(value: float) -> str:

@@ -9,7 +9,7 @@ What a path is, is decided by what is there:
 - a directory with ``cur`` and ``new`` is a Maildir (its Maildir++ folders ``.Name`` belong to it);
 - any other directory holds one message in each file, at any depth; hidden files and directories are left out;
 - a file that begins with ``From `` is an mbox;
-- any other file is one message.
+- any other file is one message; it must begin with a header field and hold no NUL in its first 4 KiB.
 
 In an mbox a message begins at a line ``From ... <year>`` that is the first line of the file or follows an empty line;
 that empty line belongs to the separator (RFC 4155). Lines that were quoted as ``>From `` are sent as they stand.
@@ -28,6 +28,9 @@ from spinrt.errors import UsageError
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SEPARATOR = re.compile(rb"From .*\b(19|20)\d\d\b")
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+"""The start of a header field: its name and the colon (RFC 5322 2.2)."""
+HEAD_BYTES = 4096
 _MAILDIR_PARTS = ("cur", "new")
 
 
@@ -79,12 +82,14 @@ def open_source(path: Path) -> Source:
     """Find out what is at a path.
 
     Raises:
-        UsageError: Nothing is there, or no message is in it.
+        UsageError: Nothing is there, no message is in it, or it is a file and no mail.
     """
     if not path.exists():
         raise UsageError(f"{path}: does not exist", hint="--mail takes a directory, an mbox or a Maildir")
     if path.is_file():
         kind, files = ("mbox" if _is_mbox(path) else "message"), [path]
+        if kind == "message":
+            _check_message(path)
     elif path.is_dir():
         is_maildir = all((path / part).is_dir() for part in _MAILDIR_PARTS)
         kind, files = ("Maildir", list(_maildir_files(path))) if is_maildir else ("directory", list(_files_below(path)))
@@ -106,6 +111,22 @@ def wire_form(data: bytes) -> bytes:
 def _is_mbox(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(5) == b"From "
+
+
+def _check_message(path: Path) -> None:
+    """Refuse a file that somebody took for mail by mistake; what lies in directories is sent as it is.
+
+    Raises:
+        UsageError: It is binary, or does not begin with a header field.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head and (b"\0" in head or not _FIELD.match(head)):
+        found = "a NUL byte" if b"\0" in head else "no header field at its start"
+        raise UsageError(
+            f"{path}: is not a mail message: found {found}",
+            hint="--mail takes a message, an mbox, a Maildir, or a directory of messages",
+        )
 
 
 def _files_below(directory: Path) -> Iterator[Path]:

@@ -110,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
+        print("spinrt: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return _report(error)

@@ -147,7 +147,7 @@ def test_tutorial(tmp_path: Path) -> None:
 
     reader.until("spinrt serve")
     refusal = reader.type("spinrt serve", code=2)
-    assert "link.denied: extension hello: not granted: spinrt:mail/message@1.0.0" in refusal
+    assert "extensions.hello: extension hello: not granted: spinrt:mail/message@1.0.0" in refusal
     assert "(file-into, set-flag) (to grant it, put under extensions.hello.grants:" in refusal
 
     reader.until("spinrt serve")

@@ -122,3 +122,22 @@ def test_missing_and_empty_paths_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "box")
     with pytest.raises(UsageError, match="neither a file nor a directory"):
         open_source(Path("/dev/null"))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\x7fELF\x02\x01\x00\x00", "a NUL byte"),
+        (b"Subject: x\n\n\0", "a NUL byte"),
+        (b"#!/bin/sh\n", "no header field"),
+        (b"just words\n", "no header field"),
+    ],
+)
+def test_a_file_that_is_no_mail_is_refused(tmp_path: Path, content: bytes, found: str) -> None:
+    """In one line; in a directory of mail it is sent as it is."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=f"is not a mail message: found {found}"):
+        open_source(path)
+    assert [message.source_bytes for message in open_source(tmp_path).messages()] == [len(content)]

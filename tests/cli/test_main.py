@@ -80,7 +80,7 @@ def fails(error: BaseException) -> Callable[[object], int]:
     [
         (ConfigError("thing: bad"), 2, "spinrt: config: thing: bad\n"),
         (ZeroDivisionError("oops"), 1, "spinrt: internal: ZeroDivisionError: oops (please report this"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "spinrt: interrupted\n"),
     ],
 )
 def test_errors_become_one_line(
@@ -163,7 +163,7 @@ _TALKATIVE = (
 )
 
 
-def test_interrupt_is_quiet_and_130() -> None:
+def test_interrupt_is_one_line_and_130() -> None:
     """Ctrl-C ends with 130 and no traceback."""
     code = (
         "import sys, time; from spinrt.cli import main as m\n"
@@ -181,7 +181,7 @@ def test_interrupt_is_quiet_and_130() -> None:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == "spinrt: interrupted\n"
 
 
 def test_module_runs_as_the_command(tmp_path: Path) -> None:
