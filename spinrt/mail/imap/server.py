@@ -12,6 +12,7 @@ from spinrt.mail.imap.connection import Connection, Owner
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.session import Authenticator, Hooks, MailStore, Services, Throttle
 from spinrt.mail.imap.state import RecentMarks
+from spinrt.mail.listen import listen_tcp
 
 _marks_of: WeakKeyDictionary[MailStore, RecentMarks] = WeakKeyDictionary()
 """What is recent in each store that servers of this process have: a message is recent to one session of them all."""
@@ -53,7 +54,8 @@ class ImapServer(Owner):
             throttle: Asked for each connection and login.
 
         Raises:
-            ConfigError: Implicit TLS without a context, or the address cannot be had.
+            Busy: Another process listens there.
+            ConfigError: Implicit TLS without a context, or the address cannot be had for another reason.
             StateError: The server was started before.
         """
         if self._server is not None:
@@ -71,20 +73,12 @@ class ImapServer(Owner):
             marks=_marks_of.setdefault(store, RecentMarks()),
         )
         self._services = services
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                lambda: Connection(services, self, tls_context, encrypted=implicit_tls),
-                host,
-                port,
-                ssl=tls_context if implicit_tls else None,
-                backlog=512,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"IMAP server: cannot listen on {host} port {port}: {error.strerror or error}",
-                hint="is another server running there?",
-            ) from error
+        self._server = await listen_tcp(
+            lambda: Connection(services, self, tls_context, encrypted=implicit_tls),
+            host,
+            port,
+            ssl=tls_context if implicit_tls else None,
+        )
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:

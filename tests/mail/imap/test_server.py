@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from spinrt.errors import ConfigError, DeviceFull
+from spinrt.errors import Busy, ConfigError, DeviceFull
 from spinrt.mail.imap.connection import Connection
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.server import ImapServer
@@ -98,7 +98,7 @@ def test_starting_wrongly_says_why(serve: Serve) -> None:
         with pytest.raises(ConfigError, match="needs a certificate"):
             await ImapServer().start("127.0.0.1", 0, implicit_tls=True, **options)
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
+        with pytest.raises(Busy, match=f"cannot listen on 127.0.0.1 port {port}"):
             await ImapServer().start("127.0.0.1", port, **options)
 
     serve(scenario)
@@ -425,9 +425,7 @@ def test_a_client_that_leaves_ends_its_command(serve: Serve) -> None:
         start = time.perf_counter()
         client.send(b"s SEARCH " + b" ".join(b"NOT BODY absent%d" % n for n in range(450)) + b"\r\n")
         await asyncio.sleep(0.1)
-        reset = struct.pack(
-            "ii", 1, 0
-        )  # linger for no time: a broken connection, not an end of input
+        reset = struct.pack("ii", 1, 0)  # linger for no time: a broken connection, not an end of input
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         client.writer.transport.abort()
         await server.close(60.0)
