@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from spinrt.errors import Busy, ConfigError, UsageError
+from spinrt.mail.listen import listen_tcp, listen_unix
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.connection import LINGER_S, Connection
 from spinrt.mail.smtp.limits import SmtpLimits
-from spinrt.mail.listen import listen_tcp, listen_unix
 from spinrt.mail.smtp.login import ThrottledReceiver
 from spinrt.mail.smtp.offer import Offer
 from spinrt.mail.smtp.receiver import Receiver
