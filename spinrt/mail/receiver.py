@@ -6,9 +6,11 @@ cannot be configured; what leaves, leaves by an extension's effect through the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from spinrt import trace
 from spinrt.errors import StorageError
 from spinrt.mail.accounts import Accounts
 from spinrt.mail.address import Address, normalise_domain
@@ -21,6 +23,8 @@ LOGIN_FIRST: Final = Reply(530, "5.7.0", "authentication required")
 NOT_YOUR_ADDRESS: Final = Reply(553, "5.7.1", "this sender address is not yours")
 NO_SUCH_USER: Final = Reply(550, "5.1.1", "no such user here")
 RELAYING_DENIED: Final = Reply(550, "5.7.1", "relaying denied, this domain is not served here")
+
+_LOG = trace.component("recipient")
 
 
 class BodyWriters(Protocol):
@@ -61,7 +65,11 @@ class MailReceiver:
         if directory.resolve(address) is not None:
             return None
         local = not address.domain or normalise_domain(address.domain) in directory.domains
-        return NO_SUCH_USER if local else RELAYING_DENIED
+        answer = NO_SUCH_USER if local else RELAYING_DENIED
+        trace.log(
+            _LOG, logging.INFO, "refused", peer=session.peer, recipient=address, code=answer.code, reason=answer.text
+        )
+        return answer
 
     def begin(self, session: Session) -> BodySink:
         try:

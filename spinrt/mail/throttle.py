@@ -11,13 +11,17 @@ bucket is full is refused. An account is never refused for what others tried, on
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from spinrt import trace
 from spinrt.errors import ConfigError
+
+_LOG = trace.component("login")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ class Throttle:
         return self._delay(max(peer, account))
 
     def login_failed(self, address: str, user: str) -> None:
-        """The password was wrong, or there is no such account."""
+        """The password was wrong, or there is no such account. One line tells who tried, for those who ban."""
+        trace.log(_LOG, logging.WARNING, "failed", peer=address, user=user)
         self._fill(f"user {user}")
         if not self._is_exempt(address):
             self._fill(f"peer {_network(address)}")

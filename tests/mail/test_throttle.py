@@ -138,3 +138,11 @@ def test_limits_are_checked() -> None:
     """A bound of nothing is a mistake."""
     with pytest.raises(ConfigError, match="connects_per_s"):
         ThrottleLimits(connects_per_s=0)
+
+
+def test_failed_login_leaves_a_line_that_says_who(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Peer and account, for those who ban by the log."""
+    throttle = Throttle(ThrottleLimits(), clock)
+    with caplog.at_level("WARNING", "spinrt.login"):
+        throttle.login_failed("192.0.2.7", "alice")
+    assert [record.__dict__["fields"] for record in caplog.records] == [{"peer": "192.0.2.7", "user": "alice"}]
