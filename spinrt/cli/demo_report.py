@@ -219,7 +219,7 @@ def _print_end(outcome: Outcome) -> None:
     accepted = len(outcome.ledger.sent) - len(verdict.refused)
     print(
         f"\n{len(outcome.ledger.sent):,} sent: {accepted:,} accepted, {len(verdict.refused):,} refused; "
-        f"{verdict.delivered:,} copies read back byte for byte as sent; mismatches: {verdict.mismatches}"
+        f"{verdict.delivered:,} cop{'y' if verdict.delivered == 1 else 'ies'} read back byte for byte as sent; mismatches: {verdict.mismatches}"
     )
     problems = outcome.problems()
     for problem in problems[:LISTED_MAX]:
