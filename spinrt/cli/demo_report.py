@@ -217,9 +217,10 @@ def _print_times(outcome: Outcome) -> None:
 def _print_end(outcome: Outcome) -> None:
     verdict = outcome.ledger.verdict()
     accepted = len(outcome.ledger.sent) - len(verdict.refused)
+    copies = "copy" if verdict.delivered == 1 else "copies"
     print(
         f"\n{len(outcome.ledger.sent):,} sent: {accepted:,} accepted, {len(verdict.refused):,} refused; "
-        f"{verdict.delivered:,} cop{'y' if verdict.delivered == 1 else 'ies'} read back byte for byte as sent; mismatches: {verdict.mismatches}"
+        f"{verdict.delivered:,} {copies} read back byte for byte as sent; mismatches: {verdict.mismatches}"
     )
     problems = outcome.problems()
     for problem in problems[:LISTED_MAX]:
