@@ -24,7 +24,7 @@ from spinrt.runtime.event import Event
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.loader import Extension, check_extension
-from spinrt.sandbox.manifest import Manifest
+from spinrt.sandbox.manifest import LIMITS_HIGHEST, Manifest
 from spinrt.sandbox.wit import Interfaces, Source
 
 HOST: Final = "bench:core/host@1.0.0"
@@ -140,7 +140,7 @@ class Guest:
         self.runtime.export(Functions(HOST, {"tick": _tick, "note": _note}))
         names = list(interfaces.get(EVENTS).functions)
         self.events = {name: self.runtime.define(f"{EVENTS}#{name}") for name in names}
-        self.domain = self.runtime.load(_extension(names, interfaces), Policy.granting(HOST))
+        self.domain = self.runtime.load(_extension(names, interfaces), Policy.granting(HOST, limits=LIMITS_HIGHEST))
 
     def export(self, name: str) -> Any:
         """The guest's export for an event."""

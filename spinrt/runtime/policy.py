@@ -72,9 +72,11 @@ class Policy:
         )
 
     @classmethod
-    def granting(cls, *interfaces: str, config: Mapping[str, str] | None = None) -> Policy:
+    def granting(
+        cls, *interfaces: str, config: Mapping[str, str] | None = None, limits: Limits = LIMITS_CEILING
+    ) -> Policy:
         """Return a policy that grants these interfaces whole: for programs that embed the runtime, and for tests."""
-        return cls({id_: Grant(id_) for id_ in interfaces}, config=dict(config or {}))
+        return cls({id_: Grant(id_) for id_ in interfaces}, limits, dict(config or {}))
 
 
 def _grant(id_: str, given: object, where: str) -> Grant:

@@ -42,3 +42,9 @@ def test_guest_answers_what_the_rows_assume(guest: Guest) -> None:
     assert guest.event("add").raise_(1, 2) == 3
     assert guest.export("echo")(None, "grün") == "grün"
     assert guest.export("take-envelope")(None, ENVELOPE) is None
+
+
+def test_guest_has_the_limits_that_long_runs_need(guest: Guest) -> None:
+    """Calibration on a fast machine makes millions of host calls in one call of the guest."""
+    assert guest.domain.limits.host_calls == 1 << 31
+    assert guest.domain.limits.deadline_ms == 60_000
