@@ -204,7 +204,11 @@ class Connection(asyncio.Protocol):
         if last is None or last is reply.BYE or self._peer_done or not transport.can_write_eof():
             transport.close()
             return
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection meanwhile: nobody is left to read why
+            transport.close()
+            return
         if self._paused:
             transport.resume_reading()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import smtplib
 import socket
 import ssl
@@ -520,5 +521,33 @@ def test_where_it_cannot_listen_it_says_so(run: Callable[[Scenario], None], tmp_
             await SmtpServer.start(receiver=FakeReceiver(), hostname="mx.test")
         with pytest.raises(UsageError):
             await SmtpServer.start("127.0.0.1", 0, receiver=FakeReceiver(), hostname="mx.test", implicit_tls=True)
+
+    run(scenario)
+
+
+def test_reset_while_hanging_up_only_closes(run: Callable[[Scenario], None]) -> None:
+    """A peer that resets the connection just when it is cut short: shutting down its half fails, and that is all."""
+
+    class Reset:
+        """The transport of a connection that the peer has reset."""
+
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self.transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.transport, name)
+
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    async def scenario() -> None:
+        async with serving() as (server, port):
+            wire = await Wire.connect(port)
+            await until(lambda: len(server.connections) == 1)
+            (connection,) = server.connections
+            connection._transport = Reset(connection._transport)  # type: ignore[assignment]
+            connection.shut_down()
+            await until(lambda: not server.connections)
+            wire.writer.close()
 
     run(scenario)
