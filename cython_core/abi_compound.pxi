@@ -203,7 +203,6 @@ cdef class ResultPlan(VariantPlan):
 
     cdef object ok
     cdef object err
-    cdef object held
 
     def __init__(self, object ok_plan, object err_plan, object ok, object err):
         VariantPlan.__init__(self, "result", ("ok", "err"), (ok_plan, err_plan))

@@ -66,7 +66,7 @@ class Domain:
         """Count a failed call and put a fresh instance in the place of one that it broke."""
         self.counters.faults += 1
         self.counters.last_fault = error.line()
-        _log.warning("extension=%s event=fault code=%s reason=%s", self.name, error.code, error)
+        _log.warning("extension=%s event=fault code=%s reason=%r", self.name, error.code, str(error))
         self.restore()
 
     def restore(self) -> None:
@@ -88,7 +88,7 @@ class Domain:
             self.counters.restarts += 1
         except SpinError as error:
             self.counters.last_fault = error.line()
-            _log.error("extension=%s event=restart-failed code=%s reason=%s", self.name, error.code, error)
+            _log.error("extension=%s event=restart-failed code=%s reason=%r", self.name, error.code, str(error))
 
     def _instantiate(self) -> Instance:
         if self.closed:
