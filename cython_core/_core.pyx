@@ -2,8 +2,9 @@
 """spinrt._core: what must be fast.
 
 Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles``
-(resource handles), ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``instance`` (a running
-module, its exports and its host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
+(resource handles), ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host
+functions served in C), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
+``counters`` (what benchmarks and tests read).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -45,6 +46,7 @@ include "handles.pxi"
 include "journal.pxi"
 include "abi.pxi"
 include "abi_compound.pxi"
+include "native.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
 include "counters.pxi"

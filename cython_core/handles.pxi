@@ -79,18 +79,28 @@ cdef class HandleTable:
         self.objects.append(None)
         return slot
 
+    cdef inline uint32_t live_slot(self, uint32_t handle, uint32_t type_id) noexcept:
+        """The slot of a handle that a guest gave, or 0 when `find` would refuse it."""
+        cdef uint32_t slot = handle & SLOT_MASK
+        if slot == 0 or slot >= self.slot_count or handle != self._handle(slot):
+            return 0
+        if self.slots[slot].state == SLOT_FREE or self.slots[slot].type_id != type_id:
+            return 0
+        return slot
+
     cdef uint32_t find(self, uint32_t handle, uint32_t type_id) except 0:
         """Check a handle that a guest gave, and return its slot."""
-        cdef uint32_t slot = handle & SLOT_MASK
+        cdef uint32_t slot = self.live_slot(handle, type_id)
+        if slot != 0:
+            return slot
+        slot = handle & SLOT_MASK
         if slot == 0 or slot >= self.slot_count or handle >> SLOT_BITS > self.slots[slot].generation:
             raise WrongDomain(f"handle {handle:#x}: found no such handle in this extension, expected one that it was given")
         if handle != self._handle(slot) or self.slots[slot].state == SLOT_FREE:
             raise CapabilityRevoked(f"handle {handle:#x}: it was dropped, or its call has ended")
-        if self.slots[slot].type_id != type_id:
-            raise WrongDomain(
-                f"handle {handle:#x}: found a {_resource_name(self.slots[slot].type_id)}, expected a {_resource_name(type_id)}"
-            )
-        return slot
+        raise WrongDomain(
+            f"handle {handle:#x}: found a {_resource_name(self.slots[slot].type_id)}, expected a {_resource_name(type_id)}"
+        )
 
     cdef int release(self, uint32_t slot) except -1:
         """Free a slot; its next handle has the next generation."""

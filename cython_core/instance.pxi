@@ -29,15 +29,23 @@ cdef class InstanceLimits:
 
 @cython.final
 cdef class HostFunction:
-    """One import of one instance: a plan and the closure that serves it, called as ``closure(call, *arguments)``."""
+    """One import of one instance: a plan and the closure that serves it, called as ``closure(call, *arguments)``.
+
+    A `NativeFunction` is asked first, and its own closure serves what it does not.
+    """
 
     cdef FunctionPlan plan
     cdef object closure
+    cdef NativeFunction native
     cdef void *guest  # the Instance; it owns this object
 
     def __init__(self, FunctionPlan plan not None, object closure not None):
         self.plan = plan
         self.closure = closure
+        if isinstance(closure, NativeFunction):
+            self.native = closure
+            self.native.check(plan)
+            self.closure = self.native.closure
 
 
 @cython.final
@@ -337,6 +345,8 @@ cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:
         pointer = raw[1 if plan.parameters_in_memory else _flat_count(plan)].u32
         _check_aligned(pointer, result.align)
         guest.span(pointer, result.size)
+    if function.native is not None and function.native.serve(guest, raw, pointer):
+        return 0
     answer = _ask(function, guest, raw)
     if result is None:
         return 0

@@ -89,6 +89,11 @@ class FunctionPlan:
     export_signature: str
     def __init__(self, name: str, parameters: tuple[Plan, ...], result: Plan | None) -> None: ...
 
+class NativeFunction:
+    signature: str
+    closure: Callable[..., Any]
+    def __call__(self, *arguments: Any) -> Any: ...
+
 @final
 class InstanceLimits:
     memory_bytes: int
