@@ -3,8 +3,8 @@
 
 Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles``
 (resource handles), ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host
-functions served in C), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
-``counters`` (what benchmarks and tests read).
+functions served in C), ``headers`` and ``message`` (those that read a lent message), ``instance`` (a running module, its exports and its
+host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -17,7 +17,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from cython_core.extern.engine_abi cimport *
 
@@ -47,6 +47,8 @@ include "journal.pxi"
 include "abi.pxi"
 include "abi_compound.pxi"
 include "native.pxi"
+include "headers.pxi"
+include "message.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
 include "counters.pxi"

@@ -26,6 +26,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
+from spinrt._core import LentMessage
 from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
@@ -34,7 +35,6 @@ from spinrt.mail.extensions import MailRuntime
 from spinrt.mail.host.context import DeliveryContext, RecipientContext
 from spinrt.mail.host.effects import Decision, Refusal, Tag, decide
 from spinrt.mail.host.ledger import kv_writes
-from spinrt.mail.host.message import LentMessage
 from spinrt.mail.outcomes import (
     EnvelopeRecord,
     OutcomeRecord,

@@ -7,11 +7,11 @@ import logging
 from typing import Any, Protocol
 
 from spinrt import trace
+from spinrt._core import LentMessage
 from spinrt.errors import HandlerFailed, SpinError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.extensions import MailRuntime
 from spinrt.mail.host.ledger import kv_writes
-from spinrt.mail.host.message import LentMessage
 from spinrt.mail.store.model import Body, Change, KvWrites, Outcome
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.event import Event

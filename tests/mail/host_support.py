@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from spinrt._core import Call
+from spinrt._core import Call, LentMessage
 from spinrt.mail.host.context import DeliveryContext, RecipientContext
-from spinrt.mail.host.message import LentMessage
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
 

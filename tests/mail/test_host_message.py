@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinrt._core import LentMessage
 from spinrt.errors import CapabilityRevoked
-from spinrt.mail.host.message import READ_BYTES_MAX, LentMessage, MessageInterface
+from spinrt.mail.host.message import READ_BYTES_MAX, MessageInterface
 from spinrt.mail.message.headers import parse_headers
 from tests.mail.host_support import bind, lent
 
@@ -63,19 +64,33 @@ def test_a_header_section_of_any_size_is_found_by_reading_no_body() -> None:
         return data[offset : offset + length]
 
     message = LentMessage(read, len(data))
-    assert list(message.finder.values("last")) == [b"here"]
+    assert list(message.values("last")) == [b"here"]
     assert sum(reads) < 2_000_000
 
 
-@given(
-    st.lists(st.sampled_from([b"A: x\r\n", b"a:y\n", b" folded\r\n", b"b \t: z\r\n", b"junk\r\n", b": \n", b"C:\r"]))
-)
-def test_values_are_those_that_the_parser_finds(lines: list[bytes]) -> None:
-    """The quick way to values and the one by offsets agree on any header section."""
-    data = b"".join(lines)
+PIECES = (b"A", b"a:", b"Ab", b"ab :", b":", b" ", b"\t", b"\n", b"\r\n", b"\r", b"x", b"\xff", b"\0", b"b \t: z\r\n")
+pieces = st.sampled_from(PIECES)
+
+
+@given(st.lists(pieces, max_size=40).map(b"".join) | st.binary(max_size=60))
+def test_fields_are_those_that_the_parser_finds(data: bytes) -> None:
+    """Looking for single fields and parsing the whole section by offsets agree on any bytes."""
+    headers = parse_headers(data)
     message = lent(data)
-    for name in ("a", "b", "c", "junk", ""):
-        assert list(message.finder.values(name)) == parse_headers(data).values(name.encode())
+    there = [headers.name(number) for number in range(headers.count)]
+    assert message.section == headers.data
+    assert message.header_count() == headers.count
+    assert [message.header_name(position) for position in range(headers.count + 1)] == [*there, None]
+    for name in {"a", "AB", "x", "a:", "a\nab", "", "missing", *there}:
+        assert message.values(name) == headers.values(name.lower().encode())
+        assert [message.header(name, nth) for nth in range(3)] == [headers.value(name, nth) for nth in range(3)]
+
+
+def test_names_by_position_in_any_order() -> None:
+    """Going back and past the end gives what going forward gave."""
+    message = lent(b"A: 1\r\nB: 2\r\n folded: no\r\nC: 3\r\n\r\n")
+    found = [message.header_name(position) for position in (2, 0, 5, 1, 1, 3, 2)]
+    assert found == ["C", "A", None, "B", "B", None, "C"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinrt.mail.message.headers import FieldFinder, parse_headers
+from spinrt.mail.message.headers import parse_headers
 
 PLAIN = b"From: a@example.org\r\nSubject: one\r\n two\r\nX-Empty:\r\nsubject: second\r\n\r\nbody: not a field\r\n"
 
@@ -89,25 +89,3 @@ def test_written_fields_are_read_back(fields: list[tuple[str, str]]) -> None:
 def test_long_lines_take_linear_time() -> None:
     """Lines made to force backtracking are read at once (a quadratic reader would take minutes)."""
     parse_headers(b"a" * 1_000_000 + b" " * 1_000_000 + b"\r\n" + b"b:" + b"\n " * 500_000)
-
-
-pieces = st.sampled_from([b"A", b"a:", b"Ab", b"ab :", b":", b" ", b"\t", b"\n", b"\r\n", b"\r", b"x", b"\xff", b"\0"])
-
-
-@given(st.lists(pieces, max_size=40).map(b"".join) | st.binary(max_size=60))
-def test_finding_by_name_agrees_with_parsing_all(data: bytes) -> None:
-    """The finder answers for every name, present or not, what the whole parse answers."""
-    headers = parse_headers(data)
-    finder = FieldFinder(headers.data)
-    for name in {
-        "a",
-        "AB",
-        "x",
-        "a:",
-        "a\nab",
-        "",
-        "missing",
-        *(headers.name(number) for number in range(headers.count)),
-    }:
-        assert list(finder.values(name)) == headers.values(name.lower().encode())
-        assert finder.value(name, 1) == headers.value(name, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spinrt._core import Call
-from spinrt.mail.host.message import LentMessage
+from spinrt._core import Call, LentMessage
 
 
 class RecipientContext:

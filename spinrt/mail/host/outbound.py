@@ -138,12 +138,12 @@ def _trace(recipient: RecipientContext) -> bytes:
 def _went_through(delivery: DeliveryContext, recipient: RecipientContext) -> bool:
     """Whether the message was redirected for this recipient before."""
     own = recipient.address.lower().encode()
-    return any(value.lower() == own for value in delivery.message.finder.values("delivered-to"))
+    return any(value.lower() == own for value in delivery.message.values("delivered-to"))
 
 
 def _is_automatic(delivery: DeliveryContext) -> bool:
     """Whether nobody should be told anything about this message (RFC 3834 2)."""
     if not delivery.sender:
         return True
-    marks = delivery.message.finder.values("auto-submitted")
+    marks = delivery.message.values("auto-submitted")
     return any(mark.split(b";")[0].strip().lower() != b"no" for mark in marks)

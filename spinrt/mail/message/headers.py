@@ -4,23 +4,20 @@ A field is ``name [WSP] ":" value``, where the value goes on over following line
 (RFC 5322 2.2). Lines end with CRLF or a bare LF. The section ends with the first empty line, which belongs to it;
 without one, all bytes are header. A line that is neither a field nor a continuation belongs to the section, but to no
 field. Fields behind the first ``FIELDS_MAX`` are passed over.
+
+Extensions look for single fields, which `spinrt._core.LentMessage` does by the same rules without parsing the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
 FIELDS_MAX = 10_000
-NAME_CHARACTERS_MAX = 998
 
 # No alternative is tried twice: names and blanks are possessive, so the time is linear on any input.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.MULTILINE)
-_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
-_NAME = re.compile(rb"[!-9;-~]++\Z")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 
@@ -84,50 +81,6 @@ class Headers:
     def values(self, name: bytes) -> list[bytes]:
         """Unfolded values of all fields of that name (lower case), from the top down."""
         return [self.field_value(field) for field in self.fields if field.name == name]
-
-
-@lru_cache(maxsize=1024)
-def _needle(name: str) -> bytes | None:
-    """What stands before a field's colon or blanks, in lower case; none for what cannot be a name."""
-    wanted = name.encode("utf-8", "replace").lower()
-    return b"\n" + wanted if _NAME.match(wanted) else None
-
-
-class FieldFinder:
-    """Finds fields by name without parsing the others: what `Headers.value` answers, for a few names, faster.
-
-    A name longer than ``NAME_CHARACTERS_MAX``, more than a line may hold (RFC 5322 2.1.1), is never found.
-
-    Args:
-        section: The bytes of a header section.
-    """
-
-    __slots__ = ("_lowered", "_section")
-
-    def __init__(self, section: bytes) -> None:
-        # A line end in front, so that every field's name stands behind one.
-        self._section = b"\n" + section
-        self._lowered = self._section.lower()
-
-    def value(self, name: str, nth: int = 0) -> bytes | None:
-        """Unfolded value of the ``nth`` field (from 0) of that name, case aside; none if there are not so many."""
-        needle = _needle(name) if len(name) <= NAME_CHARACTERS_MAX else None
-        # Most names that are asked for are not there: one search says so.
-        if needle is None or needle not in self._lowered:
-            return None
-        return next(islice(self.values(name), nth, None), None)
-
-    def values(self, name: str) -> Iterator[bytes]:
-        """Unfolded values of all fields of that name, case aside, from the top down."""
-        needle = _needle(name) if len(name) <= NAME_CHARACTERS_MAX else None
-        if needle is None:
-            return
-        position = 0
-        while (position := self._lowered.find(needle, position)) >= 0:
-            position += len(needle)
-            found = _VALUE.match(self._section, position)
-            if found is not None:
-                yield unfold(found[1])
 
 
 def unfold(value: bytes) -> bytes:

@@ -1,0 +1,186 @@
+# A message that is lent to guests, and its reads that are served in C (spinrt/mail/host/message.py has the interface).
+
+cdef enum:
+    SECTION_CHUNK_BYTES = 16 * 1024
+    SECTION_BYTES_MAX = 4 * 1024 * 1024
+
+
+@cython.final
+cdef class LentMessage:
+    """A message that extensions may read until `take_back`. Passed to guests as the resource ``message``.
+
+    The header section is read once, when the first field is asked for. It is looked for in the first 4 MiB; beyond them
+    the message counts as one without a body.
+
+    Args:
+        read: ``read(offset, length)`` gives at most that many bytes of the message, fewer at its end.
+        size: Bytes of the message.
+
+    Attributes:
+        lent: Whether it may be read.
+    """
+
+    cdef object source
+    cdef bytes held
+    cdef readonly uint64_t size
+    cdef readonly bint lent
+    cdef uint32_t cursor        # number of the field that starts at `cursor_offset`, so that listing all fields is linear
+    cdef Py_ssize_t cursor_offset
+
+    def __init__(self, object read not None, uint64_t size):
+        self.source, self.size = read, size
+        self.lent = True
+
+    def take_back(self):
+        """End the loan: whoever still holds the message can do nothing with it."""
+        self.lent = False
+        self.held = None
+
+    def read(self, uint64_t offset, uint64_t length):
+        """At most ``length`` bytes from ``offset``."""
+        return self.source(offset, length) if offset < self.size else b""
+
+    @property
+    def section(self):
+        """The header section, with the empty line at its end."""
+        return self.headers()
+
+    cdef bytes headers(self):
+        if self.held is None:
+            self.held = self._read_section()
+        return self.held
+
+    cdef bytes _read_section(self):
+        cdef uint64_t length = SECTION_CHUNK_BYTES
+        cdef Py_ssize_t end
+        cdef bytes data
+        while True:
+            data = self.source(0, min(length, self.size))
+            end = section_end(<const uint8_t *>PyBytes_AS_STRING(data), 0, PyBytes_GET_SIZE(data))
+            if end >= 0:
+                return data[:end]
+            if <uint64_t>PyBytes_GET_SIZE(data) >= self.size or length >= SECTION_BYTES_MAX:
+                return data
+            length *= 4
+
+    def header_count(self):
+        """Number of header fields."""
+        cdef bytes section = self.headers()
+        cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(section)
+        cdef const uint8_t *end = at + PyBytes_GET_SIZE(section)
+        cdef Field field
+        cdef uint32_t count = 0
+        while next_field(&field, at, end):
+            count += 1
+            at = field.end + 1
+        return count
+
+    def header_name(self, uint32_t position):
+        """Name of the field at ``position``, counted from 0 at the top, as it was written; none past the last."""
+        cdef bytes section = self.headers()
+        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(section)
+        cdef const uint8_t *end = start + PyBytes_GET_SIZE(section)
+        cdef Field field
+        if position < self.cursor:
+            self.cursor, self.cursor_offset = 0, 0
+        while next_field(&field, start + self.cursor_offset, end):
+            if self.cursor == position:
+                return PyUnicode_DecodeUTF8(<const char *>field.name, field.name_end - field.name, NULL)
+            self.cursor += 1
+            self.cursor_offset = field.end + 1 - start
+        return None
+
+    def header(self, str name not None, uint32_t nth):
+        """Value of the ``nth`` field (from 0) of that name, case aside; none if there are not so many."""
+        cdef bytes wanted = name.encode("utf-8", "replace")
+        cdef bytes section = self.headers()
+        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(wanted)
+        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(section)
+        cdef Field field
+        if not _is_name(text, PyBytes_GET_SIZE(wanted)):
+            return None
+        if not find_field(&field, start, start + PyBytes_GET_SIZE(section), text, PyBytes_GET_SIZE(wanted), nth):
+            return None
+        return field_value(&field)
+
+    def values(self, str name not None):
+        """Values of all fields of that name, case aside, from the top down."""
+        cdef bytes wanted = name.encode("utf-8", "replace")
+        cdef bytes section = self.headers()
+        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(wanted)
+        cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(section)
+        cdef const uint8_t *end = at + PyBytes_GET_SIZE(section)
+        cdef Field field
+        found = []
+        if not _is_name(text, PyBytes_GET_SIZE(wanted)):
+            return found
+        while find_field(&field, at, end, text, PyBytes_GET_SIZE(wanted), 0):
+            at = field.end + 1
+            found.append(field_value(&field))
+        return found
+
+
+cdef LentMessage lent_message(Instance guest, uint32_t handle, uint32_t type_id):
+    """The message behind a handle while it is lent, or none."""
+    cdef uint32_t slot = guest.handles.live_slot(handle, type_id)
+    if slot == 0:
+        return None
+    target = guest.handles.objects[slot]
+    return target if type(target) is LentMessage and (<LentMessage>target).lent else None
+
+
+@cython.final
+cdef class HeaderFunction(NativeFunction):
+    """``header: func(self: borrow<message>, name: string, nth: u32) -> option<list<u8>>``; the value goes to the guest in one copy."""
+
+    cdef uint32_t type_id
+
+    def __init__(self, str resource not None, object closure not None):
+        self._set("iiiii:", closure)
+        self.type_id = resource_id(resource)
+
+    cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
+        cdef LentMessage message = lent_message(guest, raw[0].u32, self.type_id)
+        cdef uint32_t length = raw[2].u32
+        cdef const uint8_t *name = bytes_at(guest, raw[1].u32, length)
+        cdef bytes section
+        cdef const uint8_t *start
+        cdef Field field
+        if message is None or name == NULL or length > guest.lift_left or not _is_name(name, length):
+            return 0
+        section = message.headers()
+        start = <const uint8_t *>PyBytes_AS_STRING(section)
+        guest.lift_left -= length
+        if find_field(&field, start, start + PyBytes_GET_SIZE(section), name, length, raw[3].u32):
+            return self._give(guest, &field, pointer)
+        guest.span(pointer, 1)[0] = 0
+        return 1
+
+    cdef int _give(self, Instance guest, Field *field, uint32_t pointer) except -1:
+        cdef uint32_t pair[2]
+        strip_value(field)
+        cdef size_t size = unfold(field, NULL)
+        guest.span(pointer, 1)[0] = 1
+        pair[0] = guest.allocate(1, size)
+        pair[1] = <uint32_t>size
+        unfold(field, guest.span(pair[0], size))
+        memcpy(guest.span(pointer + 4, 8), pair, 8)
+        return 1
+
+
+@cython.final
+cdef class SizeFunction(NativeFunction):
+    """``size: func(self: borrow<message>) -> u64``."""
+
+    cdef uint32_t type_id
+
+    def __init__(self, str resource not None, object closure not None):
+        self._set("i:l", closure)
+        self.type_id = resource_id(resource)
+
+    cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
+        cdef LentMessage message = lent_message(guest, raw[0].u32, self.type_id)
+        if message is None:
+            return 0
+        raw[0].u64 = message.size
+        return 1
