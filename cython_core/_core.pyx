@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, embedsignature=False
 """spinrt._core: what must be fast.
 
-Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles``
-(resource handles), ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host
-functions served in C), ``headers`` and ``message`` (those that read a lent message), ``instance`` (a running module, its exports and its
+Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``capability``
+(resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
+``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
+served in C), ``headers`` and ``message`` (those that read a lent message), ``instance`` (a running module, its exports and its
 host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
@@ -32,6 +33,8 @@ from spinrt.errors import (
     MemoryExceeded,
     ModuleError,
     QuotaExceeded,
+    RevokedArgument,
+    RightsExceeded,
     SignatureMismatch,
     SpinError,
     StateError,
@@ -42,7 +45,9 @@ from spinrt.errors import (
 
 include "engine.pxi"
 include "module.pxi"
+include "capability.pxi"
 include "handles.pxi"
+include "external.pxi"
 include "journal.pxi"
 include "abi.pxi"
 include "abi_compound.pxi"

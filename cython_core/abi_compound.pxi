@@ -268,24 +268,51 @@ cdef class FlagsPlan(Plan):
 
 @cython.final
 cdef class HandlePlan(Plan):
-    """``own<r>`` or ``borrow<r>``: the host's own object here, a handle in the guest."""
+    """``own<r>`` or ``borrow<r>``: a handle in the guest, the host's own object or a `Capability` here.
+
+    With a `right` it is the receiver of a method: what is lifted is always the object itself, and a capability must carry that
+    right. Without one, a capability is lifted as it is, so that whoever gets it has no more than its holder had.
+    An `ExternalReference` is lowered to the handle that it names.
+    """
 
     cdef uint32_t type_id
     cdef bint own
+    cdef str right
+    cdef uint64_t right_mask
 
-    def __init__(self, str resource not None, bint own):
+    def __init__(self, str resource not None, bint own, str right not None=""):
         self.type_id = resource_id(resource)
-        self.own = own
+        self.own, self.right = own, right
+        self.right_mask = right_bit(self.type_id, right) if right else 0
         self._set(4, 4, "i")
 
     cdef uint32_t give(self, Instance guest, object value) except 0:
         if value is None:
             raise UsageError(f"value for {_resource_name(self.type_id)}: found None, expected an object")
+        if type(value) is ExternalReference:
+            return (<ExternalReference>value).handle_for(guest.handles, self.type_id)
+        if type(value) is Capability:
+            self._check_given(<Capability>value)
         return guest.handles.add(value, self.type_id, SLOT_OWN if self.own else SLOT_BORROW)
+
+    cdef int _check_given(self, Capability value) except -1:
+        """A revoked capability is refused when it is passed, so that nothing runs for it; waiting in a queue saves none."""
+        if value.type_id != self.type_id:
+            raise UsageError(
+                f"value for {_resource_name(self.type_id)}: found a capability of {_resource_name(value.type_id)}, expected one of its type"
+            )
+        revocation = value.find_revocation()
+        if revocation is not None:
+            raise RevokedArgument(f"value for {_resource_name(self.type_id)}: found a revoked capability ({revocation}), expected one that can be used")
+        return 0
 
     cdef object take(self, Instance guest, uint32_t handle):
         cdef uint32_t slot = guest.handles.find(handle, self.type_id)
         target = guest.handles.objects[slot]
+        if type(target) is Capability:
+            reached = (<Capability>target).reach(self.right_mask, self.right)
+            if self.right_mask:
+                target = reached
         if self.own:
             if guest.handles.slots[slot].state != SLOT_OWN:
                 raise WrongDomain(f"handle {handle:#x}: found a borrow, expected a handle that the extension owns")

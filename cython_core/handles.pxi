@@ -4,6 +4,7 @@
 # used, so 0 is no handle. A slot that was freed comes back with the next generation, and a handle of an older one is refused
 # by name, for 32,767 tenants of its slot. Generations only go up. The table belongs to one instance: a number means nothing
 # anywhere else, and whatever a guest hits in its own table it was given.
+# A Python object may name a slot, too (`ExternalReference`); it holds the whole generation, which never comes back.
 #
 # Own handles live until they are dropped or given away. Borrow handles live until the call that they were lent to ends:
 # the table drops them then (docs/decisions/0002-borrows.md).
@@ -18,10 +19,10 @@ cdef enum:
 
 
 cdef struct Slot:
-    uint32_t generation
-    uint8_t state
+    uint64_t generation
     uint32_t type_id
     uint32_t next_free
+    uint8_t state
 
 
 @cython.final
@@ -35,6 +36,7 @@ cdef class HandleTable:
     cdef readonly uint32_t live
     cdef readonly uint32_t handles_max
     cdef list borrowed
+    cdef object __weakref__
 
     def __cinit__(self, uint32_t handles_max):
         self.handles_max = min(handles_max, <uint32_t>SLOT_MASK - 1)
@@ -62,7 +64,7 @@ cdef class HandleTable:
         return handle
 
     cdef inline uint32_t _handle(self, uint32_t slot) noexcept:
-        return ((self.slots[slot].generation & GENERATION_MASK) << SLOT_BITS) | slot
+        return <uint32_t>((self.slots[slot].generation & GENERATION_MASK) << SLOT_BITS) | slot
 
     cdef uint32_t _take_slot(self) except 0:
         cdef uint32_t slot = self.first_free
@@ -121,22 +123,3 @@ cdef class HandleTable:
                 self.release(slot)
         self.borrowed.clear()
         return 0
-
-
-# Resource types by number: a number is compared on the hot path, a name is printed.
-cdef dict _resource_ids = {}
-cdef list _resource_names = [""]
-
-
-cdef uint32_t resource_id(str name) except 0:
-    """The number of a resource type, named ``interface#resource``."""
-    number = _resource_ids.get(name)
-    if number is None:
-        number = len(_resource_names)
-        _resource_names.append(name)
-        _resource_ids[name] = number
-    return number
-
-
-cdef str _resource_name(uint32_t number):
-    return _resource_names[number]

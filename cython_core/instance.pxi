@@ -329,6 +329,8 @@ cdef object _host_failure(HostFunction function, object failure):
         )
         wrapped.__cause__ = failure
         return wrapped
+    if isinstance(failure, RevokedArgument):  # the guest's call fails with it; it passed nothing itself
+        return CapabilityRevoked(str(failure))
     return failure
 
 

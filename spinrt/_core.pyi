@@ -1,6 +1,6 @@
 """Types of the compiled core; see cython_core/."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 SUPPORTED_MAJORS: tuple[int, ...]
@@ -12,6 +12,46 @@ class Module:
     exports: dict[str, tuple[str, str]]
     name: str
     def __init__(self, code: bytes, name: str = "module") -> None: ...
+
+@final
+class Revocation:
+    by: str
+    reason: str
+    time_ns: int
+    def __init__(self, by: str, reason: str, time_ns: int) -> None: ...
+
+@final
+class Capability:
+    parent: Capability | None
+    depth: int
+    rights: frozenset[str] | None
+    granter: str
+    holder: str
+    grant: Any
+    revocation: Revocation | None
+    def __init__(
+        self,
+        target: object,
+        resource: str,
+        rights: Iterable[str] | None = None,
+        *,
+        granter: str = "host",
+        grant: object = None,
+    ) -> None: ...
+    @property
+    def resource(self) -> str: ...
+    @property
+    def revoked(self) -> Revocation | None: ...
+    def use(self, right: str | None = None) -> Any: ...
+    def attenuate(self, rights: Iterable[str]) -> Capability: ...
+    def delegate(self, to: str, *, rights: Iterable[str] | None = None, grant: object = None) -> Capability: ...
+    def revoke(self, by: str, reason: str, *, time_ns: int | None = None) -> None: ...
+    def chain(self) -> tuple[Capability, ...]: ...
+
+@final
+class ExternalReference:
+    @property
+    def resource(self) -> str: ...
 
 @final
 class HandleTable:
@@ -80,7 +120,7 @@ class FlagsPlan(Plan):
 
 @final
 class HandlePlan(Plan):
-    def __init__(self, resource: str, own: bool) -> None: ...
+    def __init__(self, resource: str, own: bool, right: str = "") -> None: ...
 
 @final
 class FunctionPlan:
@@ -172,6 +212,10 @@ class Table:
     def __len__(self) -> int: ...
     def walk(self, call: Call, arguments: tuple[Any, ...], on_fault: Callable[[Any, Any], None]) -> list[Any]: ...
 
+def externalize(guest: Instance, target: object, resource: str) -> ExternalReference: ...
+def internalize(guest: Instance, reference: ExternalReference) -> Any: ...
+def withdraw(guest: Instance, reference: ExternalReference) -> None: ...
+def list_handles(guest: Instance) -> list[tuple[int, str, bool, int, Any]]: ...
 def live_handles(guest: Instance) -> int: ...
 def peek(guest: Instance, pointer: int, length: int) -> bytes: ...
 def struct_sizes() -> dict[str, int]: ...

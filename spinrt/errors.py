@@ -116,6 +116,12 @@ class CapabilityRevoked(CapabilityError):
     code = "capability.revoked"
 
 
+class RevokedArgument(CapabilityRevoked, UsageError):
+    """A capability among a raise's arguments was taken back. Nothing ran for it, and no extension is at fault."""
+
+    code = "capability.revoked-argument"
+
+
 class RightsExceeded(CapabilityError):
     """The capability does not carry the right that the operation needs."""
 

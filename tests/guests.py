@@ -21,6 +21,7 @@ package test:guest@1.0.0;
 interface host {
   resource thing {
     name: func() -> string;
+    size: func() -> u32;
   }
   note: func(text: string);
   shout: func(text: string) -> string;

@@ -1,19 +1,25 @@
-"""What can be granted: host interfaces, and grants that narrow them.
+"""What can be granted: host interfaces and grants that narrow them; resources with rights, granted while things run.
 
 A *host interface* is an exporter in Python: it serves the functions of one WIT interface. Linking asks it to `bind`
 one function for one domain under one grant; what it returns becomes that import and knows nothing but its grant.
 After that no name is looked up and no policy is read. A *grant* only ever narrows: fewer functions, and the
 attenuations that the interface understands.
+
+A *capability* is a resource with rights: an object of the host's, and which methods of its WIT type may be called. It
+is minted, attenuated, delegated and revoked; see `Capability` and docs/design/capabilities.md.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from spinrt.errors import ConfigError
+from spinrt._core import Capability
+from spinrt.errors import ConfigError, RevokedArgument, UsageError
+from spinrt.sandbox.abi import METHOD, right_of
+from spinrt.sandbox.wit import Interfaces
 
 if TYPE_CHECKING:
     from spinrt.runtime.domain import Domain
@@ -92,3 +98,72 @@ class Functions(HostInterface):
             return self._functions[function]
         except KeyError:
             raise ConfigError(f"host interface {self.interface_id}: found no function {function!r} to bind") from None
+
+
+def methods_of(interfaces: Interfaces, resource: str) -> frozenset[str]:
+    """Return the names of a resource's methods: the rights that there can be on it.
+
+    Args:
+        interfaces: Where it is declared.
+        resource: ``interface#resource``.
+
+    Raises:
+        WitError: There is no such interface.
+    """
+    interface_id, _, name = resource.partition("#")
+    prefix = f"{METHOD}{name}."
+    return frozenset(right_of(known) for known in interfaces.get(interface_id).functions if known.startswith(prefix))
+
+
+def mint(
+    interfaces: Interfaces,
+    target: object,
+    resource: str,
+    rights: Iterable[str] | None = None,
+    *,
+    granter: str = "host",
+    grant: Grant | None = None,
+) -> Capability:
+    """Make a capability of an object; see `Capability` for the arguments.
+
+    Raises:
+        UsageError: A right is no method of the resource.
+        WitError: There is no such interface.
+    """
+    given = None if rights is None else frozenset(rights)
+    known = methods_of(interfaces, resource)
+    if given is not None and not given <= known:
+        raise UsageError(
+            f"capability of {resource}: found the rights {', '.join(sorted(given - known))}, "
+            f"expected methods of it: {', '.join(sorted(known)) or 'it has none'}"
+        )
+    return Capability(target, resource, given, granter=granter, grant=grant)
+
+
+def reach(value: Any, right: str | None = None) -> Any:
+    """Return the object of a capability, and anything else as it is: for host functions that are passed a resource.
+
+    What is the receiver of a method needs no such care: it comes checked, as the object.
+
+    Raises:
+        CapabilityRevoked, RightsExceeded: As `Capability.use`.
+    """
+    return value.use(right) if isinstance(value, Capability) else value
+
+
+def check_arguments(arguments: Iterable[Any], where: str) -> None:
+    """Refuse arguments among which a capability was revoked, as deep as tuples and lists go: for calls that waited.
+
+    Raises:
+        RevokedArgument: Says who revoked it, when and why.
+    """
+    pending = list(arguments)
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Capability) and value.revoked is not None:
+            raise RevokedArgument(
+                f"{where}: found a revoked capability of {value.resource} among the arguments ({value.revoked}), "
+                f"expected ones that can be used"
+            )
+        if isinstance(value, list | tuple):
+            pending.extend(value)

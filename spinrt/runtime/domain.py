@@ -8,11 +8,25 @@ instance's memory back instead, so that its state survives, is the transactions'
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from spinrt._core import TICK_NS, Call, Export, FunctionPlan, Instance, InstanceLimits
+from spinrt._core import (
+    TICK_NS,
+    Call,
+    Capability,
+    Export,
+    ExternalReference,
+    FunctionPlan,
+    Instance,
+    InstanceLimits,
+    externalize,
+    internalize,
+    withdraw,
+)
 from spinrt.errors import ClosedError, LinkError, SpinError
-from spinrt.runtime.capability import Effect
+from spinrt.runtime.capability import Effect, mint, reach
 from spinrt.runtime.linker import Linked, link
 from spinrt.runtime.nameserver import Nameserver
 from spinrt.runtime.policy import Policy
@@ -61,6 +75,52 @@ class Domain:
         self.closed = True
         self.exports = {}
         self._linked = ()
+
+    # -------------------------------------------------------------------------------------------------- its own handles
+
+    def externalize(
+        self, target: object, resource: str, rights: Iterable[str] | None = None, *, granter: str = "host"
+    ) -> ExternalReference:
+        """Put an object into this domain's table, outside of a call, and return a reference to it.
+
+        The reference can be passed to this domain wherever it takes such a resource. It is stale when the domain drops
+        the handle, when it is withdrawn, and when the instance is replaced.
+
+        Args:
+            target: The object, or a `Capability` of it.
+            resource: Its WIT type, ``interface#resource``.
+            rights: Methods that the domain may call; all that there are by default.
+            granter: Who gives it, for people.
+
+        Raises:
+            UsageError: There is no such right, or the capability was revoked.
+            RightsExceeded: The capability does not carry one of the rights.
+            QuotaExceeded: The table is full.
+        """
+        if isinstance(target, Capability):
+            given = target.delegate(self.name, rights=rights)
+        else:
+            given = mint(self.extension.interfaces, target, resource, rights, granter=granter).delegate(self.name)
+        return externalize(self._instance, given, resource)
+
+    def internalize(self, reference: ExternalReference) -> Any:
+        """Return the object that a reference names.
+
+        Raises:
+            CapabilityRevoked: Its handle is gone, or what it names was revoked.
+            WrongDomain: It is another domain's, or forged.
+        """
+        return reach(internalize(self._instance, reference))
+
+    def withdraw(self, reference: ExternalReference) -> None:
+        """Take the handle away from this domain, and let go of the object.
+
+        Raises:
+            CapabilityRevoked, WrongDomain: As for `internalize`.
+        """
+        withdraw(self._instance, reference)
+
+    # ----------------------------------------------------------------------------------------------------------- faults
 
     def note_fault(self, error: SpinError) -> None:
         """Count a failed call and put a fresh instance in the place of one that it broke."""

@@ -15,7 +15,7 @@ from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 from spinrt._core import Call, Export, Table
-from spinrt.errors import HandlerFailed, NoHandler, SpinError, StateError, UsageError
+from spinrt.errors import HandlerFailed, NoHandler, RevokedArgument, SpinError, StateError, UsageError
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.fold import Fold, check_case, default_fold
@@ -165,7 +165,7 @@ class Event:
 
     def _note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
-        if type(error) is UsageError:
+        if type(error) in (UsageError, RevokedArgument):  # the raiser's mistake: nothing ran
             raise error
         if not isinstance(error, SpinError):  # KeyboardInterrupt and the like: nobody's fault, and not ours to keep
             if domain is not None:

@@ -38,6 +38,8 @@ from spinrt.sandbox.types import (
 )
 
 _BYTE = Primitive("u8")
+METHOD = "[method]"
+"""What the name of a method begins with in a core module: ``[method]message.size``."""
 
 
 def python_name(wit_name: str) -> str:
@@ -72,8 +74,22 @@ def plan_type(type_: WitType) -> _core.Plan:
 def plan_function(interface_id: str, function: Function) -> _core.FunctionPlan:
     """Return the plan of a function of that interface."""
     parameters = tuple(plan_type(parameter.type) for parameter in function.parameters)
+    if function.name.startswith(METHOD):
+        parameters = (_plan_receiver(function), *parameters[1:])
     result = None if function.result is None else plan_type(function.result)
     return _core.FunctionPlan(f"{interface_id}#{function.name}", parameters, result)
+
+
+def right_of(function_name: str) -> str:
+    """Return the right that calling a method takes: ``size`` for ``[method]message.size``."""
+    return function_name.partition(".")[2]
+
+
+def _plan_receiver(function: Function) -> _core.Plan:
+    """The plan of a method's ``self``: a capability there must carry the right to call it."""
+    receiver = function.parameters[0].type
+    assert isinstance(receiver, BorrowType)
+    return _core.HandlePlan(resource_name(receiver.resource), False, right_of(function.name))
 
 
 def _plan_list(type_: ListType) -> _core.Plan:
