@@ -4,8 +4,9 @@
 Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``capability``
 (resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
-served in C), ``headers`` and ``message`` (those that read a lent message), ``instance`` (a running module, its exports and its
-host functions), ``dispatch`` (the table walk of an event), ``counters`` (what benchmarks and tests read).
+served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
+extensions), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
+``counters`` (what benchmarks and tests read).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -54,6 +55,8 @@ include "abi_compound.pxi"
 include "native.pxi"
 include "headers.pxi"
 include "message.pxi"
+include "delivery.pxi"
+include "logging.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
 include "counters.pxi"

@@ -3,6 +3,13 @@
 # A host function that changes something appends an effect instead of doing it. When the raise succeeded, whoever raised
 # commits the effects in their order; when a handler fails, the journal goes back to the mark taken before it.
 
+cdef class Wish:
+    """An effect of which nothing is left to do when it is applied: whoever raised the event reads it from the journal."""
+
+    def apply(self):
+        """Nothing."""
+
+
 @cython.final
 cdef class Journal:
     """Effects of one call, in order; each handler may add at most its domain's limit."""
@@ -22,11 +29,22 @@ cdef class Journal:
         """
         if self.room == 0:
             raise QuotaExceeded("journal: found one effect more than limits.effects allows", hint="raise limits.effects")
-        self.room -= 1
-        self.effects.append(effect)
+        self.add(effect)
 
     def __len__(self):
         return len(self.effects)
+
+    def apply(self):
+        """Apply all effects in their order."""
+        for effect in self.effects:
+            if not isinstance(effect, Wish):
+                effect.apply()
+
+    cdef inline int add(self, object effect) except -1:
+        """`append` for those who looked that there is room."""
+        self.room -= 1
+        self.effects.append(effect)
+        return 0
 
     cdef int roll_back(self, Py_ssize_t mark) except -1:
         del self.effects[mark:]

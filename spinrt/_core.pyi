@@ -59,10 +59,14 @@ class HandleTable:
     handles_max: int
     def __init__(self, handles_max: int) -> None: ...
 
+class Wish:
+    def apply(self) -> None: ...
+
 @final
 class Journal:
     effects: list[Any]
     def append(self, effect: object) -> None: ...
+    def apply(self) -> None: ...
     def __len__(self) -> int: ...
 
 @final
@@ -154,6 +158,74 @@ class HeaderFunction(NativeFunction):
 @final
 class SizeFunction(NativeFunction):
     def __init__(self, resource: str, closure: Callable[..., Any]) -> None: ...
+
+@final
+class DeliveryContext:
+    delivery_id: str
+    protocol: str
+    sender: str
+    message: LentMessage
+    recipient: Any
+    def __init__(self, delivery_id: str, protocol: str, sender: str, message: LentMessage) -> None: ...
+
+@final
+class Tag(Wish):
+    extension: str
+    key: str
+    value: bytes
+    def __init__(self, extension: str, key: str, value: bytes) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class KeptTexts:
+    def __init__(self, prepare: Callable[[str], object], kind: type) -> None: ...
+
+@final
+class PromiseFunction(NativeFunction):
+    def __init__(self, prepare: Callable[[str], object], closure: Callable[..., Any]) -> None: ...
+
+@final
+class TagFunction(NativeFunction):
+    def __init__(
+        self,
+        extension: str,
+        value_bytes_max: int,
+        prepare: Callable[[str], object],
+        closure: Callable[..., Any],
+    ) -> None: ...
+
+@final
+class LogRecord:
+    extension: str
+    time_ns: int
+    level: str
+    event: str
+    fields: tuple[tuple[str, str], ...]
+    def __init__(
+        self,
+        extension: str,
+        time_ns: int,
+        level: str,
+        event: str,
+        fields: tuple[tuple[str, str], ...],
+        sink: Callable[[LogRecord], None] | None = None,
+    ) -> None: ...
+    def apply(self) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class LogFunction(NativeFunction):
+    def __init__(
+        self,
+        extension: str,
+        levels: tuple[str, ...],
+        written: frozenset[str],
+        sink: Callable[[LogRecord], None],
+        now: Callable[[], int],
+        closure: Callable[..., Any],
+    ) -> None: ...
 
 @final
 class InstanceLimits:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
-from spinrt._core import Call
+from spinrt._core import Call, LogFunction, LogRecord
 from spinrt.errors import QuotaExceeded, StateError
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
@@ -18,28 +17,7 @@ FIELDS_MAX = 64
 TEXT_CHARACTERS_MAX = 4096
 
 
-class LogRecord(NamedTuple):
-    """One record as an extension wrote it; ``extension`` and ``time_ns`` come from the host."""
-
-    extension: str
-    time_ns: int
-    level: str
-    event: str
-    fields: tuple[tuple[str, str], ...]
-
-
 Sink: TypeAlias = Callable[[LogRecord], None]
-
-
-@dataclass(slots=True)
-class LogEffect:
-    """A record on its way to the sink."""
-
-    record: LogRecord
-    sink: Sink
-
-    def apply(self) -> None:
-        self.sink(self.record)
 
 
 def to_trace(record: LogRecord) -> None:
@@ -80,10 +58,9 @@ class LoggingInterface(HostInterface):
                 raise StateError(f"extension {name}: found a log record outside of a call, expected it inside one")
             _check_record(name, event, fields)
             if level in written:
-                record = LogRecord(name, now(), level, event, tuple(fields))
-                call.journal.append(LogEffect(record, sink))
+                call.journal.append(LogRecord(name, now(), level, event, tuple(fields), sink))
 
-        return write
+        return LogFunction(name, LEVELS, written, sink, now, write)
 
 
 def _check_record(name: str, event: str, fields: list[tuple[str, str]]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spinrt._core import LogRecord
 from spinrt.errors import ConfigError, SpinError
-from spinrt.host.logging import LogRecord
 from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.extensions import load_extensions, make_runtime
 from spinrt.mail.service import loop_factory

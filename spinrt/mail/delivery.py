@@ -26,14 +26,14 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
-from spinrt._core import LentMessage
+from spinrt._core import DeliveryContext, LentMessage, Tag
 from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
 from spinrt.mail.address import Address
 from spinrt.mail.extensions import MailRuntime
-from spinrt.mail.host.context import DeliveryContext, RecipientContext
-from spinrt.mail.host.effects import Decision, Refusal, Tag, decide
+from spinrt.mail.host.context import RecipientContext
+from spinrt.mail.host.effects import Decision, Refusal, decide
 from spinrt.mail.host.ledger import kv_writes
 from spinrt.mail.outcomes import (
     EnvelopeRecord,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from spinrt._core import LogRecord, Tag
 from spinrt.host.kv import KvEffect
-from spinrt.host.logging import LogEffect
 from spinrt.mail.host.effects import MailEffect
 from spinrt.runtime.domain import Domain
 
@@ -87,8 +87,10 @@ def describe(effect: object) -> tuple[str, str]:
     match effect:
         case MailEffect():
             return effect.extension, effect.describe()
-        case LogEffect():
-            return effect.record.extension, f"log {effect.record.event}"
+        case Tag():
+            return effect.extension, f"tag {effect.key}"
+        case LogRecord():
+            return effect.extension, f"log {effect.event}"
         case KvEffect():
             return effect.space.name, f"{'delete' if effect.value is None else 'set'} {effect.key}"
         case _:

@@ -65,10 +65,8 @@ class Transaction:
         if not self._open:
             raise StateError("transaction: it was committed or rolled back already")
         self._open = False
-        effects = self.effects
-        for effect in effects:
-            effect.apply()
-        return effects
+        self._call.journal.apply()
+        return self.effects
 
     def rollback(self) -> None:
         """Drop all effects and end the transaction. Does nothing when it has ended."""

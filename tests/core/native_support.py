@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinrt import _core
-from spinrt._core import Call, Export, FunctionPlan, HostFunction, Instance
-from spinrt.errors import SpinError
+from spinrt._core import Call, Export, FunctionPlan, HostFunction, Instance, NativeFunction, Table
 from spinrt.sandbox.abi import plan_function
 from spinrt.sandbox.loader import find_function
 from spinrt.sandbox.wit import shipped
@@ -47,17 +46,30 @@ def forwarder(plan: FunctionPlan, closure: Callable[..., Any], **changes: int) -
 class Seen:
     """What a guest and its raiser saw of one call."""
 
-    answer: Any
+    answers: list[Any]
     error: type[Exception] | None
     effects: list[Any]
 
 
-def seen(guest: Instance, plan: FunctionPlan, call: Call | None, *arguments: Any) -> Seen:
-    """Call ``pass`` and tell everything that a difference could show in."""
-    answer, error = None, None
-    try:
-        answer = Export(guest, "pass", plan)(call, *arguments)
-    except SpinError as failure:
-        error = type(failure)
-    effects = [] if call is None else list(call.journal.effects)
-    return Seen(answer, error, effects)
+def seen(
+    guest: Instance, plan: FunctionPlan, call: Call | None, *arguments: Any, effects_max: int = 8, calls: int = 1
+) -> Seen:
+    """Raise an event whose handlers are ``pass``, so many times over, and tell all that a difference could show in."""
+    errors: list[type[Exception]] = []
+    handler = Export(guest, "pass", plan)
+    running = call or Call()
+    table = Table((lambda _, *given: [handler(call, *given) for _ in range(calls)],), (None,), (effects_max,))
+    answers = table.walk(running, arguments, lambda _, error: errors.append(type(error)))
+    return Seen(answers[0] if answers else [], errors[0] if errors else None, list(running.journal.effects))
+
+
+def same(plan: FunctionPlan, native: NativeFunction, *arguments: Any, **options: Any) -> Seen:
+    """What comes of a call, which is the same by the native function and by its closure."""
+    make, changes = options.pop("call", lambda: None), options.pop("limits", {})
+    as_given = options.pop("as_given", plan)
+    found = [
+        seen(forwarder(plan, served, **changes), as_given, make(), *arguments, **options)
+        for served in (native, native.closure)
+    ]
+    assert found[0] == found[1]
+    return found[0]

@@ -14,7 +14,7 @@ from spinrt.mail.host.message import MessageInterface
 from spinrt.mail.message.headers import parse_headers
 from spinrt.sandbox.abi import plan_type
 from spinrt.sandbox.types import ListType, OptionType, Primitive
-from tests.core.native_support import forwarder, plan_of, seen
+from tests.core.native_support import plan_of, same
 from tests.mail.host_support import bind, lent
 
 HEADER = "[method]message.header"
@@ -41,27 +41,21 @@ names = st.sampled_from(["a", "AB", "A b", "", "a:", "\xe4", "n" * 999]) | st.te
 def test_header_in_c_is_the_header_of_the_parser(data: bytes, name: str, nth: int) -> None:
     """The bytes that reach the guest are those that parsing the whole section gives; the closure agrees."""
     expected = parse_headers(data).value(name, nth) if len(name) < 999 else None
-    for closure in (native(), native().closure):
-        assert seen(forwarder(PLAN, closure), PLAN, None, lent(data), name, nth).answer == expected
+    assert same(PLAN, native(), lent(data), name, nth).answers == [expected]
 
 
 @given(*[st.integers(0, 2**32 - 1) | st.integers(0, 70_000)] * 2, st.integers(0, 3))
 def test_no_pointer_reaches_outside_of_the_guest(pointer: int, length: int, nth: int) -> None:
     """Whatever numbers a guest passes as text, the native function ends as its closure does."""
     message = lent(b"A: 1\r\nB: 2\r\n\r\n")
-    found = [
-        seen(forwarder(PLAN, closure, lift_bytes=1000), NUMBERS, None, message, pointer, length, nth)
-        for closure in (native(), native().closure)
-    ]
-    assert found[0] == found[1]
+    same(PLAN, native(), message, pointer, length, nth, as_given=NUMBERS, limits={"lift_bytes": 1000})
 
 
 def test_the_quota_of_lifted_bytes_counts_names() -> None:
     """Names are bytes passed to the host: one beyond the quota ends the call, whoever serves it."""
     message = lent(b"Subject: x\n")
-    for closure in (native(), native().closure):
-        assert seen(forwarder(PLAN, closure, lift_bytes=8), PLAN, None, message, "subject", 0).answer == b"x"
-        assert seen(forwarder(PLAN, closure, lift_bytes=6), PLAN, None, message, "subject", 0).error is QuotaExceeded
+    assert same(PLAN, native(), message, "subject", 0, limits={"lift_bytes": 8}).answers == [b"x"]
+    assert same(PLAN, native(), message, "subject", 0, limits={"lift_bytes": 6}).error is QuotaExceeded
 
 
 @pytest.mark.parametrize("function", [HEADER, "[method]message.size"])
@@ -71,14 +65,14 @@ def test_a_message_taken_back_gives_nothing(function: str) -> None:
     message.take_back()
     plan = plan_of(f"spinrt:mail/message@1.0.0#{function}")
     arguments: tuple[Any, ...] = ("a", 0) if function == HEADER else ()
-    assert seen(forwarder(plan, native(function)), plan, None, message, *arguments).error is CapabilityRevoked
+    assert same(plan, native(function), message, *arguments).error is CapabilityRevoked
 
 
 def test_the_size_is_given() -> None:
     """Eight bytes of number, no object in between."""
     plan = plan_of("spinrt:mail/message@1.0.0#[method]message.size")
     message = LentMessage(lambda offset, length: b"", 2**40)
-    assert seen(forwarder(plan, native("[method]message.size")), plan, None, message).answer == 2**40
+    assert same(plan, native("[method]message.size"), message).answers == [2**40]
 
 
 def test_an_error_of_the_source_is_the_call_s() -> None:
@@ -87,7 +81,7 @@ def test_an_error_of_the_source_is_the_call_s() -> None:
     def read(offset: int, length: int) -> bytes:
         raise OSError("gone")
 
-    assert seen(forwarder(PLAN, native()), PLAN, None, LentMessage(read, 10), "a", 0).error is InternalError
+    assert same(PLAN, native(), LentMessage(read, 10), "a", 0).error is InternalError
 
 
 def test_a_native_function_is_linked_to_its_own_type_only() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import spinrt
+from spinrt._core import LogRecord
 from spinrt.host.config import ConfigInterface
-from spinrt.host.logging import LoggingInterface, LogRecord
+from spinrt.host.logging import LoggingInterface
 from spinrt.runtime.capability import Functions
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from spinrt._core import Call
+from spinrt._core import Call, LogRecord
 from spinrt.errors import ConfigError, QuotaExceeded, StateError
 from spinrt.host.clock import ClockInterface, RandomInterface
-from spinrt.host.logging import LoggingInterface, LogRecord, to_trace
+from spinrt.host.logging import LoggingInterface, to_trace
 from spinrt.runtime.capability import Grant
 
 DOMAIN: Any = SimpleNamespace(name="audit")
@@ -37,7 +37,7 @@ def test_level_of_the_grant_drops_records_below() -> None:
     write = writer([], level="warning")
     write(call, "info", "a", [])
     write(call, "error", "b", [])
-    assert [effect.record.event for effect in call.journal.effects] == ["b"]
+    assert [record.event for record in call.journal.effects] == ["b"]
     with pytest.raises(ConfigError, match="one of debug"):
         writer([], level="loud")
 

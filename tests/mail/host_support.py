@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from spinrt._core import Call, LentMessage
-from spinrt.mail.host.context import DeliveryContext, RecipientContext
+from spinrt._core import Call, DeliveryContext, LentMessage
+from spinrt.mail.host.context import RecipientContext
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
 

@@ -7,8 +7,9 @@ import email.policy
 
 import pytest
 
+from spinrt._core import Tag
 from spinrt.errors import ConfigError
-from spinrt.mail.host.effects import Notify, Redirect, Tag
+from spinrt.mail.host.effects import Notify, Redirect
 from spinrt.mail.host.outbound import OutboundInterface
 from spinrt.mail.host.tags import TagsInterface
 from spinrt.sandbox.types import Err, Ok

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinrt._core import Call, LentMessage
+from spinrt._core import Call, DeliveryContext
 
 
 class RecipientContext:
@@ -18,16 +18,6 @@ class RecipientContext:
 
     def __init__(self, address: str, user: str, detail: str | None) -> None:
         self.address, self.user, self.detail = address, user, detail
-
-
-class DeliveryContext:
-    """One transaction. ``recipient`` is none while no ``deliver`` event is being handled."""
-
-    __slots__ = ("delivery_id", "message", "protocol", "recipient", "sender")
-
-    def __init__(self, delivery_id: str, protocol: str, sender: str, message: LentMessage) -> None:
-        self.delivery_id, self.protocol, self.sender, self.message = delivery_id, protocol, sender, message
-        self.recipient: RecipientContext | None = None
 
 
 def current_delivery(call: Call | None) -> DeliveryContext | None:

@@ -11,7 +11,7 @@ import re
 from email.header import Header
 from typing import ClassVar, Final
 
-from spinrt._core import Call
+from spinrt._core import Call, PromiseFunction, Wish
 from spinrt.errors import QuotaExceeded, UsageError
 from spinrt.mail.host.context import current_recipient
 from spinrt.mail.host.effects import AddHeader, Discard, FileInto, MailEffect, Refusal, Reject, SetFlag
@@ -56,8 +56,8 @@ class DeliveryInterface(HostInterface):
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
         bound = _Bound(grant, domain.name)
         closures: dict[str, Closure] = {
-            "file-into": bound.file_into,
-            "set-flag": bound.set_flag,
+            "file-into": PromiseFunction(bound.filing, bound.file_into),
+            "set-flag": PromiseFunction(bound.flagging, bound.set_flag),
             "add-header": bound.add_header,
             "reject": bound.reject,
             "discard": bound.discard,
@@ -77,19 +77,21 @@ class _Bound:
         self._may_discard = read_switch(grant, "discard")
 
     def file_into(self, call: Call | None, mailbox: str) -> Result:
-        if current_recipient(call) is None:
-            return _NO_DELIVERY
+        return _NO_DELIVERY if current_recipient(call) is None else promise(call, self.filing(mailbox))
+
+    def filing(self, mailbox: str) -> MailEffect | Err[str]:
+        """What that mailbox comes to under the grant."""
         try:
             name = canonical_name(mailbox)
         except UsageError:
             return _MALFORMED
-        if not self._mailbox_granted(name):
-            return _NOT_GRANTED
-        return promise(call, FileInto(self._extension, name))
+        return FileInto(self._extension, name) if self._mailbox_granted(name) else _NOT_GRANTED
 
     def set_flag(self, call: Call | None, flag: str) -> Result:
-        if current_recipient(call) is None:
-            return _NO_DELIVERY
+        return _NO_DELIVERY if current_recipient(call) is None else promise(call, self.flagging(flag))
+
+    def flagging(self, flag: str) -> MailEffect | Err[str]:
+        """What that flag comes to under the grant."""
         lower = flag.lower()
         try:
             check_flags((flag,))
@@ -99,7 +101,7 @@ class _Bound:
             return _MALFORMED
         if not self._flag_granted(lower):
             return _NOT_GRANTED
-        return promise(call, SetFlag(self._extension, _SYSTEM_BY_LOWER.get(lower, flag)))
+        return SetFlag(self._extension, _SYSTEM_BY_LOWER.get(lower, flag))
 
     def add_header(self, call: Call | None, name: str, value: str) -> Result:
         if current_recipient(call) is None:
@@ -128,9 +130,11 @@ class _Bound:
         return promise(call, Discard(self._extension))
 
 
-def promise(call: Call | None, effect: MailEffect) -> Result:
+def promise(call: Call | None, effect: Wish | Err[str]) -> Result:
     """Put an effect into the journal of a running call; ``too-many`` when the extension has used up its effects."""
     assert call is not None
+    if isinstance(effect, Err):
+        return effect
     try:
         call.journal.append(effect)
     except QuotaExceeded:

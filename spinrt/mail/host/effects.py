@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from spinrt._core import Wish
 from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.store.flags import FLAG_COUNT_MAX
 
@@ -48,13 +49,10 @@ class Decision:
 
 
 @dataclass(slots=True)
-class MailEffect:
-    """A wish of one extension."""
+class MailEffect(Wish):
+    """A wish of one extension for one recipient."""
 
     extension: str
-
-    def apply(self) -> None:
-        """Nothing: the log record does it; see the head of this file."""
 
     def decide(self, decision: Decision) -> None:
         """Enter the wish into the recipient's decision."""
@@ -149,17 +147,6 @@ class Notify(MailEffect):
 
     def describe(self) -> str:
         return f"notify {self.address}"
-
-
-@dataclass(slots=True)
-class Tag(MailEffect):
-    """Belongs to the transaction, not to a recipient."""
-
-    key: str
-    value: bytes
-
-    def describe(self) -> str:
-        return f"tag {self.key}"
 
 
 def decide(effects: Iterable[object]) -> Decision:

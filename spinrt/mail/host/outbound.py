@@ -19,10 +19,10 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import ClassVar, Final
 
-from spinrt._core import Call
+from spinrt._core import Call, DeliveryContext
 from spinrt.errors import AddressMalformed
 from spinrt.mail.address import Address, parse_address
-from spinrt.mail.host.context import DeliveryContext, RecipientContext, current_delivery
+from spinrt.mail.host.context import RecipientContext, current_delivery
 from spinrt.mail.host.delivery import promise
 from spinrt.mail.host.effects import Notify, Redirect
 from spinrt.mail.host.patterns import read_patterns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from spinrt import trace
-from spinrt.host.logging import LogRecord
+from spinrt._core import LogRecord
 
 _loggers: dict[str, logging.Logger] = {}
 

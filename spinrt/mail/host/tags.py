@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from spinrt._core import Call
+from spinrt._core import Call, Tag, TagFunction
 from spinrt.mail.host.context import current_delivery
 from spinrt.mail.host.delivery import promise
-from spinrt.mail.host.effects import Tag
 from spinrt.mail.host.patterns import read_patterns
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
@@ -24,15 +23,19 @@ class TagsInterface(HostInterface):
     attenuations: ClassVar = {"keys": "patterns of keys that may be attached"}
 
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
-        extension, granted = domain.name, read_patterns(grant, "keys")
+        granted = read_patterns(grant, "keys")
+
+        def checked(key: str) -> str | Err[str]:
+            if not 0 < len(key.encode()) <= KEY_BYTES_MAX or not key.isprintable():
+                return Err("malformed")
+            return key if granted(key) else Err("not-granted")
 
         def tag(call: Call | None, key: str, value: bytes) -> Result:
             if current_delivery(call) is None:
                 return Err("no-transaction")
-            if not 0 < len(key.encode()) <= KEY_BYTES_MAX or not key.isprintable() or len(value) > VALUE_BYTES_MAX:
+            if len(value) > VALUE_BYTES_MAX:
                 return Err("malformed")
-            if not granted(key):
-                return Err("not-granted")
-            return promise(call, Tag(extension, key, value))
+            found = checked(key)
+            return found if isinstance(found, Err) else promise(call, Tag(domain.name, found, value))
 
-        return tag
+        return TagFunction(domain.name, VALUE_BYTES_MAX, checked, tag)
