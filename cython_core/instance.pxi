@@ -271,7 +271,7 @@ cdef class Instance:
     cdef int _begin(self) except -1:
         """Enter the guest: no call inside a call, fresh quotas, a deadline."""
         if self.broken:
-            raise StateError(f"extension {self.name}: a call failed in this instance, expected a fresh one")
+            raise StateError(f"extension {self.name}: this instance was closed, or a call failed in it, expected a fresh one")
         if self.thread != PyThread_get_thread_ident():
             raise UsageError(f"extension {self.name}: found a call from another thread, expected the one that loaded it")
         if not spin_stack_has(STACK_NEEDED_BYTES):
@@ -288,6 +288,10 @@ cdef class Instance:
         self.host_calls_left = self.limits.host_calls
         api.context_set_epoch_deadline(self.context, self.limits.deadline_ticks + 1)
         return 0
+
+    def close(self):
+        """Run nothing more in it; a call that is under way runs to its end."""
+        self.broken = True
 
     cdef object fault(self, str where, spin_error *error, spin_trap *trap):
         """What went wrong, as an error; both arguments are consumed and the instance is broken from here on."""

@@ -265,6 +265,7 @@ class Instance:
     def __init__(
         self, module: Module, imports: tuple[HostFunction | DropFunction, ...], limits: InstanceLimits, name: str
     ) -> None: ...
+    def close(self) -> None: ...
 
 @final
 class Export:

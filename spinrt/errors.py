@@ -188,6 +188,13 @@ class AbiError(ExtensionError):
     code = "extension.abi"
 
 
+class ExporterFailed(ExtensionError):
+    """An extension that this one imports from failed in the middle of a call. This one was cut short; it is not at
+    fault."""
+
+    code = "extension.exporter"
+
+
 class CallRolledBack(SpinError):
     """The call was rolled back at the raiser's own wish."""
 

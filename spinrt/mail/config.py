@@ -302,6 +302,7 @@ def _policy(value: Value, section: Section) -> Policy:
     content = {
         "grants": section.get("grants", Value.plain, None),
         "limits": section.get("limits", Value.plain, None),
+        "exports": section.get("exports", Value.plain, None),
         "config": {key: _setting(member) for key, member in section.section("config").items()},
     }
     try:

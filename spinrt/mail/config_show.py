@@ -58,6 +58,8 @@ def _extension(extension: ExtensionConfig) -> dict[str, Any]:
         shown["path"] = str(extension.path)
     if extension.order is not None:
         shown["order"] = extension.order
+    if policy.exports is not None:
+        shown["exports"] = {id_: {"to": list(names)} if names else {} for id_, names in policy.exports.items()}
     return shown | {"grants": grants, "limits": lowered, "config": dict(policy.config)}
 
 

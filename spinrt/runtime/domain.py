@@ -1,15 +1,20 @@
 """Domains: an extension linked under a policy, with its instance.
 
-A domain outlives its instances. When a call fails half-way, the instance is thrown away and a fresh one takes its
-place, linked with the same closures; what the failed call had promised was dropped with its journal. (Rolling the
-instance's memory back instead, so that its state survives, is the transactions' own issue.)
+A domain is *created* with an extension and a policy, *resolved* when every import is bound, *initialised* when it has
+an instance whose init agreed, and *destroyed* in the end. Only an initialised domain runs. It outlives its instances:
+when a call fails half-way, the instance is thrown away and a fresh one takes its place, linked with the same
+closures; what the failed call had promised was dropped with its journal. (Rolling the instance's memory back instead,
+so that its state survives, is the transactions' own issue.)
+
+Source: docs/design/dispatch.md, "Domains".
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from spinrt._core import (
@@ -25,18 +30,31 @@ from spinrt._core import (
     internalize,
     withdraw,
 )
-from spinrt.errors import ClosedError, LinkError, SpinError
-from spinrt.runtime.capability import Effect, mint, reach
-from spinrt.runtime.linker import Linked, link
-from spinrt.runtime.nameserver import Nameserver
+from spinrt.errors import ExporterFailed, LinkError, SpinError, StateError
+from spinrt.runtime.capability import Effect, HostInterface, mint, reach
+from spinrt.runtime.exported import ExportedInterface, Link
+from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.source import CombinedDomain, HostDomain, Source
+from spinrt.runtime.stores import Stores
 from spinrt.sandbox.abi import plan_function
-from spinrt.sandbox.loader import Extension, find_function, promised_exports
+from spinrt.sandbox.loader import Extension, ImportedFunction, find_function, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
 
-_INIT = "spinrt:extension/lifecycle@1.0.0#init"
+LIFECYCLE = "spinrt:extension/lifecycle@1.0.0"
+"""What the runtime calls, and nobody else may."""
+_INIT = f"{LIFECYCLE}#init"
 _log = logging.getLogger("spinrt.runtime")
+
+
+class DomainState(Enum):
+    """Where a domain is in its life; see the head of this file."""
+
+    CREATED = "created"
+    RESOLVED = "resolved"
+    INITIALISED = "initialised"
+    DESTROYED = "destroyed"
 
 
 @dataclass(slots=True)
@@ -48,33 +66,238 @@ class DomainCounters:
     last_fault: str = ""
 
 
-class Domain:
-    """One extension at work under one policy. Made by `Runtime.load`."""
+class Domain(Source):
+    """One extension at work under one policy. Made by `create`, or by `Runtime.load`, which does all that follows too.
 
-    def __init__(self, extension: Extension, policy: Policy, nameserver: Nameserver) -> None:
+    Attributes:
+        links: Imports of other domains that this one serves.
+        exports: ``interface#function`` → what it exports, once it is initialised.
+        is_loaded: A runtime has installed its handlers: only that runtime's ``unload`` takes it away.
+    """
+
+    def __init__(self, extension: Extension, policy: Policy, stores: Stores) -> None:
         self.extension = extension
         self.policy = policy
         self.limits: Limits = extension.manifest.limits.clamped(policy.limits)
         self.counters = DomainCounters()
-        self.closed = False
-        self._linked: Linked = link(extension, policy, nameserver, self)
-        self._instance = self._instantiate()
-        self.exports = {name: self._export(name, self._instance) for name in promised_exports(extension)}
-        for effect in self._initialize(self._instance):
-            effect.apply()
+        self.links: list[Link] = []
+        self.exports: dict[str, Export] = {}
+        self.is_loaded = False
+        self._stores = stores
+        self._bound: list[Bound | None] = [None] * len(extension.imports)
+        self._instance: Instance | None = None
+        self._state = DomainState.CREATED
+        self._update_state()
+
+    @classmethod
+    def create(cls, extension: Extension, policy: Policy | None = None, *, stores: Stores | None = None) -> Domain:
+        """Make a domain of which nothing is linked yet.
+
+        Args:
+            extension: What `load_extension` gave.
+            policy: What it is granted; nothing by default.
+            stores: Those of the runtime that it will work in (`Runtime.create` passes them); by default its own.
+        """
+        return cls(extension, policy or Policy(), stores or Stores())
+
+    @staticmethod
+    def create_from_host(interface: HostInterface) -> HostDomain:
+        """Make a source of an interface that is implemented in Python."""
+        return HostDomain(interface)
+
+    @staticmethod
+    def combine(name: str, domains: Sequence[Source]) -> CombinedDomain:
+        """Make one source of several; see `CombinedDomain`."""
+        return CombinedDomain(name, domains)
 
     @property
     def name(self) -> str:
         return self.extension.name
 
-    def __repr__(self) -> str:
-        return f"<Domain {self.name} {self.extension.manifest.version}>"
+    @property
+    def state(self) -> DomainState:
+        return self._state
 
-    def close(self) -> None:
-        """Let go of the instance and of everything that it was granted."""
-        self.closed = True
-        self.exports = {}
-        self._linked = ()
+    @property
+    def is_running(self) -> bool:
+        """Whether it may be called."""
+        return self._state is DomainState.INITIALISED
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.name} {self.extension.manifest.version} {self._state.value}>"
+
+    # --------------------------------------------------------------------------------------------------- as a source
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """What it exports to others: what its manifest offers and its policy does not keep back."""
+        visible = self.policy.exports
+        offered = (id_ for id_ in self.extension.manifest.exports if id_ != LIFECYCLE)
+        return tuple(id_ for id_ in offered if visible is None or id_ in visible)
+
+    def interface(self, interface_id: str) -> HostInterface:
+        return ExportedInterface(interface_id, self)
+
+    def refusal(self, interface_id: str, importer: Domain) -> str | None:
+        """What the policy's ``exports`` says against this importer; see `Policy`."""
+        if self._state is DomainState.DESTROYED:
+            return f"{self.name} was unloaded"
+        allowed = (self.policy.exports or {}).get(interface_id, ())
+        if allowed and importer.name not in allowed:
+            return f"the policy of {self.name} exports it to {', '.join(allowed)} only"
+        return None
+
+    def serves(self, name: str) -> bool:
+        """Whether ``interface#function`` is among what it exports to others."""
+        return name.partition("#")[0] in self.interfaces and name in promised_exports(self.extension)
+
+    def forget(self, importer: Domain) -> None:
+        self.links = [link for link in self.links if link.importer is not importer]
+
+    def importers(self) -> tuple[Domain, ...]:
+        """The domains whose imports are bound to this one."""
+        return tuple(dict.fromkeys(link.importer for link in self.links))
+
+    def exporters(self) -> tuple[Domain, ...]:
+        """The domains that its own imports are bound to."""
+        return tuple(source for source in self.sources() if isinstance(source, Domain))
+
+    def sources(self) -> tuple[Source, ...]:
+        """Everybody that its imports are bound to."""
+        return tuple(dict.fromkeys(bound.source for bound in self._bound if bound is not None))
+
+    # --------------------------------------------------------------------------------------------------- life cycle
+
+    def unresolved(self) -> tuple[ImportedFunction, ...]:
+        """Return the imports that nobody serves, in the module's order."""
+        return tuple(imported for _, imported in self._open_imports())
+
+    def resolve(self, source: Source, *, only: Collection[str] | None = None) -> int:
+        """Bind every import that nobody serves yet, that the source exports and that the policy grants.
+
+        Args:
+            source: Another domain, a host domain, a combined one, a debug domain.
+            only: Interfaces to look for; all by default.
+
+        Returns:
+            How many were bound; those bound before stay as they are.
+
+        Raises:
+            StateError: It was destroyed, or the source is a domain that does not run. Nothing was bound.
+            LinkDenied: The source's policy keeps an interface from this domain.
+            LinkError: The source has not got the function, or imports from this domain itself. Nothing was bound.
+            ConfigError: A grant carries an attenuation that its interface does not know. Nothing was bound.
+        """
+        self._check("resolve", DomainState.CREATED, DomainState.RESOLVED, DomainState.INITIALISED)
+        bound = bind_imports(self, self._open_imports(), source, only)
+        for position, one in bound.items():
+            self._bound[position] = one
+            if isinstance(one, BoundFunction) and isinstance(one.closure, Link):
+                one.closure.exporter.links.append(one.closure)
+        self._update_state()
+        return len(bound)
+
+    def unresolve(self, source: Source) -> int:
+        """Undo what `resolve` bound to that source. A domain that ran does not run until it is resolved and
+        initialised again.
+
+        Its handlers stay installed, and fail meanwhile.
+
+        Returns:
+            How many imports nobody serves now that were bound before.
+        """
+        self._check("unresolve", DomainState.CREATED, DomainState.RESOLVED, DomainState.INITIALISED)
+        gone = set(source.members())
+        count = 0
+        for position, bound in enumerate(self._bound):
+            if bound is not None and bound.source in gone:
+                self._bound[position] = None
+                count += 1
+        for one in gone:
+            one.forget(self)
+        if count:
+            self._drop_instance()
+            self._update_state()
+        return count
+
+    def rebind(self, old: Domain, new: Domain) -> None:
+        """Serve what one domain served by another, which runs and exports it too, without touching the instance."""
+        moved = [link for link in old.links if link.importer is self]
+        for link in moved:
+            link.point_at(new)
+        old.forget(self)
+        new.links += moved
+        self._bound = [
+            replace(one, source=new) if one is not None and one.source is old else one for one in self._bound
+        ]
+
+    def initialize(self) -> None:
+        """Make an instance, run its init and apply what that promised.
+
+        Raises:
+            LinkDenied, UnresolvedImport: It is not fully resolved; everything missing is listed.
+            StateError: It was initialised or destroyed, a domain that it imports from is not initialised, or it ran
+                before and a raise is on the stack.
+            LinkError, ExtensionError: Its init refused or failed; it is as before.
+        """
+        for effect in self.start():
+            effect.apply()
+
+    def start(self) -> list[Effect]:
+        """As `initialize`, but what init promised is returned, for whoever has more to do before it is sure."""
+        if self._state is DomainState.CREATED:
+            self._stores.owner.check(f"domain {self.name}: initialize")
+            raise incomplete(self)
+        self._check("initialize", DomainState.RESOLVED)
+        self._check_exporters()
+        if self.exports and self._stores.depth:
+            raise StateError(f"domain {self.name}: initialize again: found a raise on the stack, expected none")
+        instance = self._instantiate()
+        fresh = {name: self._export(name, instance) for name in promised_exports(self.extension)}
+        effects = self._run_init(instance, fresh)
+        for name, export in fresh.items():
+            if name in self.exports:
+                self.exports[name].rebind(instance)
+            else:
+                self.exports[name] = export
+        self._instance = instance
+        self._state = DomainState.INITIALISED
+        return effects
+
+    def destroy(self) -> None:
+        """Let go of the instance and of everything that it was granted, now or when the running raise ends.
+
+        Raises:
+            StateError: It was destroyed, other domains import from it, or it is loaded in a runtime.
+        """
+        self._check("destroy", DomainState.CREATED, DomainState.RESOLVED, DomainState.INITIALISED)
+        if self.is_loaded:
+            raise StateError(
+                f"domain {self.name}: destroy: found it loaded in a runtime", hint="use the runtime's unload"
+            )
+        self.check_unused()
+        self.let_go()
+
+    def check_unused(self) -> None:
+        """Raise the `StateError` that names the domains which import from this one, if there are any."""
+        importers = self.importers()
+        if importers:
+            names = ", ".join(importer.name for importer in importers)
+            raise StateError(
+                f"domain {self.name}: found its exports in use by {names}, expected no importer",
+                hint="unload them first, or `unresolve` them from this domain",
+            )
+
+    def let_go(self) -> None:
+        """End this domain, whoever still uses it; what runs of it on the stack runs to its end."""
+        self._state = DomainState.DESTROYED
+        for source in self.sources():
+            source.forget(self)
+        self.links = []
+        self._drop_instance()
+        self._stores.when_idle(self._forget_everything)
+
+    # ------------------------------------------------------------------------------------------------------- faults
 
     # -------------------------------------------------------------------------------------------------- its own handles
 
@@ -101,7 +324,7 @@ class Domain:
             given = target.delegate(self.name, rights=rights)
         else:
             given = mint(self.extension.interfaces, target, resource, rights, granter=granter).delegate(self.name)
-        return externalize(self._instance, given, resource)
+        return externalize(self._running_instance("externalize"), given, resource)
 
     def internalize(self, reference: ExternalReference) -> Any:
         """Return the object that a reference names.
@@ -110,7 +333,7 @@ class Domain:
             CapabilityRevoked: Its handle is gone, or what it names was revoked.
             WrongDomain: It is another domain's, or forged.
         """
-        return reach(internalize(self._instance, reference))
+        return reach(internalize(self._running_instance("internalize"), reference))
 
     def withdraw(self, reference: ExternalReference) -> None:
         """Take the handle away from this domain, and let go of the object.
@@ -118,15 +341,21 @@ class Domain:
         Raises:
             CapabilityRevoked, WrongDomain: As for `internalize`.
         """
-        withdraw(self._instance, reference)
+        withdraw(self._running_instance("withdraw"), reference)
 
     # ----------------------------------------------------------------------------------------------------------- faults
 
     def note_fault(self, error: SpinError) -> None:
-        """Count a failed call and put a fresh instance in the place of one that it broke."""
-        self.counters.faults += 1
-        self.counters.last_fault = error.line()
-        _log.warning("extension=%s event=fault code=%s reason=%r", self.name, error.code, str(error))
+        """Count a failed call and put a fresh instance in the place of one that it broke.
+
+        A call that was cut short because somebody else failed breaks the instance too, and is not counted here.
+        """
+        if isinstance(error, ExporterFailed):
+            _log.warning("extension=%s event=cut-short code=%s reason=%r", self.name, error.code, str(error))
+        else:
+            self.counters.faults += 1
+            self.counters.last_fault = error.line()
+            _log.warning("extension=%s event=fault code=%s reason=%r", self.name, error.code, str(error))
         self.restore()
 
     def restore(self) -> None:
@@ -135,13 +364,13 @@ class Domain:
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
         """
-        if self._instance.broken and not self.closed:
+        if self.is_running and self._instance is not None and self._instance.broken:
             self._restart()
 
     def _restart(self) -> None:
         try:
             fresh = self._instantiate()
-            self._initialize(fresh)
+            self._run_init(fresh, {name: self._export(name, fresh) for name in (_INIT,) if name in self.exports})
             for export in self.exports.values():
                 export.rebind(fresh)
             self._instance = fresh
@@ -150,13 +379,13 @@ class Domain:
             self.counters.last_fault = error.line()
             _log.error("extension=%s event=restart-failed code=%s reason=%r", self.name, error.code, str(error))
 
+    # ----------------------------------------------------------------------------------------------------- instances
+
     def _instantiate(self) -> Instance:
-        if self.closed:
-            raise ClosedError(f"domain {self.name}: it was unloaded")
         limits = self.limits
-        return Instance(
+        return self._stores.instantiate(
             self.extension.module,
-            tuple(linked.instantiate() for linked in self._linked),
+            tuple(bound.instantiate() for bound in self._bound if bound is not None),
             InstanceLimits(
                 memory_bytes=limits.memory_bytes,
                 table_entries=limits.table_entries,
@@ -173,7 +402,7 @@ class Domain:
         interface, function = find_function(self.extension.interfaces, name)
         return Export(instance, name, plan_function(interface.id, function))
 
-    def _initialize(self, instance: Instance) -> list[Effect]:
+    def _run_init(self, instance: Instance, exports: dict[str, Export]) -> list[Effect]:
         """Run what the module wants run before its first event, and return what it wants done.
 
         Raises:
@@ -181,11 +410,54 @@ class Domain:
         """
         if self.extension.module.exports.get("_initialize") == ("function", ":"):
             Export(instance, "_initialize", FunctionPlan("_initialize", (), None))(None)
-        if _INIT not in self.exports:
+        if _INIT not in exports:
             return []
         call = Call(_INIT, None)
         call.domain = self
-        answer = self._export(_INIT, instance)(call)
+        answer = exports[_INIT](call)
         if isinstance(answer, Err):
             raise LinkError(f"extension {self.name}: its init refused: {answer.value}", hint="see its configuration")
         return call.journal.effects
+
+    def _running_instance(self, operation: str) -> Instance:
+        self._check(operation, DomainState.INITIALISED)
+        assert self._instance is not None
+        return self._instance
+
+    def _drop_instance(self) -> None:
+        """Run nothing more in the instance, from the next raise on."""
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            self._stores.when_idle(instance.close)
+
+    def _forget_everything(self) -> None:
+        self.exports = {}
+        self._bound = [None] * len(self._bound)
+
+    # -------------------------------------------------------------------------------------------------------- states
+
+    def _open_imports(self) -> list[tuple[int, ImportedFunction]]:
+        pairs = zip(self.extension.imports, self._bound, strict=True)
+        return [(position, imported) for position, (imported, bound) in enumerate(pairs) if bound is None]
+
+    def _update_state(self) -> None:
+        """Created, or resolved when nothing is open; an initialised domain that stayed whole goes on."""
+        if any(bound is None for bound in self._bound):
+            self._state = DomainState.CREATED
+        elif self._instance is None:
+            self._state = DomainState.RESOLVED
+
+    def _check(self, operation: str, *expected: DomainState) -> None:
+        self._stores.owner.check(f"domain {self.name}: {operation}")
+        if self._state not in expected:
+            names = " or ".join(state.value for state in expected)
+            raise StateError(f"domain {self.name}: {operation}: it is {self._state.value}, expected it to be {names}")
+
+    def _check_exporters(self) -> None:
+        for exporter in self.exporters():
+            if not exporter.is_running:
+                raise StateError(
+                    f"domain {self.name}: initialize: it imports from {exporter.name}, which is "
+                    f"{exporter.state.value}, expected it to be initialised",
+                    hint=f"initialise {exporter.name} first",
+                )

@@ -19,6 +19,7 @@ from spinrt.errors import HandlerFailed, NoHandler, RevokedArgument, SpinError, 
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.fold import Fold, check_case, default_fold
+from spinrt.runtime.stores import Stores
 from spinrt.sandbox.types import EnumType, Function
 
 _NO_DEFAULT = object()
@@ -55,6 +56,7 @@ class Event:
         fold: How results become one; by the result's type when none is given.
         default: The result when no handler ran.
         on_fault: What to do when a handler fails.
+        stores: Those of the runtime that it belongs to, told of each raise; its own by default.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Event:
         fold: Fold | None = None,
         default: Any = _NO_DEFAULT,
         on_fault: OnFault = OnFault.SKIP,
+        stores: Stores | None = None,
     ) -> None:
         self.name = name
+        self._stores = stores or Stores()
         self.function = function
         self.on_fault = on_fault
         self._fold = fold or default_fold(function.result)
@@ -131,6 +135,8 @@ class Event:
                 f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
             )
         outer, call.event = call.event, self.name
+        stores = self._stores
+        stores.depth += 1
         try:
             if observer is None:
                 results = self._table.walk(call, arguments, self._note_fault)
@@ -138,6 +144,9 @@ class Event:
                 results = self._walk_observed(call, arguments, observer)
         finally:
             call.event = outer
+            stores.depth -= 1
+            if stores.waiting and not stores.depth:
+                stores.run_waiting()
         if results:
             return self._fold(results)
         return self._no_result()

@@ -1,103 +1,195 @@
-"""From a loaded extension and a policy to imports that can be called: all, or an error that lists what is missing.
+"""From an extension's imports and a policy to functions that can be called, and the list of what is missing.
 
-Source: docs/design/spine.md, "runtime"; SPIN's in-kernel linker (SOSP'95, section 3.1).
+Imports are bound one by one against sources, in any order and from several; what is bound stays. Nothing of an
+extension runs before every import is bound.
+
+Source: docs/design/dispatch.md, "Domains"; SPIN's in-kernel linker (SOSP'95, section 3.1).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from spinrt._core import DropFunction, FunctionPlan, HostFunction
-from spinrt.errors import LinkDenied
+from spinrt.errors import LinkDenied, LinkError, UnresolvedImport
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.nameserver import Nameserver
-from spinrt.runtime.policy import Policy
-from spinrt.sandbox.loader import Extension
+from spinrt.runtime.source import Source
+from spinrt.runtime.stores import Import
+from spinrt.sandbox.loader import ImportedFunction
 
 if TYPE_CHECKING:
     from spinrt.runtime.domain import Domain
 
-Imports: TypeAlias = tuple[HostFunction | DropFunction, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class LinkedFunction:
+class BoundFunction:
     """One import after linking: a plan and its closure. An instance gets core objects of its own from it."""
 
+    source: Source
     plan: FunctionPlan
     closure: Closure
 
-    def instantiate(self) -> HostFunction:
+    def instantiate(self) -> Import:
+        """Return the import as an instance takes it.
+
+        A `Link` whose types are all scalars is to be handed over as the exporter's `Export` here, once instances take
+        one.
+        """
         return HostFunction(self.plan, self.closure)
 
 
 @dataclass(frozen=True, slots=True)
-class LinkedDrop:
+class BoundDrop:
     """The drop of a resource type, which the core serves by itself."""
 
+    source: Source
     resource: str
 
-    def instantiate(self) -> DropFunction:
+    def instantiate(self) -> Import:
         return DropFunction(self.resource)
 
 
-Linked: TypeAlias = tuple[LinkedFunction | LinkedDrop, ...]
+Bound = BoundFunction | BoundDrop
 
 
-def link(extension: Extension, policy: Policy, nameserver: Nameserver, domain: Domain) -> Linked:
-    """Bind every import of an extension, in the module's order. Nothing runs, and nothing is kept on failure.
+def bind_imports(
+    domain: Domain, imports: Iterable[tuple[int, ImportedFunction]], source: Source, only: Collection[str] | None
+) -> dict[int, Bound]:
+    """Bind what the source exports and the policy grants. Nothing is changed: the caller keeps what is returned.
+
+    Args:
+        domain: The importer.
+        imports: Those that nobody serves yet, with their positions.
+        source: Where to look.
+        only: Interfaces to bind; all by default.
+
+    Returns:
+        Position → what serves the import.
 
     Raises:
-        LinkDenied: Grants are missing; all of them are listed with the policy that would give them.
-        UnresolvedImport: Nobody exports a granted interface.
+        LinkDenied: The exporter's policy keeps it from this importer.
+        LinkError: The exporter does not have the function, or the import would close a cycle.
+        StateError: The exporter is a domain that does not run.
         ConfigError: A grant carries an attenuation that its interface does not know.
     """
-    _check_grants(extension, policy)
-    exporters = _find_exporters(extension, policy, nameserver)
-    linked: list[LinkedFunction | LinkedDrop] = []
-    for imported in extension.imports:
-        if imported.plan is None:
-            linked.append(LinkedDrop(imported.resource))
+    bound: dict[int, Bound] = {}
+    exporters: dict[str, tuple[Source, HostInterface] | None] = {}
+    for position, imported in imports:
+        id_ = imported.interface
+        if only is not None and id_ not in only:
             continue
-        grant = policy.grants[imported.interface]
-        closure = exporters[imported.interface].bind(imported.function, grant, domain)
-        linked.append(LinkedFunction(imported.plan, closure))
-    return tuple(linked)
+        grant = _covering(domain.policy.grants.get(id_), imported.function)
+        source.note(domain, imported, grant)
+        if grant is None:
+            continue
+        if id_ not in exporters:
+            exporters[id_] = _exporter(domain, id_, grant, source)
+        found = exporters[id_]
+        if found is not None:
+            bound[position] = _bind(domain, imported, grant, *found)
+    return bound
 
 
-def missing_grants(extension: Extension, policy: Policy) -> dict[str, list[str]]:
-    """Return the functions that the module imports and the policy does not grant, by interface."""
+def _exporter(domain: Domain, id_: str, grant: Grant, source: Source) -> tuple[Source, HostInterface] | None:
+    found = source.find(id_)
+    if found is None:
+        return None
+    refusal = found.refusal(id_, domain)
+    if refusal is not None:
+        raise LinkDenied(f"extension {domain.name}: the exporter of {id_} refuses: {refusal}")
+    interface = found.interface(id_)
+    interface.check(grant)
+    return found, interface
+
+
+def _bind(domain: Domain, imported: ImportedFunction, grant: Grant, source: Source, interface: HostInterface) -> Bound:
+    if imported.plan is None:
+        return BoundDrop(source, imported.resource)
+    return BoundFunction(source, imported.plan, interface.bind(imported.function, grant, domain))
+
+
+def _covering(grant: Grant | None, function: str) -> Grant | None:
+    return grant if grant is not None and grant.covers(function) else None
+
+
+def link(domain: Domain, nameserver: Nameserver) -> None:
+    """Resolve a domain against whoever the nameserver knows.
+
+    Raises:
+        LinkDenied, UnresolvedImport: Imports are left; all of them are listed, with the policy that would grant them
+            and what the nameserver says. The domain is as it was, but for what could be bound.
+        LinkError, ConfigError: See `bind_imports`.
+    """
+    reasons: dict[str, LinkError] = {}
+    for id_ in dict.fromkeys(imported.interface for imported in domain.unresolved()):
+        grant = domain.policy.grants.get(id_)
+        if grant is None:
+            continue
+        try:
+            source = nameserver.find(id_, domain, grant)
+            domain.resolve(source, only=(id_,))
+        except (UnresolvedImport, LinkDenied) as error:
+            reasons[id_] = error
+    if domain.unresolved():
+        raise incomplete(domain, reasons)
+
+
+def incomplete(domain: Domain, reasons: Mapping[str, LinkError] | None = None) -> LinkError:
+    """Make the error that lists every import that nobody serves.
+
+    Args:
+        domain: A domain that is not fully resolved.
+        reasons: Interface → why its exporter did not serve, where that is known.
+    """
+    missing = _missing_grants(domain)
+    denied = [error for id_, error in _known(domain, reasons) if id_ not in missing]
+    silent = [id_ for id_ in _interfaces(domain) if id_ not in missing and id_ not in (reasons or {})]
+    texts = [f"not granted: {_listed(missing)}"] if missing else []
+    hints = [f"to grant it, {_advice(domain, missing)}"] if missing else []
+    own = f"extension {domain.name}: "
+    texts += [str(error).removeprefix(own) for error in denied]
+    hints += [error.hint for error in denied if error.hint]
+    if silent:
+        texts.append(f"nobody was found to export {', '.join(silent)}")
+        hints.append("resolve it against a domain that does")
+    kind = LinkDenied if missing or any(isinstance(error, LinkDenied) for error in denied) else UnresolvedImport
+    return kind(own + "; ".join(texts), hint="; ".join(hints))
+
+
+def _known(domain: Domain, reasons: Mapping[str, LinkError] | None) -> list[tuple[str, LinkError]]:
+    return [(id_, reasons[id_]) for id_ in _interfaces(domain) if reasons and id_ in reasons]
+
+
+def _interfaces(domain: Domain) -> list[str]:
+    return list(dict.fromkeys(imported.interface for imported in domain.unresolved()))
+
+
+def _missing_grants(domain: Domain) -> dict[str, list[str]]:
+    """The functions that nobody serves and the policy does not grant, by interface."""
     missing: dict[str, list[str]] = {}
-    for imported in extension.imports:
-        grant = policy.grants.get(imported.interface)
-        if grant is None or not grant.covers(imported.function):
+    for imported in domain.unresolved():
+        if _covering(domain.policy.grants.get(imported.interface), imported.function) is None:
             missing.setdefault(imported.interface, []).append(imported.function)
     return missing
 
 
-def _check_grants(extension: Extension, policy: Policy) -> None:
-    missing = missing_grants(extension, policy)
-    if not missing:
-        return
-    listed = "; ".join(f"{id_} ({', '.join(functions)})" for id_, functions in missing.items())
-    lines = ", ".join(_policy_line(id_, functions, policy.grants.get(id_)) for id_, functions in missing.items())
-    raise LinkDenied(
-        f"extension {extension.name}: not granted: {listed}",
-        hint=f"to grant it, put under extensions.{extension.name}.grants: {{{lines}}}",
-    )
+def _listed(missing: Mapping[str, list[str]]) -> str:
+    return "; ".join(f"{id_} ({', '.join(functions)})" for id_, functions in missing.items())
+
+
+def _advice(domain: Domain, missing: Mapping[str, list[str]]) -> str:
+    return f"put under extensions.{domain.name}.grants: {{{policy_lines(domain.policy.grants, missing)}}}"
+
+
+def policy_lines(grants: Mapping[str, Grant], missing: Mapping[str, list[str]]) -> str:
+    """Return what a policy's ``grants`` must say to give these functions too."""
+    return ", ".join(_policy_line(id_, functions, grants.get(id_)) for id_, functions in missing.items())
 
 
 def _policy_line(id_: str, functions: list[str], grant: Grant | None) -> str:
     wanted = [*(grant.functions if grant else ()), *functions]
     names = ", ".join(f'"{name}"' for name in wanted if not name.startswith("[resource-drop]"))
     return f'"{id_}": {{functions: [{names}]}}' if names else f'"{id_}": {{}}'
-
-
-def _find_exporters(extension: Extension, policy: Policy, nameserver: Nameserver) -> dict[str, HostInterface]:
-    found: dict[str, HostInterface] = {}
-    for interface_id in dict.fromkeys(imported.interface for imported in extension.imports):
-        grant = policy.grants[interface_id]
-        found[interface_id] = nameserver.find(interface_id, extension.name, grant)
-        found[interface_id].check(grant)
-    return found

@@ -10,6 +10,9 @@ extensions:
         mailboxes: [INBOX, INBOX/lists/*]              # the interface's own attenuation
     limits: {deadline_ms: 10}                          # lowers what the manifest asks
     config: {rules: "…"}                               # answered by spinrt:extension/config
+    exports:                                           # of what its manifest exports, only these, and ...
+      example:filters/words@1.0.0: {to: [delivery]}    # ... only to these extensions; {} means to all that are
+      granted it
 ```
 """
 
@@ -35,6 +38,9 @@ LIMITS_CEILING = Limits(
 )
 
 
+POLICY_KEYS = ("grants", "limits", "config", "exports")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One extension's policy; ``grants`` by interface id. The default grants nothing."""
@@ -42,21 +48,24 @@ class Policy:
     grants: Mapping[str, Grant] = field(default_factory=dict)
     limits: Limits = LIMITS_CEILING
     config: Mapping[str, str] = field(default_factory=dict)
+    exports: Mapping[str, tuple[str, ...]] | None = None
+    """Interface → names of the extensions that may import it, all when empty; none at all leaves the manifest's
+    exports."""
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], *, where: str = "policy") -> Policy:
         """Read a policy from the mapping that YAML gives.
 
         Args:
-            content: Keys ``grants``, ``limits`` and ``config``; all optional.
+            content: Keys ``grants``, ``limits``, ``config`` and ``exports``; all optional.
             where: What to call it in errors.
 
         Raises:
             ConfigError: It says something that a policy cannot say. Attenuations are checked when linking.
         """
         for key in content:
-            if key not in ("grants", "limits", "config"):
-                raise ConfigError(f"{where}: found {key!r}, expected only grants, limits, config")
+            if key not in POLICY_KEYS:
+                raise ConfigError(f"{where}: found {key!r}, expected only {', '.join(POLICY_KEYS)}")
         grants = _mapping(_given(content, "grants"), f"{where}.grants")
         return cls(
             {id_: _grant(id_, given, f"{where}.grants.{id_}") for id_, given in grants.items()},
@@ -69,6 +78,7 @@ class Policy:
                 key: _config_text(value, f"{where}.config.{key}")
                 for key, value in _mapping(_given(content, "config"), f"{where}.config").items()
             },
+            _exports(content.get("exports"), f"{where}.exports"),
         )
 
     @classmethod
@@ -87,6 +97,22 @@ def _grant(id_: str, given: object, where: str) -> Grant:
     if "functions" in content and not functions:
         raise _refuse(f"{where}.functions", functions, "at least one name; leave the key out to grant all")
     return Grant(id_, tuple(functions), {key: value for key, value in content.items() if key != "functions"}, where)
+
+
+def _exports(found: object, where: str) -> Mapping[str, tuple[str, ...]] | None:
+    if found is None:
+        return None
+    return {id_: _importers(given, f"{where}.{id_}") for id_, given in _mapping(found, where).items()}
+
+
+def _importers(given: object, where: str) -> tuple[str, ...]:
+    content = _mapping({} if given is None else given, where)
+    names = content.get("to", [])
+    if set(content) - {"to"} or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _refuse(where, given, "{to: [names of extensions]}, or {} for all")
+    if "to" in content and not names:
+        raise _refuse(f"{where}.to", names, "at least one name; leave the key out to allow all")
+    return tuple(names)
 
 
 def _given(content: Mapping[str, Any], key: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ from spinrt.errors import StateError, UsageError
 from spinrt.runtime.capability import HostInterface
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
+from spinrt.runtime.linker import link
 from spinrt.runtime.nameserver import Authorizer, Nameserver
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.source import HostDomain, Source
+from spinrt.runtime.stores import Stores
 from spinrt.sandbox.loader import Extension, find_function, load_extension
 from spinrt.sandbox.wit import Interfaces, shipped
 
@@ -37,12 +40,24 @@ class Runtime:
         self.nameserver = Nameserver()
         self.events: dict[str, Event] = {}
         self.domains: dict[str, Domain] = {}
-        self._thread = threading.get_ident()
+        self.stores = Stores()
 
-    def export(self, exporter: HostInterface, authorizer: Authorizer | None = None) -> None:
-        """Offer a host interface to extensions that are loaded from now on."""
-        self.interfaces.get(exporter.interface_id)
-        self.nameserver.export(exporter, authorizer)
+    def export(self, exporter: HostInterface | Source, authorizer: Authorizer | None = None) -> None:
+        """Offer a host interface, or all that a domain exports, to extensions that are loaded from now on.
+
+        Args:
+            exporter: Who serves it.
+            authorizer: Asked at each import of an interface, with the importer and its grant; a text refuses.
+
+        Raises:
+            StateError: An interface has an exporter already.
+            WitError: There is no such interface here.
+        """
+        self._check("export")
+        source = HostDomain(exporter) if isinstance(exporter, HostInterface) else exporter
+        for interface_id in source.interfaces:
+            self.interfaces.get(interface_id)
+        self.nameserver.export(source, authorizer)
 
     def define(self, name: str, **options: Any) -> Event:
         """Define an event of the type that its interface declares; ``options`` are those of `Event`.
@@ -51,14 +66,35 @@ class Runtime:
             StateError: It is defined already.
             WitError, UnresolvedImport: There is no such interface or function.
         """
+        self._check("define")
         if name in self.events:
             raise StateError(f"event {name}: it is defined already")
         _, function = find_function(self.interfaces, name)
-        event = self.events[name] = Event(name, function, **options)
+        event = self.events[name] = Event(name, function, stores=self.stores, **options)
         return event
 
+    def create(self, extension: Path | str | Extension, policy: Policy | None = None) -> Domain:
+        """Make a domain that works in this runtime and is not linked yet; `load` is this and all that follows.
+
+        Raises:
+            UsageError, LinkError: What is wrong with the extension.
+        """
+        self._check("create")
+        return Domain.create(self.read(extension), policy, stores=self.stores)
+
+    def read(self, extension: Path | str | Extension) -> Extension:
+        """Return the checked extension of a directory, or what `load_extension` gave as it is."""
+        if isinstance(extension, Extension):
+            return extension
+        return load_extension(Path(extension), interfaces=self.interfaces)
+
     def load(
-        self, extension: Path | str | Extension, policy: Policy | None = None, *, orders: dict[str, int] | None = None
+        self,
+        extension: Path | str | Extension,
+        policy: Policy | None = None,
+        *,
+        orders: Mapping[str, int] | None = None,
+        authorizer: Authorizer | None = None,
     ) -> Domain:
         """Load an extension, link it under a policy, initialise it and install its handlers: all of it, or nothing.
 
@@ -66,49 +102,64 @@ class Runtime:
             extension: A directory with a manifest, or what `load_extension` gave.
             policy: What it is granted; nothing by default.
             orders: Event name → order, instead of the manifest's.
+            authorizer: Asked when another extension imports what this one exports.
 
         Raises:
             UsageError, LinkError, ExtensionError: What is wrong with it; nothing of it is left.
         """
-        self._check_thread()
-        loaded = (
-            load_extension(Path(extension), interfaces=self.interfaces)
-            if isinstance(extension, Path | str)
-            else extension
-        )
-        if loaded.name in self.domains:
-            raise StateError(f"extension {loaded.name}: one of that name is loaded already", hint="unload it first")
-        for handler in loaded.manifest.handlers:
-            self._event(handler.event, loaded)
-        domain = Domain(loaded, policy or Policy(), self.nameserver)
-        for handler in loaded.manifest.handlers:
-            self.events[handler.event].install(domain, order=(orders or {}).get(handler.event, handler.order))
-        self.domains[loaded.name] = domain
+        domain = self.create(extension, policy)
+        if domain.name in self.domains:
+            raise StateError(f"extension {domain.name}: one of that name is loaded already", hint="unload it first")
+        try:
+            self.check_events(domain)
+            self.nameserver.check(domain)
+            link(domain, self.nameserver)
+            effects = domain.start()
+            self._install(domain, orders or {})
+        except BaseException:
+            self._uninstall(domain)
+            domain.destroy()
+            raise
+        self.nameserver.export(domain, authorizer)
+        self.domains[domain.name] = domain
+        domain.is_loaded = True
+        for effect in effects:
+            effect.apply()
         return domain
 
     def unload(self, domain: Domain) -> None:
-        """Uninstall a domain's handlers and let go of it.
+        """Uninstall a domain's handlers and let go of it; what runs of it on the stack runs to its end.
 
         Raises:
-            StateError: It is not loaded here.
+            StateError: It is not loaded here, or others import from it.
         """
-        self._check_thread()
+        self._check("unload")
         if self.domains.get(domain.name) is not domain:
             raise StateError(f"domain {domain.name}: it is not loaded here")
+        domain.check_unused()
+        self._uninstall(domain)
+        self.nameserver.withdraw(domain)
+        del self.domains[domain.name]
+        domain.is_loaded = False
+        domain.destroy()
+
+    def check_events(self, domain: Domain) -> None:
+        """Raise the `UsageError` for a handler of an event that nobody defines here, if the domain has one."""
+        for handler in domain.extension.manifest.handlers:
+            if handler.event not in self.events:
+                raise UsageError(
+                    f"extension {domain.name}: it handles {handler.event}, which nobody defines here",
+                    hint=f"defined: {', '.join(self.events) or 'nothing'}",
+                )
+
+    def _install(self, domain: Domain, orders: Mapping[str, int]) -> None:
+        for handler in domain.extension.manifest.handlers:
+            self.events[handler.event].install(domain, order=orders.get(handler.event, handler.order))
+
+    def _uninstall(self, domain: Domain) -> None:
         for event in self.events.values():
             if any(binding.domain is domain for binding in event.bindings):
                 event.uninstall(domain)
-        del self.domains[domain.name]
-        domain.close()
 
-    def _event(self, name: str, extension: Extension) -> Event:
-        if name not in self.events:
-            raise UsageError(
-                f"extension {extension.name}: it handles {name}, which nobody defines here",
-                hint=f"defined: {', '.join(self.events) or 'nothing'}",
-            )
-        return self.events[name]
-
-    def _check_thread(self) -> None:
-        if threading.get_ident() != self._thread:
-            raise StateError("runtime: found a use from another thread, expected the one that made it")
+    def _check(self, operation: str) -> None:
+        self.stores.owner.check(f"runtime: {operation}")

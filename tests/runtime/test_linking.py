@@ -130,7 +130,7 @@ def test_authorizer_and_withheld_interfaces_say_why() -> None:
     with pytest.raises(UnresolvedImport) as caught:
         made.load(asking(KV, body=body), Policy.granting(KV))
     assert "no store is configured" in caught.value.hint
-    made.export(KvInterface(), lambda importer, grant: f"{importer} is not welcome")
+    made.export(KvInterface(), lambda importer, grant: f"{importer.name} is not welcome")
     with pytest.raises(LinkDenied, match="asker is not welcome"):
         made.load(asking(KV, body=body), Policy.granting(KV))
 

@@ -1,0 +1,61 @@
+"""Where the instances of one runtime are made, and what waits until no raise is on the stack.
+
+A raise runs what was installed when it began. What takes something away from under it (an instance that goes, an import
+that gets another exporter) is therefore given to `Stores.when_idle`, which does it at once, or when the outermost
+raise has ended. All domains and events of a runtime share one `Stores`; a domain made without a runtime has its own.
+
+Source: docs/design/dispatch.md, "Invariants" 2 and "Stores and instances".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module
+from spinrt.runtime.owner import Owner
+
+Import: TypeAlias = HostFunction | DropFunction
+
+_log = logging.getLogger("spinrt.runtime")
+
+
+class Stores:
+    """The instances of one runtime.
+
+    Attributes:
+        depth: Raises on the stack; counted by `Event.walk`, which calls `run_waiting` when the last one ended.
+        waiting: What is to be done then, in order.
+        owner: The thread and process that they belong to.
+    """
+
+    __slots__ = ("depth", "owner", "waiting")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.waiting: deque[Callable[[], None]] = deque()
+        self.owner = Owner()
+
+    def instantiate(self, module: Module, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
+        """Make an instance: the only place that does.
+
+        Raises:
+            LinkError, ExtensionError: See `Instance`.
+        """
+        return Instance(module, imports, limits, name)
+
+    def when_idle(self, action: Callable[[], None]) -> None:
+        """Do it now, or when the outermost raise ends. It must not fail."""
+        self.waiting.append(action)
+        if self.depth == 0:
+            self.run_waiting()
+
+    def run_waiting(self) -> None:
+        """Do what waits. What goes wrong is our mistake: it is logged, and the raise that ended keeps its result."""
+        while self.waiting:
+            try:
+                self.waiting.popleft()()
+            except Exception:
+                _log.exception("event=idle-action-failed")
