@@ -18,4 +18,6 @@ def to_diagnostics(record: LogRecord) -> None:
     logger = _loggers.get(record.extension)
     if logger is None:
         logger = _loggers[record.extension] = trace.component(f"extension.{record.extension}")
-    trace.log_direct(logger, trace.LEVELS[record.level], record.time_ns, record.event, dict(record.fields))
+    level = trace.LEVELS[record.level]
+    if logger.isEnabledFor(level):  # else nobody reads event and fields out of what the guest wrote
+        trace.log_direct(logger, level, record.time_ns, record.event, dict(record.fields))
