@@ -24,7 +24,7 @@ _OVERFLOW: Final = f"{INBOX}/Overflow"
 
 
 def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) -> Delivered:
-    """Store the copies, queue what leaves, write the maps and tags; for an id seen before, only say what it gave."""
+    """Store the copies, queue what leaves, write the maps; for an id seen before, only say what it gave."""
     known = index.find_delivery(change.delivery_id)
     if known is not None:
         return Delivered(*decode_placed(known))
@@ -32,8 +32,6 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
     queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
     if change.kv:
         put_kv(index, change.kv)
-    if change.tags:
-        index.new_tags += [(change.delivery_id, *tag) for tag in change.tags]
     index.add_delivery(change.delivery_id, position, encode_placed(placed, queued))
     return Delivered(placed, queued)
 
@@ -106,8 +104,7 @@ def add_row(index: Index, mailbox: MailboxState, bits: int, keywords: str, rest:
 
 def add_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:
     """Enter a message under each of its keywords."""
-    rows = [(mailbox_id, keyword, uid) for keyword in keywords.split()]
-    index.connection.executemany("INSERT OR IGNORE INTO keywords VALUES (?, ?, ?)", rows)
+    index.new_keywords += [(mailbox_id, keyword, uid) for keyword in keywords.split()]
 
 
 def remove_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:

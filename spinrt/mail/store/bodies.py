@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from spinrt.errors import StateError, UsageError
 from spinrt.mail.store.model import Body, Extent
+from spinrt.storage.record import Record
 
 CHUNK_BYTES_MAX: Final = 256 * 1024
 
@@ -20,6 +21,12 @@ class Chunks(Protocol):
     """The part of a log that bodies need."""
 
     def read_body(self, position: int, offset: int, length: int) -> bytes: ...
+
+
+class Records(Chunks, Protocol):
+    """A log of which whole records are read, too."""
+
+    def read(self, position: int) -> Record: ...
 
 
 class BodyWriter:

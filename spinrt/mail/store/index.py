@@ -6,8 +6,8 @@ What a change does is in the ``apply_*`` modules; reading is in ``reader``.
 Invariants
     *Covered*: ``state.applied`` is written in the transaction of the changes that it covers.
     *Write-back*: inside a batch a mailbox's counters live in its `MailboxState`, and what is new in `new_messages`,
-    `new_deliveries` and `new_tags`. All is in the tables when the batch ends, new messages before anything looks at
-    their table.
+    `new_keywords` and `new_deliveries`. All is in the tables when the batch ends, new messages and their keywords
+    before anything looks at their tables.
     *All or nothing*: a batch that fails leaves tables and memory as before it.
 """
 
@@ -34,7 +34,7 @@ _MAILBOX_COLUMNS: Final = "id, user, name, uidvalidity, special_use, uidnext, mo
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
 _FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
-_INSERT_TAG: Final = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
+_INSERT_KEYWORD: Final = "INSERT OR IGNORE INTO keywords VALUES (?, ?, ?)"
 _UPDATE_MAILBOX: Final = (
     "UPDATE mailboxes SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?"
 )
@@ -133,7 +133,7 @@ class Index:
         self.batch = Batch()
         self.new_messages: list[tuple[Any, ...]] = []
         self.new_deliveries: dict[str, tuple[int, bytes]] = {}
-        self.new_tags: list[tuple[str, str, str, bytes]] = []
+        self.new_keywords: list[tuple[int, str, int]] = []
         self.watched: Container[int] = ()
         """Mailboxes whose watchers want events; for others none are gathered."""
         self._last_delivery_id: str | None = None
@@ -180,7 +180,7 @@ class Index:
     def _roll_back(self) -> None:
         self.new_messages.clear()
         self.new_deliveries.clear()
-        self.new_tags.clear()
+        self.new_keywords.clear()
         self._dirty.clear()
         self._last_delivery_id = None
         self._forget_mailboxes()
@@ -190,19 +190,19 @@ class Index:
         self.counters = self._load_counters()
 
     def flush_messages(self) -> None:
-        """Put the new messages of this batch into the table. All that reads or changes messages calls this first."""
+        """Put the new messages of this batch into their tables. All that reads or changes messages calls this first."""
         if self.new_messages:
             self.connection.executemany(_INSERT_MESSAGE, self.new_messages)
             self.new_messages.clear()
+        if self.new_keywords:
+            self.connection.executemany(_INSERT_KEYWORD, self.new_keywords)
+            self.new_keywords.clear()
 
     def _flush_deliveries(self) -> None:
         if self.new_deliveries:
             rows = [(delivery_id, *row) for delivery_id, row in self.new_deliveries.items()]
             self.connection.executemany(_INSERT_DELIVERY, rows)
             self.new_deliveries.clear()
-        if self.new_tags:
-            self.connection.executemany(_INSERT_TAG, self.new_tags)
-            self.new_tags.clear()
 
     def _flush_mailboxes(self) -> None:
         if self._dirty:

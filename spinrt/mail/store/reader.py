@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from spinrt.errors import DeviceFailed, UsageError
-from spinrt.mail.store.bodies import Chunks, read_body
+from spinrt.mail.store.bodies import Records, read_body
+from spinrt.mail.store.changes import decode_change
 from spinrt.mail.store.codec import decode_body, decode_placed
 from spinrt.mail.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, bit_of, unpack_flags
 from spinrt.mail.store.index import Index
-from spinrt.mail.store.model import Body, Delivered, Mailbox, Message, Outbound, QueueEntry, QueueState, Status
+from spinrt.mail.store.model import Body, Deliver, Delivered, Mailbox, Message, Outbound, QueueEntry, QueueState, Status
 from spinrt.mail.store.names import canonical_name
 from spinrt.mail.store.recovery import suspect_index
 from spinrt.mail.store.select import select_uids
@@ -49,7 +50,7 @@ _UNSEEN: Final = (
 class Reader:
     """Reads one index and the log beside it."""
 
-    def __init__(self, index: Index, log: Chunks) -> None:
+    def __init__(self, index: Index, log: Records) -> None:
         self._index = index
         self._log = log
 
@@ -187,9 +188,19 @@ class Reader:
         return rows[0][0] if rows else None
 
     def tags(self, delivery_id: str) -> list[tuple[str, str, bytes]]:
-        """Return (extension, key, value) of a delivery's tags, ordered."""
-        sql = "SELECT extension, key, value FROM tags WHERE delivery_id = ? ORDER BY extension, key"
-        return [(extension, key, value) for extension, key, value in self._rows(sql, delivery_id)]
+        """Return (extension, key, value) of a delivery's tags, ordered; of several to one key the last.
+
+        They stand in its record and nowhere else: an undo reads them of the deliveries that it repeats.
+        """
+        rows = self._rows("SELECT position FROM deliveries WHERE delivery_id = ?", delivery_id)
+        if not rows:
+            return []
+        record = self._log.read(rows[0][0])
+        change = decode_change(record.kind, record.body)
+        found = (
+            {(extension, key): value for extension, key, value in change.tags} if isinstance(change, Deliver) else {}
+        )
+        return [(*names, value) for names, value in sorted(found.items())]
 
     def delivery(self, delivery_id: str) -> tuple[int, Delivered] | None:
         """Return the log position of a delivery's record and what it gave; none for an id that was never applied."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 TABLES: Final = (
     "state",
@@ -18,7 +18,6 @@ TABLES: Final = (
     "messages",
     "keywords",
     "deliveries",
-    "tags",
     "queue",
     "kv",
 )
@@ -80,15 +79,8 @@ CREATE TABLE keywords (
 ) WITHOUT ROWID;
 CREATE TABLE deliveries (
     delivery_id TEXT PRIMARY KEY,
-    position    INTEGER NOT NULL,       -- of the record in the log
+    position    INTEGER NOT NULL,       -- of the record in the log, which has the tags
     placed      BLOB NOT NULL           -- codec.encode_placed
-) WITHOUT ROWID;
-CREATE TABLE tags (
-    delivery_id TEXT NOT NULL,
-    extension   TEXT NOT NULL,
-    key         TEXT NOT NULL,
-    value       BLOB NOT NULL,
-    PRIMARY KEY (delivery_id, extension, key)
 ) WITHOUT ROWID;
 CREATE TABLE queue (
     queue_id  INTEGER PRIMARY KEY,
