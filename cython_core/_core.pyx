@@ -7,6 +7,14 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
 ``counters`` (what benchmarks and tests read).
+Parts, in reading order:
+
+- ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles`` (resource handles),
+  ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting)
+- ``native`` (host functions served in C), ``headers`` and ``message`` (those that read a lent message)
+- ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event)
+- ``smtp_data`` (a message on its way in)
+- ``counters`` (what benchmarks and tests read)
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -15,6 +23,7 @@ it held. The one other thread is the ticker (include/ticker.h), which holds none
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -59,4 +68,5 @@ include "delivery.pxi"
 include "logging.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
+include "smtp_data.pxi"
 include "counters.pxi"

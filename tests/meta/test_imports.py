@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "message": {"base"},
     "vocabulary": {"base"},
     "store": {"storage", "vocabulary", "message", "base"},
-    "smtp engine": {"smtp", "vocabulary", "message", "base"},
+    "smtp engine": {"smtp", "vocabulary", "message", "core", "base"},
     "imap engine": {"imap", "vocabulary", "message", "base"},
     "smtp": EVERYTHING_BELOW_CLI - {"imap", "imap engine"},
     "imap": EVERYTHING_BELOW_CLI - {"smtp", "smtp engine"},

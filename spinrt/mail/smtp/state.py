@@ -23,10 +23,10 @@ from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
 
+from spinrt._core import DataDecoder
 from spinrt.errors import StorageError
 from spinrt.mail.smtp import auth, parser, reply
 from spinrt.mail.smtp.auth import Credentials, Exchange
-from spinrt.mail.smtp.data import DataDecoder
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.offer import Offer
 from spinrt.mail.smtp.receiver import Envelope, Receiver, Session
@@ -408,14 +408,13 @@ class Engine(Stream):
 
     def _take_content(self) -> None:
         """Take octets of a message: those of a chunk, or those of DATA up to its end."""
-        data = self._input[self._position :] if self._position else self._input
         if self._chunk is not None:
-            self._take_chunk(data, self._chunk)
+            self._take_chunk(self._chunk)
         elif self._decoder is not None and self._transfer is not None:
-            self._take_data(data, self._decoder, self._transfer)
+            self._take_data(self._decoder, self._transfer)
 
-    def _take_data(self, data: bytes, decoder: DataDecoder, transfer: Transfer) -> None:
-        piece = decoder.feed(data)
+    def _take_data(self, decoder: DataDecoder, transfer: Transfer) -> None:
+        piece = decoder.feed(self._input, self._position)
         self._position = len(self._input) - decoder.rest
         transfer.bare = decoder.bare and not self._limits.normalise_newlines
         if piece:
@@ -425,8 +424,8 @@ class Engine(Stream):
         elif decoder.finished:
             self._end_message(transfer)
 
-    def _take_chunk(self, data: bytes, chunk: _Chunk) -> None:
-        piece = data[: chunk.left]
+    def _take_chunk(self, chunk: _Chunk) -> None:
+        piece = self._input[self._position : self._position + chunk.left]
         chunk.left -= len(piece)
         self._position += len(piece)
         if chunk.refusal is None and self._transfer is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from spinrt._core import HopCounter
 from spinrt.errors import StorageError
 from spinrt.mail.smtp import reply
-from spinrt.mail.smtp.data import HopCounter
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.receiver import BodySink
 from spinrt.mail.smtp.reply import Reply

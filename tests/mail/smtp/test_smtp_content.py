@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinrt._core import DataDecoder, HopCounter
+from spinrt.errors import UsageError
 from spinrt.mail.smtp import reply
-from spinrt.mail.smtp.data import DataDecoder, HopCounter
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.reply import Reply
 from spinrt.mail.smtp.stream import Phase
+from tests.mail.smtp import reference_data
 from tests.mail.smtp.doubles import ENVELOPE, FakeReceiver, codes, opened
 
 PIECES = st.lists(
@@ -49,6 +51,36 @@ def test_decoder_agrees_with_reference(pieces: list[bytes]) -> None:
     assert (found[:2] if found else None) == expected
     if found:
         assert found[2] == has_bare(b"".join(pieces).removesuffix(found[1]))
+
+
+@given(PIECES, st.booleans(), st.integers(0, 4))
+def test_decoder_agrees_with_searches(pieces: list[bytes], normalise: bool, start: int) -> None:
+    """One pass gives what searches over whole buffers give, and looks at nothing before ``start``."""
+    whole = b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
+    twin = reference_data.DataDecoder(normalise=normalise)
+    expected = (twin.feed(whole), twin.finished, twin.rest, twin.bare)
+    decoder = DataDecoder(normalise=normalise)
+    padded = b"\r\n.\n"[:start]
+    assert (decoder.feed(padded + whole, start), decoder.finished, decoder.rest, decoder.bare) == expected
+
+
+def test_decoder_refuses_a_start_outside() -> None:
+    """Nothing in front of the octets or behind them is read."""
+    for start in (-1, 4):
+        with pytest.raises(UsageError):
+            DataDecoder(normalise=False).feed(b"abc", start)
+
+
+@pytest.mark.parametrize("octets", [b"\r", b"\n", b"\r\n", b"\r\n.", b".", b"\r\n.\r", b"a\r"])
+def test_decoder_takes_a_mebibyte_of_anything(octets: bytes) -> None:
+    """No pattern makes it look at octets again and again, or write outside of what it was given."""
+    stream = octets * (1024 * 1024 // len(octets))
+    twin = reference_data.DataDecoder(normalise=True)
+    decoder = DataDecoder(normalise=True)
+    found, expected = decoder.feed(stream), twin.feed(stream)
+    assert (decoder.finished, decoder.rest) == (twin.finished, twin.rest)
+    if not decoder.finished:
+        assert found + decoder.feed(b"x") == expected + twin.feed(b"x")
 
 
 def has_bare(raw: bytes) -> bool:
@@ -151,6 +183,24 @@ def test_full_storage_refuses_for_now(room: int) -> None:
         answers += peer.codes(b"1234\r\n5678\r\n.\r\n")
     assert answers == ([250, 250, 354, 452] if room else [250, 250, 452])
     assert peer.codes(b"NOOP\r\n") == [250] and peer.receiver.open_sinks == 0
+
+
+HEADER_PIECES = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"Received:", b"RECEIVED:", b"Rece", b"ived:", b" x", b"X: y\r\n"]),
+    max_size=25,
+)
+
+
+@given(HEADER_PIECES)
+def test_hop_counter_agrees_with_searches(pieces: list[bytes]) -> None:
+    """Octet by octet, in pieces and whole, it counts what searches over the whole header section count."""
+    twin = reference_data.HopCounter()
+    twin.feed(b"".join(pieces))
+    for cut in (pieces, [b"".join(pieces)], [bytes((octet,)) for octet in b"".join(pieces)]):
+        counter = HopCounter()
+        for piece in cut:
+            counter.feed(piece)
+        assert (counter.hops, counter.complete) == (twin.hops, twin.complete)
 
 
 # ------------------------------------------------------------------------------------------------------------- BDAT

@@ -1,4 +1,4 @@
-"""The octets of a message on their way in: end of data, dots, newlines, hops.
+"""The octets of a message on their way in, by searches over whole buffers: what the core's one pass must agree with.
 
 After DATA, a message is lines that end in CRLF; a line of one dot ends it; a dot in front of any other line is taken
 away (RFC 5321 4.5.2). *Only* CRLF ends a line here. ``LF . LF``, ``LF . CRLF``, ``CRLF . LF``, ``CR . CR`` and the like
