@@ -13,7 +13,7 @@ Parts, in reading order:
   ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting)
 - ``native`` (host functions served in C), ``headers`` and ``message`` (those that read a lent message)
 - ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event)
-- ``smtp_data`` (a message on its way in)
+- ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and commands of a session)
 - ``counters`` (what benchmarks and tests read)
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
@@ -32,6 +32,8 @@ from libc.string cimport memchr, memcpy, memset
 
 from cython_core.extern.engine_abi cimport *
 
+from enum import Enum as _Enum
+
 from spinrt.errors import (
     AbiError,
     CapabilityRevoked,
@@ -48,6 +50,7 @@ from spinrt.errors import (
     SignatureMismatch,
     SpinError,
     StateError,
+    StorageError,
     Trapped,
     UsageError,
     WrongDomain,
@@ -69,4 +72,5 @@ include "logging.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
 include "smtp_data.pxi"
+include "smtp_stream.pxi"
 include "counters.pxi"

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from spinrt._core import Phase  # noqa: E402
 from spinrt.mail.smtp.limits import SmtpLimits  # noqa: E402
 from spinrt.mail.smtp.receiver import Session  # noqa: E402
-from spinrt.mail.smtp.stream import Phase  # noqa: E402
 from tests.mail.smtp.doubles import FakeReceiver, Peer, codes  # noqa: E402
 
 LMTP, LATE, TLS, NORMALISE = 1, 2, 4, 8

@@ -46,6 +46,8 @@ def members(node: ast.ClassDef) -> set[str]:
             found.add(item.name)
         elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             found.add(item.target.id)
+        elif isinstance(item, ast.Assign):  # members of an enumeration
+            found |= {target.id for target in item.targets if isinstance(target, ast.Name)}
     return found
 
 

@@ -14,10 +14,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+from spinrt._core import Phase
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.receiver import Session
 from spinrt.mail.smtp.state import Engine
-from spinrt.mail.smtp.stream import Phase
 from spinrt.mail.throttle import is_local
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
 
-from spinrt._core import DataDecoder
+from spinrt._core import DataDecoder, Phase, SmtpStream
 from spinrt.errors import StorageError
 from spinrt.mail.smtp import auth, parser, reply
 from spinrt.mail.smtp.auth import Credentials, Exchange
@@ -31,7 +31,6 @@ from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.offer import Offer
 from spinrt.mail.smtp.receiver import Envelope, Receiver, Session
 from spinrt.mail.smtp.reply import Reply
-from spinrt.mail.smtp.stream import Phase, Stream
 from spinrt.mail.smtp.transfer import Transfer
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class State(Enum):
     __hash__ = object.__hash__  # each command looks its row up by it; the one of Enum is written in Python
 
 
-class Engine(Stream):
+class Engine(SmtpStream):
     """One session.
 
     Attributes:
@@ -69,7 +68,6 @@ class Engine(Stream):
         "_decoder",
         "_draining",
         "_errors",
-        "_exchange",
         "_limits",
         "_login_failures",
         "_offer",
@@ -77,9 +75,6 @@ class Engine(Stream):
         "_recipient_tried",
         "_rejections",
         "_request",
-        "_state",
-        "_steps",
-        "_steps_before",
         "_ticket",
         "_transfer",
         "session",
@@ -94,22 +89,20 @@ class Engine(Stream):
         on_output: Callable[[], None],
     ) -> None:
         """``on_output`` is called when the receiver's late answer made output or changed the phase."""
-        super().__init__(offer.greeting, limits.line_bytes_max, on_output)
+        super().__init__(offer.greeting, limits.line_bytes_max, limits.commands_per_message_max, on_output)
         self.session = session
         self._receiver = receiver
         self._offer = offer
         self._limits = limits
-        self._steps = _LMTP_STEPS if offer.lmtp else _SMTP_STEPS
+        self._table = _LMTP_STEPS if offer.lmtp else _SMTP_STEPS
         self._state = State.START
         self._request = _NO_REQUEST
         self._recipient_tried = False
         self._transfer: Transfer | None = None
         self._decoder: DataDecoder | None = None
         self._chunk: _Chunk | None = None
-        self._exchange: Exchange | None = None
         self._draining = False
         self._errors = self._rejections = self._login_failures = 0
-        self._steps_before = 0
         self._ticket = 0
 
     # ------------------------------------------------------------------------------------------- for the connection
@@ -137,37 +130,23 @@ class Engine(Stream):
 
     # ------------------------------------------------------------------------------------------------------- input
 
-    def _refuse_line(self, refusal: Reply) -> None:
+    def _refuse_line(self, too_long: bool) -> None:
         """The line is no command; the next one begins behind its LF. A login that was under way ends with it."""
         if self._exchange is not None:
             self._exchange = None
-            refusal = reply.RESPONSE_TOO_LONG if refusal is reply.LINE_TOO_LONG else reply.AUTH_MALFORMED
-        self._say(refusal)
-
-    def _take_line(self, line: bytes) -> None:
-        if self._exchange is not None:
-            self._take_response(line, self._exchange)
-            return
-        if self.steps - self._steps_before > self._limits.commands_per_message_max:
-            self._close(reply.TOO_MANY_COMMANDS)
-            return
-        verb, _, argument = line.partition(b" ")
-        verb = verb.upper()
-        step = self._steps[self._state].get(verb)
-        if step is None:
-            self._misplaced(verb)
-            return
-        try:
-            answer = step.handler(self, argument.strip(b" \t"))
-        except StorageError:
-            answer = reply.STORAGE_UNAVAILABLE
-        if answer is None:
-            return
-        if answer.code < 400:
-            self._state = step.target
-            self._output.append(answer.wire)
+            self._say(reply.RESPONSE_TOO_LONG if too_long else reply.AUTH_MALFORMED)
         else:
-            self._say(answer)
+            self._say(reply.LINE_TOO_LONG if too_long else reply.BARE_LINE)
+
+    def _refuse_storage(self) -> None:
+        self._say(reply.STORAGE_UNAVAILABLE)
+
+    def _overstep(self) -> None:
+        self._close(reply.TOO_MANY_COMMANDS)
+
+    def _fail(self) -> None:
+        logger.exception("SMTP session failed")
+        self._close(reply.SERVER_FAULT)
 
     def _misplaced(self, verb: bytes) -> None:
         """Refuse a command that is not in the row of this state, and say why."""
@@ -175,7 +154,7 @@ class Engine(Stream):
             self._close(reply.NOT_SMTP)
         elif verb in _GREETINGS:
             self._say(reply.WRONG_GREETING_LMTP if self._offer.lmtp else reply.WRONG_GREETING_SMTP)
-        elif verb not in self._steps[State.RCPT] and verb not in self._steps[State.READY]:
+        elif verb not in self._table[State.RCPT] and verb not in self._table[State.READY]:
             self._say(reply.UNKNOWN_COMMAND)
         else:
             self._say(self._what_is_missing(verb))
@@ -192,7 +171,7 @@ class Engine(Stream):
     # ------------------------------------------------------------------------------------------------------ output
 
     def _say(self, answer: Reply) -> None:
-        """Send a reply; close when it makes one protocol error too many."""
+        """Send a reply that refuses; close when it makes one protocol error too many."""
         self._output.append(answer.wire)
         if answer.code in _PROTOCOL_ERRORS:
             self._errors += 1

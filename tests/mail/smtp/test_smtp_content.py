@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinrt._core import DataDecoder, HopCounter
+from spinrt._core import DataDecoder, HopCounter, Phase
 from spinrt.errors import UsageError
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.reply import Reply
-from spinrt.mail.smtp.stream import Phase
 from tests.mail.smtp import reference_data
 from tests.mail.smtp.doubles import ENVELOPE, FakeReceiver, codes, opened
 

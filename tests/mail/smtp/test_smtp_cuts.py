@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinrt._core import Phase
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.receiver import Session
-from spinrt.mail.smtp.stream import Phase
 from tests.mail.smtp.doubles import FakeReceiver, Peer, codes
 from tests.mail.smtp.sessions import LMTP_SESSIONS, SESSIONS
 

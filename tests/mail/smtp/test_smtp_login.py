@@ -6,11 +6,11 @@ from base64 import b64encode
 
 import pytest
 
+from spinrt._core import Phase
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.login import ThrottledReceiver
 from spinrt.mail.smtp.receiver import Session
 from spinrt.mail.smtp.reply import LOGIN_LATER, Reply
-from spinrt.mail.smtp.stream import Phase
 from spinrt.mail.throttle import Throttle, ThrottleLimits
 from tests.mail.smtp.doubles import FakeReceiver, Peer, codes, opened
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from spinrt._core import Phase
 from spinrt.mail.smtp.limits import SmtpLimits
-from spinrt.mail.smtp.stream import Phase
 from tests.mail.smtp.doubles import ENVELOPE, FakeReceiver, Peer, codes, opened
 
 
