@@ -7,14 +7,9 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
 ``counters`` (what benchmarks and tests read).
-Parts, in reading order:
 
-- ``engine`` (the wasmtime library and its errors), ``module`` (compile and reflect), ``handles`` (resource handles),
-  ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting)
-- ``native`` (host functions served in C), ``headers`` and ``message`` (those that read a lent message)
-- ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event)
-- ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and commands of a session)
-- ``counters`` (what benchmarks and tests read)
+Between ``dispatch`` and ``counters``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``smtp_data`` (a
+message on its way in) and ``smtp_stream`` (lines and commands of a session).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -22,17 +17,19 @@ it held. The one other thread is the ticker (include/ticker.h), which holds none
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLong, PyLong_AsUnsignedLongLong
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcpy, memset
 
 from cython_core.extern.engine_abi cimport *
 
 from enum import Enum as _Enum
+from hashlib import sha256 as _sha256
 
 from spinrt.errors import (
     AbiError,
@@ -71,6 +68,8 @@ include "delivery.pxi"
 include "logging.pxi"
 include "instance.pxi"
 include "dispatch.pxi"
+include "records.pxi"
+include "log_buffer.pxi"
 include "smtp_data.pxi"
 include "smtp_stream.pxi"
 include "counters.pxi"

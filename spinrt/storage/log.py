@@ -22,8 +22,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from spinrt._core import LogBuffer, LogEntry
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
@@ -32,13 +33,11 @@ from spinrt.storage.record import (
     CHAIN_START,
     DIGEST_BYTES,
     HEADER_BYTES,
-    UNSYNCED_MAX,
     Header,
     Record,
     body_digest,
     check_body,
     decode_header,
-    encode_header,
 )
 from spinrt.storage.recovery import recover
 from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, segment_starts
@@ -48,18 +47,6 @@ BUFFER_BYTES_MAX: Final = 8 * MIB
 READ_AHEAD_BYTES: Final = 256 * 1024
 
 __all__ = ["BODY_BYTES_MAX", "Log", "Record"]
-
-
-class _Entry(NamedTuple):
-    """A record that is appended and not yet written."""
-
-    segment: Segment
-    position: int
-    header: bytes
-    body: bytes
-    time_ns: int
-    kind: int
-    length: int
 
 
 def _new_salt() -> bytes:
@@ -83,12 +70,8 @@ class Log:
         # Guarded by _lock.
         self._segments: list[Segment] = []
         self._tail: Segment | None = None
-        self._chain = CHAIN_START
-        self._end = 0
+        self._buffer = LogBuffer(0, CHAIN_START)
         self._previous_end = 0
-        self._pending: list[_Entry] = []
-        self._unwritten: dict[int, _Entry] = {}
-        self._buffered_bytes = 0
         self._lost: list[range] = []
         # Guarded by _io.
         self._file: File | None = None
@@ -134,23 +117,24 @@ class Log:
         found = recover(self.device)
         self._segments = found.segments
         self._tail, self._file = (found.segments[-1] if found.segments else None), found.file
-        self._end = self._previous_end = self._written = self._durable = found.end
-        self._chain = self._written_chain = self._durable_chain = found.chain
+        self._buffer = LogBuffer(found.end, found.chain)
+        self._previous_end = self._written = self._durable = found.end
+        self._written_chain = self._durable_chain = found.chain
         if self._tail is None:
             with self._lock:
                 self._plan_segment()
-                self._previous_end = self._end
+                self._previous_end = self.end
             assert self._tail is not None
             self._file = self._tail.create(self.device)
             self._segments.append(self._tail)
-            self._written = self._durable = self._end
+            self._written = self._durable = self.end
 
     # ------------------------------------------------------------------------------------------------------ append
 
     @property
     def end(self) -> int:
         """Position after everything appended."""
-        return self._end
+        return self._buffer.end
 
     @property
     def durable(self) -> int:
@@ -198,26 +182,17 @@ class Log:
         length = len(body)
         if length > BODY_BYTES_MAX:
             raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
-        digest = body_digest(body) if sha256 is None else sha256[:DIGEST_BYTES]
+        digest = body_digest(body) if sha256 is None else sha256
         with self._lock:
             if self._closed or self._failure is not None:
                 self._check_usable()
             if self._lost:
                 self._check_references(references)
+            buffer = self._buffer
             segment = self._segment_for(length)
-            position = self._end
-            unsynced = position - self._durable
-            unsynced = min(unsynced, UNSYNCED_MAX)
-            header, self._chain = encode_header(
-                kind, length, position, time_ns, unsynced, digest, chain=self._chain, seed=segment.seed
-            )
-            entry = _Entry(segment, position, header, body, time_ns, kind, length)
-            self._pending.append(entry)
-            self._unwritten[position] = entry
-            size = HEADER_BYTES + length
-            self._end = self._previous_end = position + size
-            self._buffered_bytes += size
-            full = self._buffered_bytes > self._buffer_bytes_max
+            position = buffer.append(segment, kind, body, time_ns, digest, self._durable)
+            self._previous_end = buffer.end
+            full = buffer.waiting_bytes > self._buffer_bytes_max
         if full:
             with self._io:
                 self._write_pending()
@@ -245,15 +220,15 @@ class Log:
     def _segment_for(self, length: int) -> Segment:
         tail = self._tail
         if tail is not None:
-            used = self._end - tail.header.start
+            used = self.end - tail.header.start
             if used == HEADER_BYTES or used + HEADER_BYTES + length <= self._segment_bytes_max:
                 return tail
         return self._plan_segment()
 
     def _plan_segment(self) -> Segment:
-        segment = Segment.planned(self._end, self._previous_end, self._chain, self._new_salt())
+        segment = Segment.planned(self.end, self._previous_end, self._buffer.chain, self._new_salt())
         self._tail = segment
-        self._end += HEADER_BYTES
+        self._buffer.end += HEADER_BYTES
         return segment
 
     # -------------------------------------------------------------------------------------------------------- sync
@@ -283,8 +258,8 @@ class Log:
     def _write_pending(self) -> None:
         with self._lock:
             self._check_usable()
-            entries, self._pending = self._pending, []
-            end, chain = self._end, self._chain
+            entries = self._buffer.take()
+            end, chain = self._buffer.end, self._buffer.chain
         if not entries:
             return
         try:
@@ -295,11 +270,9 @@ class Log:
             raise self._fail(error, "write") from error
         self._written, self._written_chain = end, chain
         with self._lock:
-            for entry in entries:
-                del self._unwritten[entry.position]
-                self._buffered_bytes -= HEADER_BYTES + entry.length
+            self._buffer.written(entries)
 
-    def _write_entries(self, entries: list[_Entry]) -> None:
+    def _write_entries(self, entries: list[LogEntry]) -> None:
         buffers: list[bytes] = []
         for entry in entries:
             if not entry.segment.on_device:
@@ -314,7 +287,7 @@ class Log:
             assert self._file is not None
             self._file.append(buffers)
 
-    def _start_segment(self, entry: _Entry) -> None:
+    def _start_segment(self, entry: LogEntry) -> None:
         """Finish the segment in use, so that only the newest can have a torn tail, and create the next."""
         assert self._file is not None
         previous_end = entry.segment.header.previous_end
@@ -339,12 +312,10 @@ class Log:
     def _give_up_unsynced(self, error: OSError) -> StorageError:
         """Cut the files back to what is durable and forget the rest, so that the log can go on when there is room."""
         with self._lock:
-            lost = range(self._durable, self._end)
+            lost = range(self._durable, self.end)
             self._lost.append(lost)
-            self._pending.clear()
-            self._unwritten.clear()
-            self._buffered_bytes = 0
-            self._chain = self._written_chain = self._durable_chain
+            self._buffer.give_up(self._durable_chain)
+            self._written_chain = self._durable_chain
             self._written = self._previous_end = self._durable
             self._tail = None
             dropped = [segment for segment in self._segments if segment.start >= self._durable]
@@ -414,11 +385,11 @@ class Log:
             self._check_body(segment, header, data)
         return data
 
-    def _unwritten_at(self, position: int) -> _Entry | None:
+    def _unwritten_at(self, position: int) -> LogEntry | None:
         with self._lock:
             if self._closed:
                 raise ClosedError("log: used after close")
-            return self._unwritten.get(position)
+            return self._buffer.get(position)
 
     def _read_from(self, position: int, offset: int, length: int) -> tuple[Segment, Header, bytes]:
         """Return the record's header and up to ``length`` bytes from ``offset`` of what follows it."""
@@ -442,8 +413,8 @@ class Log:
     def _segment_at(self, position: int) -> Segment:
         with self._lock:
             index = bisect_right(self._segments, position, key=_start_of) - 1
-            if index < 0 or not self._segments[index].start + HEADER_BYTES <= position < self._end:
-                raise CorruptRecord(f"log read: no record at {position}, the log ends at {self._end}")
+            if index < 0 or not self._segments[index].start + HEADER_BYTES <= position < self.end:
+                raise CorruptRecord(f"log read: no record at {position}, the log ends at {self.end}")
             return self._segments[index]
 
     def records(self, start: int = 0) -> Iterator[Record]:

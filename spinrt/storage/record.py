@@ -53,7 +53,6 @@ RECORD_MAGIC: Final = b"R\x01"
 SEGMENT_MAGIC: Final = b"SPINLOG\n"
 SEGMENT_VERSION: Final = 1
 CHAIN_START: Final = bytes(DIGEST_BYTES)
-UNSYNCED_MAX: Final = 0xFFFF_FFFF
 
 _FRONT: Final = struct.Struct(">2sHIQQI16s")
 _CRC: Final = struct.Struct(">I")
@@ -108,16 +107,6 @@ def chain_after(chain: bytes, front: bytes) -> bytes:
 def checksum_seed(salt: bytes) -> int:
     """Return the number that seeds the checksums of a segment with that salt."""
     return crc32(salt)
-
-
-def encode_header(
-    kind: int, length: int, position: int, time_ns: int, unsynced: int, digest: bytes, *, chain: bytes, seed: int
-) -> tuple[bytes, bytes]:
-    """Return a record's 64 header bytes and its chain value. ``chain`` is the previous record's."""
-    front = _FRONT.pack(RECORD_MAGIC, kind, length, position, time_ns, unsynced, digest)
-    new_chain = sha256(chain + front).digest()[:DIGEST_BYTES]  # as `chain_after`
-    covered = front + new_chain
-    return covered + _CRC.pack(crc32(covered, seed)), new_chain
 
 
 def decode_header(data: bytes, position: int, seed: int) -> Header:

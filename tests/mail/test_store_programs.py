@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -42,7 +41,7 @@ OUTBOUND = Outbound("notify", "x", "a@b", "c@d", None, b"text")
 
 def make_delivery(number: int, copies: list[Copy], kv: list[KvWrite], outbound: bool) -> Deliver:
     change = delivery(fake_body(), id_=f"id-{number}", kv=tuple(kv), tags=(("x", "n", b"%d" % number),))
-    return replace(change, copies=tuple(copies), outbound=(OUTBOUND,) * outbound)
+    return change._replace(copies=tuple(copies), outbound=(OUTBOUND,) * outbound)
 
 
 KV = st.builds(KvWrite, st.just("x"), st.sampled_from("kl"), st.none() | st.binary(max_size=3))

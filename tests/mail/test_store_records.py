@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinrt._core import RecordWriter, encode_body, encode_placed
 from spinrt.errors import CorruptRecord, FormatUnknown, UsageError
 from spinrt.mail.store.changes import KIND_BODY, decode_change, encode_change
-from spinrt.mail.store.codec import decode_body, decode_placed, encode_body, encode_placed
+from spinrt.mail.store.codec import decode_body, decode_placed
 from spinrt.mail.store.model import (
     Append,
     Body,
@@ -30,6 +31,7 @@ from spinrt.mail.store.model import (
     StoreFlags,
     Subscribe,
 )
+from tests.mail.reference_records import Writer
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**63 - 1)
@@ -87,6 +89,54 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
 def test_change_comes_back_from_its_record(change: Change) -> None:
     """decode(encode(change)) is the change, for every class."""
     assert decode_change(*encode_change(change)) == change
+
+
+ANY_INTEGER = st.integers(-(2**64) - 2, 2**64 + 2)
+ANY_TEXT = st.text(max_size=600)
+FIELDS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["u8", "u32", "u64", "i32", "i64"]), ANY_INTEGER),
+        st.tuples(st.just("text"), ANY_TEXT),
+        st.tuples(st.just("blob"), st.binary(max_size=3000)),
+        st.tuples(st.sampled_from(["texts", "all_texts"]), st.lists(ANY_TEXT, max_size=3).map(tuple)),
+        st.tuples(st.just("numbers"), st.lists(ANY_INTEGER | U32, max_size=4).map(tuple)),
+        st.tuples(
+            st.just("body"),
+            st.builds(
+                Body,
+                st.binary(min_size=31, max_size=33),
+                ANY_INTEGER | U64,
+                st.lists(st.builds(Extent, ANY_INTEGER | U64, U32, U32 | ANY_INTEGER), max_size=2).map(tuple),
+                BLOB,
+            ),
+        ),
+    ),
+    max_size=6,
+)
+
+
+@given(FIELDS)
+@settings(max_examples=400, deadline=None)
+def test_writer_agrees_with_its_twin(fields: list[tuple[str, object]]) -> None:
+    """The same bytes, or a refusal of the same field."""
+    writer, twin = RecordWriter(1), Writer(1)
+    for name, value in fields:
+        try:
+            getattr(twin, name)(value)
+        except UsageError:
+            with pytest.raises(UsageError):
+                getattr(writer, name)(value)
+            return
+        getattr(writer, name)(value)
+    assert writer.take() == twin.take()
+
+
+@pytest.mark.parametrize("name", ["u8", "u32", "u64", "i32", "i64", "numbers"])
+@pytest.mark.parametrize("value", ["1", None, 1.5])
+def test_writer_refuses_what_is_no_number(name: str, value: object) -> None:
+    """A value of another type is an error of the caller, with its text in it."""
+    with pytest.raises(UsageError, match="cannot be stored"):
+        getattr(RecordWriter(1), name)((value,) if name == "numbers" else value)
 
 
 @given(CHANGES, st.data())

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import struct
 from hashlib import sha256
+from typing import NamedTuple
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt._core import LogBuffer
+from spinrt.errors import CorruptRecord, FormatUnknown, UsageError
 from spinrt.storage.record import (
     CHAIN_START,
     HEADER_BYTES,
     SegmentHeader,
     body_digest,
+    chain_after,
     check_body,
     check_chain,
     checksum_seed,
     decode_header,
     decode_segment,
-    encode_header,
     encode_segment,
 )
 
@@ -27,18 +31,17 @@ SEED = checksum_seed(b"s" * 16)
 BODY = b"the body"
 
 
+class Place(NamedTuple):
+    """What a buffer needs to know of a segment."""
+
+    seed: int
+
+
 def header() -> bytes:
-    data, _ = encode_header(
-        kind=7,
-        length=len(BODY),
-        position=64,
-        time_ns=5,
-        unsynced=9,
-        digest=body_digest(BODY),
-        chain=CHAIN_START,
-        seed=SEED,
-    )
-    return data
+    buffer = LogBuffer(64, CHAIN_START)
+    buffer.append(Place(SEED), kind=7, body=BODY, time_ns=5, digest=sha256(BODY).digest(), durable=55)
+    (entry,) = buffer.take()
+    return entry.header
 
 
 def test_header_bytes_are_as_documented() -> None:
@@ -105,3 +108,51 @@ def test_segment_of_a_newer_version_says_so() -> None:
 
     with pytest.raises(FormatUnknown, match="version 2"):
         decode_segment(bytes(data), "x.log")
+
+
+U64 = st.integers(0, 2**64 - 1)
+RECORDS = st.lists(
+    st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=200), U64, U64, st.integers(0, 2**32 - 1)), max_size=5
+)
+
+
+@given(RECORDS, st.integers(0, 2**48), st.binary(min_size=16, max_size=16))
+def test_headers_agree_with_the_standard_library(
+    records: list[tuple[int, bytes, int, int, int]], start: int, chain: bytes
+) -> None:
+    """Fields, chain and checksum are those that struct, hashlib and zlib give; positions follow one another."""
+    buffer, position = LogBuffer(start, chain), start
+    for kind, body, time_ns, synced, seed in records:
+        durable = min(synced, position)
+        assert buffer.append(Place(seed), kind, body, time_ns, sha256(body).digest()[:16], durable) == position
+        unsynced = min(position - durable, 0xFFFF_FFFF)
+        front = struct.pack(">2sHIQQI16s", b"R\x01", kind, len(body), position, time_ns, unsynced, body_digest(body))
+        chain = chain_after(chain, front)
+        entry = buffer.get(position)
+        assert entry is not None and entry.body == body
+        assert entry.header == front + chain + struct.pack(">I", crc32(front + chain, seed))
+        position += HEADER_BYTES + len(body)
+    assert (buffer.end, buffer.chain) == (position, chain)
+
+
+def test_buffer_keeps_records_until_they_are_written() -> None:
+    """What is taken for writing can still be read; what was written or given up cannot, and its positions stay used."""
+    buffer = LogBuffer(0, CHAIN_START)
+    first = buffer.append(Place(0), 1, b"one", 1, bytes(16), 0)
+    taken = buffer.take()
+    second = buffer.append(Place(0), 1, b"three", 1, bytes(16), 0)
+    assert [entry.position for entry in taken] == [first] and buffer.get(first) is taken[0]
+    buffer.written(taken)
+    assert buffer.get(first) is None and buffer.waiting_bytes == HEADER_BYTES + 5
+    end = buffer.end
+    buffer.give_up(CHAIN_START)
+    assert (buffer.get(second), buffer.take(), buffer.waiting_bytes, buffer.end) == (None, [], 0, end)
+
+
+@pytest.mark.parametrize(("kind", "digest"), [(0x1_0000, bytes(16)), (1, bytes(15))])
+def test_buffer_refuses_what_no_header_holds(kind: int, digest: bytes) -> None:
+    """A kind of more than 16 bits, a digest that is too short: nothing is appended."""
+    buffer = LogBuffer(0, CHAIN_START)
+    with pytest.raises(UsageError):
+        buffer.append(Place(0), kind, b"", 1, digest, 0)
+    assert (buffer.end, buffer.take()) == (0, [])

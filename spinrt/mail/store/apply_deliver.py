@@ -10,10 +10,11 @@ from __future__ import annotations
 from itertools import chain, count
 from typing import Final
 
+from spinrt._core import encode_body, encode_placed
 from spinrt.errors import InternalError, MailError
 from spinrt.mail.store.apply_mailboxes import create_with_parents
 from spinrt.mail.store.apply_queue import put_kv, put_outbound
-from spinrt.mail.store.codec import decode_placed, encode_body, encode_placed
+from spinrt.mail.store.codec import decode_placed
 from spinrt.mail.store.flags import DELETED, SEEN, pack_flags, unpack_flags
 from spinrt.mail.store.index import UID_MAX, Index, MailboxState
 from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered

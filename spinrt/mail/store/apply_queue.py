@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from spinrt._core import encode_body
 from spinrt.errors import NotFound
-from spinrt.mail.store.codec import encode_body
 from spinrt.mail.store.index import Index
 from spinrt.mail.store.model import KvWrite, KvWrites, Outbound, QueueState, QueueUpdate
 

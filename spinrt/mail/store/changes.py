@@ -1,7 +1,7 @@
 """Changes as log records, and back.
 
 Owns the numbers of record kinds and the order of fields. The body of a change's record is a u8 version (1) and the
-fields of its class in ``model`` in the order they stand there, each as ``codec`` writes them: names, addresses and
+fields of its class in ``model`` in the order they stand there, each as `RecordWriter` writes them: names, addresses and
 flags as text, ids and sizes as u64, UIDs as u32, dates as i64, zones as i32, enums as the u8 of `_MODES` and `_STATES`.
 docs/formats/mail-records.md spells it out. Kinds 0x0100 … 0x01FF belong to the mail store; others are not looked at.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from spinrt._core import RecordWriter
 from spinrt.errors import FormatUnknown, UsageError
-from spinrt.mail.store.codec import Reader, Writer
+from spinrt.mail.store.codec import Reader
 from spinrt.mail.store.model import (
     Append,
     Change,
@@ -53,7 +54,7 @@ def encode_change(change: Change) -> tuple[int, bytes]:
     if known is None:
         raise UsageError(f"change: {type(change).__name__} is not a change")
     kind, write, _ = known
-    writer = Writer(VERSION)
+    writer = RecordWriter(VERSION)
     write(writer, change)
     return kind, writer.take()
 
@@ -89,7 +90,7 @@ def _choice(reader: Reader, values: tuple[Any, ...]) -> Any:
     return values[number]
 
 
-def _write_deliver(w: Writer, c: Deliver) -> None:
+def _write_deliver(w: RecordWriter, c: Deliver) -> None:
     w.all_texts((c.delivery_id, c.protocol, c.peer, c.sender))
     w.texts(c.recipients)
     w.body(c.body)
@@ -127,7 +128,7 @@ def _read_deliver(r: Reader) -> Deliver:
     )
 
 
-def _write_outbound(w: Writer, outbound: Outbound) -> None:
+def _write_outbound(w: RecordWriter, outbound: Outbound) -> None:
     w.text(outbound.kind)
     w.text(outbound.extension)
     w.text(outbound.sender)
@@ -140,7 +141,7 @@ def _read_outbound(r: Reader) -> Outbound:
     return Outbound(r.text(), r.text(), r.text(), r.text(), r.option(r.body), r.blob())
 
 
-def _write_kv(w: Writer, write: KvWrite) -> None:
+def _write_kv(w: RecordWriter, write: KvWrite) -> None:
     w.text(write.space)
     w.text(write.key)
     w.option(write.value, w.blob)
@@ -150,7 +151,7 @@ def _read_kv(r: Reader) -> KvWrite:
     return KvWrite(r.text(), r.text(), r.option(r.blob))
 
 
-def _write_append(w: Writer, c: Append) -> None:
+def _write_append(w: RecordWriter, c: Append) -> None:
     w.u64(c.mailbox_id)
     w.body(c.body)
     w.texts(c.flags)
@@ -162,7 +163,7 @@ def _read_append(r: Reader) -> Append:
     return Append(r.u64(), r.body(), r.texts(), r.i64(), r.i32())
 
 
-def _write_store_flags(w: Writer, c: StoreFlags) -> None:
+def _write_store_flags(w: RecordWriter, c: StoreFlags) -> None:
     w.u64(c.mailbox_id)
     w.numbers(c.uids)
     w.u8(_MODES.index(c.mode))
@@ -174,7 +175,7 @@ def _read_store_flags(r: Reader) -> StoreFlags:
     return StoreFlags(r.u64(), r.numbers(), _choice(r, _MODES), r.texts(), r.option(r.u64))
 
 
-def _write_expunge(w: Writer, c: Expunge) -> None:
+def _write_expunge(w: RecordWriter, c: Expunge) -> None:
     w.u64(c.mailbox_id)
     w.option(c.uids, w.numbers)
     w.u8(c.deleted_only)
@@ -184,7 +185,7 @@ def _read_expunge(r: Reader) -> Expunge:
     return Expunge(r.u64(), r.option(r.numbers), r.bool())
 
 
-def _write_copy_messages(w: Writer, c: CopyMessages) -> None:
+def _write_copy_messages(w: RecordWriter, c: CopyMessages) -> None:
     w.u64(c.mailbox_id)
     w.numbers(c.uids)
     w.u64(c.target_id)
@@ -195,7 +196,7 @@ def _read_copy_messages(r: Reader) -> CopyMessages:
     return CopyMessages(r.u64(), r.numbers(), r.u64(), r.bool())
 
 
-def _write_create(w: Writer, c: CreateMailbox) -> None:
+def _write_create(w: RecordWriter, c: CreateMailbox) -> None:
     w.text(c.user)
     w.text(c.name)
     w.option(c.special_use, w.text)
@@ -205,7 +206,7 @@ def _read_create(r: Reader) -> CreateMailbox:
     return CreateMailbox(r.text(), r.text(), r.option(r.text))
 
 
-def _write_delete(w: Writer, c: DeleteMailbox) -> None:
+def _write_delete(w: RecordWriter, c: DeleteMailbox) -> None:
     w.text(c.user)
     w.text(c.name)
 
@@ -214,7 +215,7 @@ def _read_delete(r: Reader) -> DeleteMailbox:
     return DeleteMailbox(r.text(), r.text())
 
 
-def _write_rename(w: Writer, c: RenameMailbox) -> None:
+def _write_rename(w: RecordWriter, c: RenameMailbox) -> None:
     w.text(c.user)
     w.text(c.name)
     w.text(c.new_name)
@@ -224,7 +225,7 @@ def _read_rename(r: Reader) -> RenameMailbox:
     return RenameMailbox(r.text(), r.text(), r.text())
 
 
-def _write_subscribe(w: Writer, c: Subscribe) -> None:
+def _write_subscribe(w: RecordWriter, c: Subscribe) -> None:
     w.text(c.user)
     w.text(c.name)
     w.u8(c.subscribed)
@@ -234,7 +235,7 @@ def _read_subscribe(r: Reader) -> Subscribe:
     return Subscribe(r.text(), r.text(), r.bool())
 
 
-def _write_queue_update(w: Writer, c: QueueUpdate) -> None:
+def _write_queue_update(w: RecordWriter, c: QueueUpdate) -> None:
     w.u64(c.queue_id)
     w.u8(_STATES.index(c.state))
     w.u32(c.attempts)
@@ -246,7 +247,7 @@ def _read_queue_update(r: Reader) -> QueueUpdate:
     return QueueUpdate(r.u64(), _choice(r, _STATES), r.u32(), r.i64(), r.text())
 
 
-def _write_kv_writes(w: Writer, c: KvWrites) -> None:
+def _write_kv_writes(w: RecordWriter, c: KvWrites) -> None:
     w.items(c.writes, lambda write: _write_kv(w, write))
 
 
@@ -254,7 +255,7 @@ def _read_kv_writes(r: Reader) -> KvWrites:
     return KvWrites(r.items(lambda: _read_kv(r)))
 
 
-_TABLE: Final[tuple[tuple[int, type[Any], Callable[[Writer, Any], None], Callable[[Reader], Change]], ...]] = (
+_TABLE: Final[tuple[tuple[int, type[Any], Callable[[RecordWriter, Any], None], Callable[[Reader], Change]], ...]] = (
     (0x0101, Deliver, _write_deliver, _read_deliver),
     (0x0102, Append, _write_append, _read_append),
     (0x0103, StoreFlags, _write_store_flags, _read_store_flags),

@@ -88,7 +88,7 @@ def _check_deliver(change: Deliver) -> Deliver:
     copies = [_check_copy(copy) for copy in change.copies]
     if all(map(is_, copies, change.copies)):
         return change
-    return replace(change, copies=tuple(copies))
+    return change._replace(copies=tuple(copies))
 
 
 def _check_copy(copy: Copy) -> Copy:
@@ -98,7 +98,7 @@ def _check_copy(copy: Copy) -> Copy:
     if len(copy.prefix) > PREFIX_BYTES_MAX:
         raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
     name = canonical_name(copy.mailbox)
-    return copy if name == copy.mailbox else replace(copy, mailbox=name)
+    return copy if name == copy.mailbox else copy._replace(mailbox=name)
 
 
 def check_body(body: Body) -> None:
