@@ -9,7 +9,7 @@ extensions), ``instance`` (a running module, its exports and its host functions)
 ``counters`` (what benchmarks and tests read).
 
 Between ``dispatch`` and ``counters``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``smtp_data`` (a
-message on its way in) and ``smtp_stream`` (lines and commands of a session).
+message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between transport and session).
 
 Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
 it held. The one other thread is the ticker (include/ticker.h), which holds none.
@@ -72,4 +72,5 @@ include "records.pxi"
 include "log_buffer.pxi"
 include "smtp_data.pxi"
 include "smtp_stream.pxi"
+include "smtp_link.pxi"
 include "counters.pxi"

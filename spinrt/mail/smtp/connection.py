@@ -1,8 +1,8 @@
 """One SMTP or LMTP connection: octets between a transport and an `Engine`, deadlines, back pressure, TLS.
 
 A connection has no task and no timer of its own. The engine runs inside ``data_received`` and its replies go out in one
-write; the server's sweep looks at ``deadline``. TLS, at once or by STARTTLS, begins under the same protocol object, so
-that a connection counts from its first packet.
+write (`SmtpLink`, in the core); the server's sweep looks at ``deadline``. TLS, at once or by STARTTLS, begins under the
+same protocol object, so that a connection counts from its first packet.
 
 Back pressure goes both ways: reading pauses while the receiver owes an answer and enough input waits, and while the
 peer does not read its replies.
@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
-from spinrt._core import Phase
+from spinrt._core import Phase, SmtpLink
 from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.receiver import Session
 from spinrt.mail.smtp.state import Engine
@@ -29,46 +29,22 @@ LINGER_S = 2.0
 """How long the peer may take to read our last reply."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection.
+class Connection(SmtpLink, asyncio.Protocol):
+    """One connection. When its ``deadline`` has passed, `time_out` is due."""
 
-    Attributes:
-        deadline: When `time_out` is due, by the event loop's clock.
-    """
-
-    __slots__ = (
-        "_admitted",
-        "_choked",
-        "_early",
-        "_engine",
-        "_hung_up",
-        "_message_deadline",
-        "_paused",
-        "_peer_done",
-        "_phase",
-        "_server",
-        "_steps",
-        "_transport",
-        "_upgrade",
-        "deadline",
-    )
+    __slots__ = ("_admitted", "_choked", "_early", "_hung_up", "_server")
 
     _engine: Engine
     _transport: asyncio.Transport
+    _upgrade: asyncio.Task[None] | None
 
     def __init__(self, server: SmtpServer) -> None:
-        self.deadline = float("inf")
+        super().__init__(server.loop.time, server.limits)
         self._server = server
         self._admitted = False
-        self._phase = Phase.CLOSED
-        self._steps = -1
-        self._message_deadline = 0.0
         self._choked = False
-        self._paused = False
-        self._peer_done = False
         self._hung_up = False
         self._early = b""
-        self._upgrade: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------ called by the transport
 
@@ -88,14 +64,6 @@ class Connection(asyncio.Protocol):
             self._turn_away(refusal)
             return
         self._admitted = True
-        self._flush()
-
-    def data_received(self, data: bytes) -> None:
-        if self._upgrade is not None:
-            # Reading was paused before the handshake, so this was encrypted: it came together with the handshake's end.
-            self._early += data
-            return
-        self._engine.receive(data)
         self._flush()
 
     def eof_received(self) -> bool:
@@ -148,36 +116,8 @@ class Connection(asyncio.Protocol):
         self._transport.write(refusal.wire)
         self._transport.close()
 
-    def _flush(self) -> None:
-        """Send what the engine says and do what its phase asks. Before a handshake is done nothing is sent."""
-        if self._upgrade is not None:
-            return
-        engine = self._engine
-        output = engine.take_output()
-        if output:
-            self._transport.write(output)
-        phase = engine.phase
-        if phase is Phase.CLOSED or (self._peer_done and phase is not Phase.RECEIVER):
-            self._hang_up()
-        elif phase is Phase.TLS:
-            self._start_tls()
-        else:
-            self._set_deadline(phase)
-            if self._paused or phase is Phase.RECEIVER:
-                self._adjust_reading()
-
-    def _set_deadline(self, phase: Phase) -> None:
-        """A command's deadline moves only when a command was completed: single octets do not keep a session alive."""
-        engine, limits = self._engine, self._server.limits
-        if phase is Phase.CONTENT:
-            now = self._server.loop.time()
-            if self._phase is not phase or engine.steps != self._steps:
-                self._message_deadline = now + limits.message_timeout_s
-            self.deadline = min(now + limits.data_timeout_s, self._message_deadline)
-        elif phase is not self._phase or engine.steps != self._steps:
-            timeout_s = limits.command_timeout_s if phase is Phase.COMMAND else limits.delivery_timeout_s
-            self.deadline = self._server.loop.time() + timeout_s
-        self._phase, self._steps = phase, engine.steps
+    def _receive_early(self, data: bytes) -> None:
+        self._early += data
 
     def _adjust_reading(self) -> None:
         """Read only when the peer takes its replies, and when what waits for the receiver's answer is not too much."""
