@@ -40,15 +40,15 @@ cdef class DataDecoder:
         self.normalise = normalise
         self.place = PLACE_LINE
 
-    def feed(self, bytes data not None, Py_ssize_t start=0):
+    cpdef bytes feed(self, bytes data, Py_ssize_t start=0):
         """Take the octets from ``start`` on and return the content that is certain now, perhaps none.
 
         Must not be called after `finished`.
 
         Cost: two searches over the octets and one copy of them.
         """
-        if not 0 <= start <= PyBytes_GET_SIZE(data):
-            raise UsageError(f"data decoder: start {start} is outside of {len(data)} octets")
+        if data is None or not 0 <= start <= PyBytes_GET_SIZE(data):
+            raise UsageError(f"data decoder: found start {start}, expected one inside of the octets")
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - start
         cdef PyObject *raw = new_bytes(NULL, size + 1)  # one for the CR that may be held
         cdef const char *first = PyBytes_AS_STRING(data) + start
@@ -159,8 +159,10 @@ cdef class HopCounter:
     cdef int matched        # octets of the name that the line has so far; -1: it is another line
     cdef bint lone_cr       # the line so far is one CR
 
-    def feed(self, bytes content not None):
+    cpdef feed(self, bytes content):
         """Count in the next octets. Cost: nothing once `complete`."""
+        if content is None:
+            raise UsageError("hop counter: found no octets")
         cdef const char *at = PyBytes_AS_STRING(content)
         cdef const char *end = at + PyBytes_GET_SIZE(content)
         cdef uint8_t octet
@@ -186,3 +188,97 @@ cdef class HopCounter:
                 if self.matched == RECEIVED_LENGTH:
                     self.hops += 1
                     self.matched = -1
+
+
+class Fault(_Enum):
+    """What is wrong with a message, the gravest first."""
+
+    TOO_LARGE = 1
+    BARE_NEWLINE = 2
+    LOOP = 3
+    STORAGE = 4
+
+
+cdef object FAULT_TOO_LARGE = Fault.TOO_LARGE
+cdef object FAULT_BARE_NEWLINE = Fault.BARE_NEWLINE
+cdef object FAULT_LOOP = Fault.LOOP
+cdef object FAULT_STORAGE = Fault.STORAGE
+
+
+@cython.final
+cdef class Transfer:
+    """A message being received: counted, judged, and let go of when something is wrong with it.
+
+    What is wrong with it is asked at its end, so that the answer does not depend on how the octets were cut.
+
+    Attributes:
+        size: Octets so far, those that were thrown away included.
+        bare: A bare CR or LF was seen where none may be.
+        hopeless: More was sent behind a message that is too large than anyone needs to take.
+    """
+
+    cdef readonly uint64_t size
+    cdef public bint bare
+    cdef object sink
+    cdef bint storage_failed
+    cdef HopCounter hops
+    cdef uint64_t bytes_max
+    cdef uint64_t discard_max
+    cdef uint32_t hops_max
+
+    def __init__(self, object sink, object limits):
+        """``limits`` are ``SmtpLimits``; ``sink`` none: there was no room to begin with; the octets are only counted."""
+        self.sink = sink
+        self.storage_failed = sink is None
+        self.hops = HopCounter()
+        self.bytes_max = limits.message_bytes_max
+        self.discard_max = limits.discard_bytes_max
+        self.hops_max = limits.hops_max
+
+    cpdef write(self, bytes content):
+        """Pass octets on, as long as nothing is wrong."""
+        if content is None:
+            raise UsageError("message transfer: found no octets")
+        self.size += PyBytes_GET_SIZE(content)
+        if not self.hops.complete:
+            self.hops.feed(content)
+        if self.sink is None:
+            return
+        if self.fault() is not None:
+            self.abort()
+            return
+        try:
+            self.sink.write(content)
+        except StorageError:
+            self.storage_failed = True
+            self.abort()
+
+    cpdef fault(self):
+        """What is wrong with the message so far, or none."""
+        if self.size > self.bytes_max:
+            return FAULT_TOO_LARGE
+        if self.bare:
+            return FAULT_BARE_NEWLINE
+        if self.hops.hops > self.hops_max:
+            return FAULT_LOOP
+        return FAULT_STORAGE if self.storage_failed else None
+
+    @property
+    def hopeless(self):
+        return self.is_hopeless()
+
+    cdef bint is_hopeless(self) noexcept:
+        return self.size > self.bytes_max + self.discard_max
+
+    cpdef abort(self):
+        """Let go of the sink. May be called again."""
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.abort()
+
+    def release(self):
+        """Hand the sink to whoever delivers. Only without a `fault`."""
+        sink, self.sink = self.sink, None
+        if sink is None:
+            raise StateError("message transfer: found no sink to release, expected one")
+        return sink

@@ -34,6 +34,7 @@ cdef class SmtpStream:
             then close.
         steps: Lines so far; the time-out of a command starts anew when it grows.
         last: The reply that closed the session; none when it was closed without one.
+        session: What is known of the peer (spinrt.mail.smtp.receiver.Session).
     """
 
     cdef public object phase
@@ -45,24 +46,34 @@ cdef class SmtpStream:
     cdef public dict _table
     cdef public object _state
     cdef public object _exchange
+    cdef public Transfer _transfer
+    cdef public DataDecoder _decoder
+    cdef public object _chunk
+    cdef public bint _recipient_tried
+    cdef public Py_ssize_t _ticket
+    cdef readonly object session
     cdef public Py_ssize_t _steps_before
     cdef Py_ssize_t line_bytes_max
     cdef Py_ssize_t commands_max
+    cdef bint normalise
+    cdef object limits
     cdef object on_output
     cdef bint running
     cdef bint skipping
 
-    def __init__(self, object greeting, Py_ssize_t line_bytes_max, Py_ssize_t commands_max, object on_output):
+    def __init__(self, object session, object greeting, object limits, object on_output):
         """Begin with the reply ``greeting``.
 
         Args:
-            line_bytes_max: Octets of the longest line, CRLF included.
-            commands_max: Lines behind ``_steps_before`` before `_overstep` is called.
+            limits: ``SmtpLimits``.
             on_output: Called when `_resume` made output or changed the phase.
         """
         self.phase = PHASE_COMMAND
-        self.line_bytes_max = line_bytes_max
-        self.commands_max = commands_max
+        self.session = session
+        self.line_bytes_max = limits.line_bytes_max
+        self.commands_max = limits.commands_per_message_max
+        self.normalise = limits.normalise_newlines
+        self.limits = limits
         self.on_output = on_output
         self._input = b""
         self._output = [greeting.wire]
@@ -96,8 +107,16 @@ cdef class SmtpStream:
 
     # ------------------------------------------------------------------------------------------- for the subclass
 
-    def _take_content(self):
-        """Take octets of a message from ``_input`` at ``_position``: at least one, at most all."""
+    def _take_chunk(self, chunk):
+        """Take octets of a chunk from ``_input`` at ``_position``: at least one, at most all."""
+        raise NotImplementedError
+
+    def _end_message(self, transfer):
+        """The end of DATA was found."""
+        raise NotImplementedError
+
+    def _give_up_message(self):
+        """The message is too large by far."""
         raise NotImplementedError
 
     def _take_response(self, line, exchange):
@@ -128,10 +147,6 @@ cdef class SmtpStream:
         """A handler raised something else; called while it is handled."""
         raise NotImplementedError
 
-    def _drop(self):
-        """The session ends: let go of what is under way."""
-        raise NotImplementedError
-
     def _close(self, last):
         """End the session, with a reply or none: nothing is parsed any more, a message on its way in is dropped."""
         if self.phase is PHASE_CLOSED:
@@ -139,10 +154,30 @@ cdef class SmtpStream:
         if last is not None:
             self._output.append(last.wire)
         self.last = last
-        self._drop()
+        self._reset(self._state)
         self.phase = PHASE_CLOSED
         self._input = b""
         self._position = 0
+
+    def _begin_data(self, sink):
+        """Take a message into a sink from now on, up to the end of DATA."""
+        self._transfer = Transfer(sink, self.limits)
+        self._decoder = DataDecoder(normalise=self.normalise)
+        self.phase = PHASE_CONTENT
+
+    def _reset(self, state):
+        """Drop the transaction. An answer that is still due for it will be ignored."""
+        if self._transfer is not None:
+            self._transfer.abort()
+            self._transfer = None
+        self._decoder = None
+        self._chunk = self._exchange = None
+        self.session.sender = None
+        self.session.recipients = []
+        self._recipient_tried = False
+        self._ticket += 1
+        self._state = state
+        self.phase = PHASE_COMMAND
 
     def _resume(self):
         """An answer came: go on with the input, unless it came inside a call of ours."""
@@ -161,7 +196,10 @@ cdef class SmtpStream:
                     if not self.find_line():
                         break
                 elif self.phase is PHASE_CONTENT:
-                    self._take_content()
+                    if self._decoder is not None:
+                        self.take_data(self._decoder, self._transfer)
+                    else:
+                        self._take_chunk(self._chunk)
                 else:
                     break
         except Exception:
@@ -171,6 +209,20 @@ cdef class SmtpStream:
         if self._position:
             self._input = self._input[self._position:]
             self._position = 0
+        return 0
+
+    cdef int take_data(self, DataDecoder decoder, Transfer transfer) except -1:
+        """Take octets of DATA up to its end, or all."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self._input)
+        cdef bytes content = decoder.feed(self._input, self._position)
+        self._position = size - decoder.rest
+        transfer.bare = decoder.bare and not self.normalise
+        if PyBytes_GET_SIZE(content):
+            transfer.write(content)
+        if transfer.is_hopeless():
+            self._give_up_message()
+        elif decoder.finished:
+            self._end_message(transfer)
         return 0
 
     cdef bint find_line(self) except -1:

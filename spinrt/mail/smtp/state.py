@@ -23,7 +23,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
 
-from spinrt._core import DataDecoder, Phase, SmtpStream
+from spinrt._core import Fault, Phase, SmtpStream, Transfer
 from spinrt.errors import StorageError
 from spinrt.mail.smtp import auth, parser, reply
 from spinrt.mail.smtp.auth import Credentials, Exchange
@@ -31,11 +31,16 @@ from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.smtp.offer import Offer
 from spinrt.mail.smtp.receiver import Envelope, Receiver, Session
 from spinrt.mail.smtp.reply import Reply
-from spinrt.mail.smtp.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
 _PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504, 538, 555})
+_FAULTS = {
+    Fault.TOO_LARGE: reply.MESSAGE_TOO_LARGE,
+    Fault.BARE_NEWLINE: reply.BARE_NEWLINE,
+    Fault.LOOP: reply.LOOP,
+    Fault.STORAGE: reply.STORAGE_UNAVAILABLE,
+}
 _GREETINGS = frozenset({b"EHLO", b"HELO", b"LHLO"})
 _NOT_SMTP = frozenset({b"GET", b"POST", b"PUT", b"CONNECT", b"OPTIONS", b"CONTENT-TYPE:", b"HOST:", b"USER-AGENT:"})
 
@@ -64,20 +69,14 @@ class Engine(SmtpStream):
     """
 
     __slots__ = (
-        "_chunk",
-        "_decoder",
         "_draining",
         "_errors",
         "_limits",
         "_login_failures",
         "_offer",
         "_receiver",
-        "_recipient_tried",
         "_rejections",
         "_request",
-        "_ticket",
-        "_transfer",
-        "session",
     )
 
     def __init__(
@@ -89,21 +88,15 @@ class Engine(SmtpStream):
         on_output: Callable[[], None],
     ) -> None:
         """``on_output`` is called when the receiver's late answer made output or changed the phase."""
-        super().__init__(offer.greeting, limits.line_bytes_max, limits.commands_per_message_max, on_output)
-        self.session = session
+        super().__init__(session, offer.greeting, limits, on_output)
         self._receiver = receiver
         self._offer = offer
         self._limits = limits
         self._table = _LMTP_STEPS if offer.lmtp else _SMTP_STEPS
         self._state = State.START
         self._request = _NO_REQUEST
-        self._recipient_tried = False
-        self._transfer: Transfer | None = None
-        self._decoder: DataDecoder | None = None
-        self._chunk: _Chunk | None = None
         self._draining = False
         self._errors = self._rejections = self._login_failures = 0
-        self._ticket = 0
 
     # ------------------------------------------------------------------------------------------- for the connection
 
@@ -177,22 +170,6 @@ class Engine(SmtpStream):
             self._errors += 1
             if self._errors >= self._limits.errors_max:
                 self._close(reply.TOO_MANY_ERRORS)
-
-    def _drop(self) -> None:
-        self._reset(State.START)
-
-    def _reset(self, state: State) -> None:
-        """Drop the transaction. An answer that is still due for it will be ignored."""
-        if self._transfer is not None:
-            self._transfer.abort()
-            self._transfer = None
-        self._decoder = self._chunk = self._exchange = None
-        self.session.sender = None
-        self.session.recipients = []
-        self._recipient_tried = False
-        self._ticket += 1
-        self._state = state
-        self.phase = Phase.COMMAND
 
     # ---------------------------------------------------------------------------------- greetings and small commands
 
@@ -353,9 +330,7 @@ class Engine(SmtpStream):
     def _data(self, argument: bytes) -> Reply:
         if argument:
             return reply.ARGUMENT_UNEXPECTED
-        self._transfer = Transfer(self._receiver.begin(self.session), self._limits)
-        self._decoder = DataDecoder(normalise=self._limits.normalise_newlines)
-        self.phase = Phase.CONTENT
+        self._begin_data(self._receiver.begin(self.session))
         return reply.START_DATA
 
     def _bdat(self, argument: bytes) -> None:
@@ -385,23 +360,8 @@ class Engine(SmtpStream):
         except StorageError:
             return Transfer(None, self._limits)
 
-    def _take_content(self) -> None:
-        """Take octets of a message: those of a chunk, or those of DATA up to its end."""
-        if self._chunk is not None:
-            self._take_chunk(self._chunk)
-        elif self._decoder is not None and self._transfer is not None:
-            self._take_data(self._decoder, self._transfer)
-
-    def _take_data(self, decoder: DataDecoder, transfer: Transfer) -> None:
-        piece = decoder.feed(self._input, self._position)
-        self._position = len(self._input) - decoder.rest
-        transfer.bare = decoder.bare and not self._limits.normalise_newlines
-        if piece:
-            transfer.write(piece)
-        if transfer.is_hopeless():
-            self._close(reply.MESSAGE_TOO_LARGE)
-        elif decoder.finished:
-            self._end_message(transfer)
+    def _give_up_message(self) -> None:
+        self._close(reply.MESSAGE_TOO_LARGE)
 
     def _take_chunk(self, chunk: _Chunk) -> None:
         piece = self._input[self._position : self._position + chunk.left]
@@ -421,17 +381,17 @@ class Engine(SmtpStream):
             self._output.append((chunk.refusal or reply.OUT_OF_PLACE).wire)
         elif chunk.last:
             self._end_message(transfer)
-        elif (refusal := transfer.refusal()) is not None:
+        elif (fault := transfer.fault()) is not None:
             self._reset(State.READY)
-            self._output.append(refusal.wire)
+            self._output.append(_FAULTS[fault].wire)
         else:
             self._output.append(reply.CHUNK_OK.wire)
 
     def _end_message(self, transfer: Transfer) -> None:
         """The message is complete: hand it over, or refuse it."""
-        refusal = transfer.refusal()
-        if refusal is not None:
-            self._finish([refusal])
+        fault = transfer.fault()
+        if fault is not None:
+            self._finish([_FAULTS[fault]])
             return
         session, request = self.session, self._request
         envelope = Envelope(
@@ -462,7 +422,7 @@ class Engine(SmtpStream):
             replies = [reply.DELIVERY_FAULT] * expected
         self._reset(State.READY)
         self._steps_before = self.steps
-        self._output.extend(answer.wire for answer in replies)
+        self._output.extend([answer.wire for answer in replies])
         if self._draining:
             self._close(reply.SHUTTING_DOWN)
 
