@@ -22,6 +22,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import argon2
 
@@ -38,6 +39,8 @@ WAITING_MAX = 64
 """Verifications that run or wait for a thread; at some 30 ms each the last of them waits a second."""
 CACHE_ENTRIES_MAX = 4096
 CACHE_TTL_S = 300.0
+RESOLVED_MAX = 4096
+"""Addresses whose account, or having none, is remembered: each is asked for at RCPT and when it is delivered to."""
 POSTMASTER = "postmaster"
 
 # OWASP's minimum for argon2id: 19 MiB, two passes. Stored hashes keep their own parameters.
@@ -64,6 +67,7 @@ class Directory:
         self._by_address = {address: account for account in accounts.values() for address in account.addresses}
         self._catch_all = next((account for account in accounts.values() if account.catch_all), None)
         self._postmaster = None if postmaster is None else accounts.get(postmaster)
+        self._resolved = lru_cache(maxsize=RESOLVED_MAX)(self._resolve)
 
     def resolve(self, address: Address) -> tuple[Account, str | None] | None:
         """Return the account that an address leads to and the address' detail; none when nobody has it.
@@ -71,6 +75,9 @@ class Directory:
         An address that is claimed as it stands wins over one read as user and detail, which wins over the postmaster,
         who wins over the one who catches all. ``<postmaster>`` without a domain is the postmaster's (RFC 5321 4.5.1).
         """
+        return self._resolved(address)
+
+    def _resolve(self, address: Address) -> tuple[Account, str | None] | None:
         plain = address.normalised()
         if not plain.domain:
             return self._resolve_domainless(plain, address.detail)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from spinrt.errors import AddressMalformed
 
@@ -20,6 +21,8 @@ LOCAL_BYTES_MAX = 64
 """Octets of a local part as written, its quotes included (RFC 5321 4.5.3.1.1)."""
 DOMAIN_BYTES_MAX = 255
 """Octets of a domain or address literal (RFC 5321 4.5.3.1.2)."""
+KEPT_MAX = 4096
+"""Local parts whose written form is kept: each delivery writes the same few."""
 
 _WIDE = "\u00a0-\U0010ffff"  # UTF-8 beyond the C1 controls
 _DOT_STRING = rf"[\w!#$%&'*+/=?^`{{|}}~{_WIDE}\-]++(?:\.[\w!#$%&'*+/=?^`{{|}}~{_WIDE}\-]++)*+"
@@ -39,8 +42,7 @@ _TO_ESCAPE = re.compile(r'(["\\])')
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One mailbox.
 
     Attributes:
@@ -90,6 +92,7 @@ def normalise_domain(domain: str) -> str:
         return unicodedata.normalize("NFC", domain).lower()
 
 
+@lru_cache(maxsize=KEPT_MAX)
 def quote_local(local: str) -> str:
     """Write a local part as RFC 5321 asks: as a dot-string when it is one, else quoted."""
     if _PLAIN_LOCAL.fullmatch(local):

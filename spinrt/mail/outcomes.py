@@ -70,8 +70,11 @@ def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
 
 
 def _copy(user: str, mailbox: str, decisions: list[Decision]) -> Copy:
-    flags = [flag for decision in decisions for flag in decision.flags]
-    headers = [field for decision in decisions for field in decision.headers]
+    if len(decisions) == 1:
+        flags, headers = decisions[0].flags, decisions[0].headers
+    else:
+        flags = [flag for decision in decisions for flag in decision.flags]
+        headers = [field for decision in decisions for field in decision.headers]
     prefix = b"".join(reversed(dict.fromkeys(headers))) if headers else b""
     return Copy(user, mailbox, tuple(dict.fromkeys(flags)) if flags else (), prefix)
 

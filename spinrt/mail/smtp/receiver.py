@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from spinrt.mail.address import Address
 from spinrt.mail.smtp.reply import Reply
@@ -40,8 +40,7 @@ class Session:
     recipients: list[Address] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Envelope:
+class Envelope(NamedTuple):
     """One transaction, complete.
 
     Attributes:

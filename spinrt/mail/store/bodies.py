@@ -37,6 +37,18 @@ class BodyWriter:
         log: Where chunks are read back from.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_append",
+        "_digest",
+        "_extents",
+        "_log",
+        "_open",
+        "_parts",
+        "_parts_bytes",
+        "_size",
+    )
+
     def __init__(self, append: Callable[[bytes, bytes | None], int], log: Chunks) -> None:
         self._append = append
         self._log = log
@@ -60,7 +72,8 @@ class BodyWriter:
             StateError: After `finish` or `abort`.
             DeviceFull, DeviceFailed: The log takes no more; `abort` is all that is left to do.
         """
-        self._check_open()
+        if not self._open:
+            raise _closed()
         self._size += len(data)
         room = CHUNK_BYTES_MAX - self._parts_bytes
         while len(data) > room:
@@ -77,7 +90,8 @@ class BodyWriter:
             StateError: After `finish` or `abort`.
             DeviceFull, DeviceFailed: As `write`.
         """
-        self._check_open()
+        if not self._open:
+            raise _closed()
         if self._digest is None:
             body = self._finish_small()
         else:
@@ -112,10 +126,6 @@ class BodyWriter:
             data += held[start : offset + length - written]
         return data
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise StateError("message body: written to after it was finished or given up")
-
     def _add(self, data: bytes) -> None:
         if data:
             self._parts.append(data)
@@ -137,6 +147,10 @@ class BodyWriter:
         position = self._append(chunk, digest)
         self._extents.append(Extent(position, 0, len(chunk)))
         self._parts, self._parts_bytes = [], 0
+
+
+def _closed() -> StateError:
+    return StateError("message body: written to after it was finished or given up")
 
 
 def read_extents(log: Chunks, extents: list[Extent] | tuple[Extent, ...], offset: int, length: int) -> bytes:
