@@ -12,10 +12,15 @@ cdef class Wish:
 
 @cython.final
 cdef class Journal:
-    """Effects of one call, in order; each handler may add at most its domain's limit."""
+    """Effects of one call, in order; each handler may add at most its domain's limit.
+
+    Attributes:
+        effects: The effects.
+        room: How many more the handler that runs may add.
+    """
 
     cdef readonly list effects
-    cdef uint32_t room
+    cdef public uint32_t room
 
     def __cinit__(self):
         self.effects = []
@@ -46,7 +51,8 @@ cdef class Journal:
         self.effects.append(effect)
         return 0
 
-    cdef int roll_back(self, Py_ssize_t mark) except -1:
+    cpdef int roll_back(self, Py_ssize_t mark) except -1:
+        """Drop all effects behind the first `mark`."""
         del self.effects[mark:]
         return 0
 
@@ -60,15 +66,21 @@ cdef class Call:
         context: What the raiser passed along for host functions; never seen by a guest.
         journal: The effects so far.
         domain: The domain whose handler is running.
+        cancelled: Whether a handler of the raise that is under way asked that those behind it do not run.
     """
 
     cdef public str event
     cdef public object context
     cdef readonly Journal journal
     cdef public object domain
+    cdef public bint cancelled
 
     def __init__(self, str event not None="", object context=None):
         self.event = event
         self.context = context
         self.journal = Journal()
         self.domain = None
+
+    def cancel(self):
+        """End the raise behind the handler that runs; what ran before keeps its result and effects."""
+        self.cancelled = True

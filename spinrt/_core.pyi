@@ -215,8 +215,10 @@ class Wish:
 @final
 class Journal:
     effects: list[Any]
+    room: int
     def append(self, effect: object) -> None: ...
     def apply(self) -> None: ...
+    def roll_back(self, mark: int) -> int: ...
     def __len__(self) -> int: ...
 
 @final
@@ -225,7 +227,9 @@ class Call:
     context: Any
     journal: Journal
     domain: Any
+    cancelled: bool
     def __init__(self, event: str = "", context: object = None) -> None: ...
+    def cancel(self) -> None: ...
 
 class Plan:
     size: int

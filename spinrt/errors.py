@@ -152,6 +152,13 @@ class HandlerFailed(DispatchError):
     code = "dispatch.handler-failed"
 
 
+class QueueFull(DispatchError):
+    """As much waits to be run later as the event takes; this was not queued."""
+
+    code = "dispatch.queue-full"
+    retry = True
+
+
 class ExtensionError(SpinError):
     """The extension is at fault."""
 

@@ -7,14 +7,22 @@ order. What is left uncommitted when its ``with`` block ends is dropped.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spinrt._core import Call
 from spinrt.errors import StateError
 from spinrt.runtime.capability import Effect
 
 if TYPE_CHECKING:
-    from spinrt.runtime.event import Event, Observer
+    from spinrt.runtime.reference import Observer
+
+
+class Raisable(Protocol):
+    """What a transaction can raise: an `Event`, or a part of one."""
+
+    @property
+    def name(self) -> str: ...
+    def walk(self, call: Call, arguments: tuple[Any, ...], observer: Observer | None = None) -> Any: ...
 
 
 class Transaction:
@@ -45,7 +53,7 @@ class Transaction:
         """The effects so far, in order; a copy."""
         return list(self._call.journal.effects)
 
-    def raise_(self, event: Event, *arguments: Any) -> Any:
+    def raise_(self, event: Raisable, *arguments: Any) -> Any:
         """Raise an event inside this transaction and return its folded result; see `Event.raise_`.
 
         A raise that fails leaves no effects; those of earlier raises stay, and the transaction goes on.

@@ -37,8 +37,7 @@ from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.source import CombinedDomain, HostDomain, Source
 from spinrt.runtime.stores import Stores
-from spinrt.sandbox.abi import plan_function
-from spinrt.sandbox.loader import Extension, ImportedFunction, find_function, promised_exports
+from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
 
@@ -399,8 +398,7 @@ class Domain(Source):
         )
 
     def _export(self, name: str, instance: Instance) -> Export:
-        interface, function = find_function(self.extension.interfaces, name)
-        return Export(instance, name, plan_function(interface.id, function))
+        return Export(instance, name, self.extension.exports[name].plan)
 
     def _run_init(self, instance: Instance, exports: dict[str, Export]) -> list[Effect]:
         """Run what the module wants run before its first event, and return what it wants done.

@@ -1,32 +1,43 @@
 """Events: names with a type that handlers are installed on.
 
-Handlers run in ascending order of their number, in order of installation where numbers are equal. Each change builds
-a new immutable table and swaps one reference, so a raise walks the handlers that were installed when it began.
+A raise asks the guards of all bindings, and then runs those that passed, in their order. It runs what was installed
+when it began: each change builds a new immutable table and swaps one reference. Who may change an event is asked of its
+authorizer.
 
-Source: docs/design/spine.md, "runtime"; Pardyak and Bershad, "Dynamic Binding for an Extensible System" (OSDI'96).
+Source: docs/design/dispatch.md; Pardyak and Bershad, "Dynamic Binding for an Extensible System" (OSDI'96).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
-from time import perf_counter_ns
-from typing import Any, TypeAlias
+from typing import Any, Final
 
-from spinrt._core import Call, Export, Table
-from spinrt.errors import HandlerFailed, NoHandler, RevokedArgument, SpinError, StateError, UsageError
+from spinrt import _core
+from spinrt._core import Call
+from spinrt.errors import HandlerFailed, QueueFull, RevokedArgument, SpinError, StateError, UsageError
+from spinrt.runtime.answer import NO_DEFAULT, Answer, FoldSource
+from spinrt.runtime.authority import Authorizer, Operation, Principal, Request, authorize
+from spinrt.runtime.binding import SYNC, Binding, DomainExport, Ephemeral, HandlerSource, Imposed, Mode, Options
 from spinrt.runtime.call import Transaction
+from spinrt.runtime.deferred import QUEUE_MAX, DeferredRaise, Pending, Queue
 from spinrt.runtime.domain import Domain
-from spinrt.runtime.fold import Fold, check_case, default_fold
+from spinrt.runtime.entry import NO_CLOSURE
+from spinrt.runtime.guard import Guard, compile_guard, guard_domain
+from spinrt.runtime.install import check_places, equip, make_binding, places
+from spinrt.runtime.installed import Installed
+from spinrt.runtime.order import Place
+from spinrt.runtime.reference import Observer, ReferenceTable, walk
 from spinrt.runtime.stores import Stores
-from spinrt.sandbox.types import EnumType, Function
+from spinrt.runtime.swap import Swap, swap
+from spinrt.sandbox.types import Function
 
-_NO_DEFAULT = object()
-EFFECTS_MAX_HOST = 0xFFFFFFFF
+TIERS: Final = {0: ReferenceTable, 1: ReferenceTable}
+"""The dispatchers: 0 is the reference, the highest the fastest there is."""
 
-Observer: TypeAlias = Callable[[Domain | None, int], None]
-"""Called after each handler with its domain (none: a host handler) and the nanoseconds that it took."""
+TIER_VARIABLE: Final = "SPINRT_TIER"
 
 
 class OnFault(Enum):
@@ -38,25 +49,25 @@ class OnFault(Enum):
     """Fail with `HandlerFailed` (fail closed)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """One handler on one event: an export of a domain, or a Python callable ``handler(call, *arguments)``."""
-
-    handler: Export | Callable[..., Any]
-    domain: Domain | None
-    order: int
-
-
 class Event:
     """A named, typed event; made by `Runtime.define`.
 
     Args:
         name: ``interface#function``.
         function: Its WIT type.
-        fold: How results become one; by the result's type when none is given.
-        default: The result when no handler ran.
+        fold: How results become one: a name (`spinrt.runtime.fold.NAMED`), a callable that gets the list of them, or
+            a domain's export of type ``func(results: list<T>) -> T``; by the result's type when none is given.
+        default: The result when no handler gave one: a value, or a handler (a callable, a domain or an export of one).
         on_fault: What to do when a handler fails.
         stores: Those of the runtime that it belongs to, told of each raise; its own by default.
+        owner: Who may change everything about it: a domain or a name. Without one, everybody.
+        authorizer: Asked about every change; see `spinrt.runtime.authority`.
+        intrinsic: The owner's own handler, installed before all others.
+        queue_max: How much may wait for it to run later.
+        pending: Where that waits: the runtime's.
+        long: Its handlers run long.
+        tier: The dispatcher: 0 is the reference, for tests and debugging; the fastest by default, unless the
+            environment variable ``SPINRT_TIER`` says otherwise.
     """
 
     def __init__(
@@ -64,115 +75,322 @@ class Event:
         name: str,
         function: Function,
         *,
-        fold: Fold | None = None,
-        default: Any = _NO_DEFAULT,
+        fold: FoldSource = None,
+        default: Any = NO_DEFAULT,
         on_fault: OnFault = OnFault.SKIP,
         stores: Stores | None = None,
+        owner: Principal = None,
+        authorizer: Authorizer | None = None,
+        intrinsic: HandlerSource | None = None,
+        queue_max: int = QUEUE_MAX,
+        pending: Pending | None = None,
+        long: bool = False,
+        tier: int | None = None,
     ) -> None:
         self.name = name
         self._stores = stores or Stores()
         self.function = function
         self.on_fault = on_fault
-        self._fold = fold or default_fold(function.result)
-        if default is not _NO_DEFAULT and isinstance(function.result, EnumType):
-            check_case(function.result, default, f"event {name}: default")
-        self._default = default
-        self._bindings: tuple[Binding, ...] = ()
-        self._table = Table()
+        self.owner = owner
+        self.authorizer: Authorizer | None = None
+        self.long = long
+        self.queue = Queue(name, pending if pending is not None else Pending(), queue_max)
+        kind = TIERS[_default_tier() if tier is None else tier]
+        self.installed = Installed(name, kind)
+        self.answer = Answer(name, function, kind, self.note_fault)
+        self._kind = kind
+        self.intrinsic: Binding | None = None
+        self._sequence = 0
+        self.answer.folding = self.answer.checked_fold(fold)
+        self.answer.default = self.answer.checked_default(default)
+        if intrinsic is not None:
+            self.set_intrinsic(intrinsic, by=owner)
+        self.authorizer = authorizer  # from here on: what the definition says needs nobody's leave
+
+    def __repr__(self) -> str:
+        return f"<Event {self.name}, {len(self.bindings)} bindings>"
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
         """The installed handlers, in the order in which they run."""
-        return self._bindings
+        return self.installed.bindings
 
     @property
-    def table(self) -> Table:
-        """The dispatch table of the installed handlers, for raisers written in Cython and for benchmarks."""
-        return self._table
+    def table(self) -> _core.Table:
+        """The handlers as a table of the core, for raisers in Cython and for benchmarks; guards are left out."""
+        entries = [binding.entry for binding in self.bindings]
+        return _core.Table(
+            tuple(one.handler for one in entries),
+            tuple(one.domain for one in entries),
+            tuple(one.effects_max for one in entries),
+        )
 
-    def install(self, handler: Domain | Callable[..., Any], *, order: int = 100) -> Binding:
-        """Install a domain's export of this event's name, or a Python callable.
+    # -------------------------------------------------------------------------------------------------------- bindings
+
+    def install(
+        self,
+        handler: HandlerSource,
+        *,
+        by: Principal = None,
+        order: int = 100,
+        place: Place | Sequence[Place] | None = None,
+        guards: Sequence[Guard] = (),
+        closure: Any = NO_CLOSURE,
+        filters: bool = False,
+        cancels: bool = False,
+        mode: Mode | Ephemeral = SYNC,
+        export: str | None = None,
+    ) -> Binding:
+        """Install a handler; raises that begin later run it.
+
+        Args:
+            handler: A domain, whose export of this event's name it is, an export of one, or a Python callable, called
+                as ``handler(call[, closure], *arguments)``.
+            by: Who installs it.
+            order: Lower ones run first; those with equal numbers as they were installed.
+            place: `FIRST`, `LAST`, `Before` or `After` another one, or several of these.
+            guards: All must hold, or it does not run; asked in this order.
+            closure: Passed in front of the arguments; for exports an integer of 64 bits.
+            filters: What it returns stands in for the arguments of those behind it: the one parameter, or all of them.
+            cancels: When it ran, those behind it do not.
+            mode: `SYNC`, `ASYNC` or `Ephemeral`.
+            export: The domain's export, when it is not of this event's name.
 
         Raises:
-            UsageError: The domain exports no handler of this event.
+            UsageError: The domain exports no such handler, or the callable, a guard or the place makes no sense here.
+            SignatureMismatch: The export has another type.
+            LinkDenied: The authorizer refuses.
         """
-        binding = self._binding(handler, order)
-        self._swap(tuple(sorted((*self._bindings, binding), key=lambda one: one.order)))
+        options = Options(order, places(place), tuple(guards), closure, filters, cancels, mode)
+        source = DomainExport(handler, export) if export is not None and isinstance(handler, Domain) else handler
+        binding = self.make(source, options, by=by)
+        self.take_guards(binding, authorize(Request(Operation.INSTALL, self, by, binding)))
+        self.installed.accept(self.installed.propose(added=(binding,)))
         return binding
 
-    def uninstall(self, binding: Binding | Domain) -> None:
-        """Remove one binding, or all of a domain.
+    def make(self, source: HandlerSource, options: Options, *, by: Principal, sequence: int | None = None) -> Binding:
+        """Check a handler and return its binding, not installed yet; see `install`."""
+        if sequence is None:
+            self._sequence = sequence = self._sequence + 1
+        return make_binding(self, source, options, by=by, sequence=sequence)
+
+    def uninstall(self, binding: Binding | Domain, *, by: Principal = None) -> None:
+        """Remove one binding, or all of a domain (which asks for it itself, unless ``by`` says otherwise).
 
         Raises:
             StateError: It is not installed.
+            LinkDenied: The authorizer refuses; nothing was removed.
         """
-        kept = tuple(one for one in self._bindings if binding not in (one, one.domain))
-        if len(kept) == len(self._bindings):
-            raise StateError(f"event {self.name}: found no such binding to uninstall")
-        self._swap(kept)
+        if isinstance(binding, Domain):
+            by = binding if by is None else by
+            going = tuple(one for one in self.bindings if one.domain is binding)
+        else:
+            going = (binding,)
+        if not going:
+            raise StateError(f"event {self.name}: found no binding of {binding} to uninstall")
+        for one in going:
+            self.installed.check(one)
+            authorize(Request(Operation.UNINSTALL, self, by, one))
+        self.installed.accept(self.installed.propose(going))
+        self._forget_intrinsic()
+
+    def reorder(
+        self,
+        binding: Binding,
+        *,
+        order: int | None = None,
+        place: Place | Sequence[Place] | None = None,
+        by: Principal = None,
+    ) -> None:
+        """Give a binding another order (none: the one that it has) and another place (none: no place).
+
+        Raises:
+            StateError: It is not installed.
+            UsageError: The places contradict each other.
+            LinkDenied: The authorizer refuses.
+        """
+        order = binding.order if order is None else order
+        options = replace(binding.options, order=order, places=places(place))
+        self.installed.check(binding)
+        check_places(self, options.places)
+        authorize(Request(Operation.REORDER, self, by, binding))
+        self.installed.reorder(binding, options)
+
+    def impose(self, binding: Binding, guard: Guard, *, by: Principal = None) -> None:
+        """Put a guard in front of a binding, and of the guards that it has; from the next raise on.
+
+        Raises:
+            StateError: The binding is not installed.
+            UsageError, SignatureMismatch: It is no guard of this event.
+            LinkDenied: The authorizer refuses.
+        """
+        self.installed.check(binding)
+        compile_guard(guard, self.name, self.function)
+        authorize(Request(Operation.IMPOSE, self, by, binding, guard))
+        self._reimpose(binding, (Imposed(guard, by), *binding.imposed))
+
+    def lift(self, binding: Binding, guard: Guard, *, by: Principal = None) -> None:
+        """Take an imposed guard back: of equal ones the newest.
+
+        Raises:
+            StateError: The binding is not installed, or no such guard was imposed on it.
+            LinkDenied: The authorizer refuses.
+        """
+        self.installed.check(binding)
+        found = next((one for one in binding.imposed if one.guard == guard), None)
+        if found is None:
+            raise StateError(f"event {self.name}: found no guard {guard!r:.120} imposed on {binding}")
+        authorize(Request(Operation.LIFT, self, by, binding, guard, found))
+        kept = list(binding.imposed)
+        kept.remove(found)
+        self._reimpose(binding, tuple(kept))
+
+    def swap(self, old: Binding, handler: HandlerSource, *, by: Principal = None) -> Binding:
+        """Put another handler in the place of one, with its options and the guards imposed on it; see `swap`."""
+        made = swap([Swap(self, old, handler)], by=by)[0]
+        assert made is not None
+        return made
+
+    def drop(self, domain: Domain) -> None:
+        """A domain was closed: remove its own without asking anybody. What it guarded of others does not pass."""
+        going = [one for one in self.bindings if one.domain is domain]
+        if going:
+            self.installed.accept(self.installed.propose(going))
+            self._forget_intrinsic()
+        self.answer.drop(domain)
+        for binding in self.bindings:
+            if any(guard_domain(guard) is domain for guard in binding.guards):
+                self._reimpose(binding, binding.imposed)
+
+    def take_guards(self, binding: Binding, guards: Sequence[Guard]) -> None:
+        """Put the guards that the authorizer wants in front of a binding that is not installed yet."""
+        if guards:
+            equip(binding, (*(Imposed(guard, self.owner) for guard in guards), *binding.imposed))
+
+    def _reimpose(self, binding: Binding, imposed: tuple[Imposed, ...]) -> None:
+        equip(binding, imposed)
+        self.installed.refresh()
+
+    def note_swapped(self, replaced: Mapping[Binding, Binding]) -> None:
+        """Bindings were swapped for others: so may the intrinsic handler."""
+        if self.intrinsic is not None:
+            self.intrinsic = replaced.get(self.intrinsic, self.intrinsic)
+        self._forget_intrinsic()
+
+    def _forget_intrinsic(self) -> None:
+        if self.intrinsic is not None and not self.intrinsic.installed:
+            self.intrinsic = None
+
+    # ----------------------------------------------------------------------------------------- the owner's decisions
+
+    def set_intrinsic(self, handler: HandlerSource | None, *, by: Principal = None) -> None:
+        """Replace the intrinsic handler in its place, or remove it.
+
+        Raises:
+            UsageError, SignatureMismatch: As `install`.
+            LinkDenied: The authorizer refuses.
+        """
+        old = self.intrinsic
+        made = None
+        if handler is not None:
+            made = self.make(handler, old.options if old else Options(), by=self.owner, sequence=0)
+            equip(made, old.imposed if old else ())
+        authorize(Request(Operation.INTRINSIC, self, by, old))
+        replaced = {old: made} if old and made else {}
+        self.installed.accept(self.installed.propose([old] if old else [], [made] if made else [], replaced))
+        self.intrinsic = made
+
+    def set_default(self, default: Any = NO_DEFAULT, *, by: Principal = None) -> None:
+        """Set what a raise answers when no handler gave a result: a value or a handler, as in the class; or nothing.
+
+        Raises:
+            UsageError, SignatureMismatch: It is no value or handler of this event.
+            LinkDenied: The authorizer refuses.
+        """
+        checked = self.answer.checked_default(default)
+        authorize(Request(Operation.DEFAULT, self, by))
+        self.answer.default = checked
+
+    def set_fold(self, fold: FoldSource = None, *, by: Principal = None) -> None:
+        """Set how results become one, as in the class; None: by the result's type.
+
+        Raises:
+            UsageError, SignatureMismatch: It does not fold results of this event.
+            LinkDenied: The authorizer refuses.
+        """
+        checked = self.answer.checked_fold(fold)
+        authorize(Request(Operation.FOLD, self, by))
+        self.answer.folding = checked
+
+    # ---------------------------------------------------------------------------------------------------------- raises
 
     def raise_(self, *arguments: Any, context: object = None) -> Any:
         """Run the handlers, apply their effects and return the folded result.
 
         Args:
-            arguments: One for each parameter of the event's type.
+            arguments: One for each parameter of the event's type. Handlers in Python get the same objects and must not
+                change them.
             context: What host functions find in ``call.context``.
 
         Raises:
             NoHandler: A result is due, no handler ran and the event has no default.
             HandlerFailed: A handler failed and the event is not one that skips; nothing was applied.
-            UsageError: An argument does not have its parameter's type; nothing ran.
+            UsageError: An argument does not have its parameter's type; nothing was applied.
         """
         with Transaction(context) as transaction:
             result = transaction.raise_(self, *arguments)
             transaction.commit()
             return result
 
+    def raise_later(self, *arguments: Any, context: object = None) -> None:
+        """Queue the whole raise, with whatever is installed when it runs; its result goes to nobody.
+
+        Raises:
+            QueueFull: As much waits as may.
+            UsageError: It is the wrong number of arguments.
+        """
+        self._check_count(arguments)
+        self.queue.check_room()
+        self.queue.add(DeferredRaise(self, arguments, context))
+
     def walk(self, call: Call, arguments: tuple[Any, ...], observer: Observer | None = None) -> Any:
         """Run the handlers inside a call whose journal somebody else commits."""
-        if len(arguments) != len(self.function.parameters):
-            raise UsageError(
-                f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
-            )
-        outer, call.event = call.event, self.name
-        stores = self._stores
-        stores.depth += 1
+        self._check_count(arguments)
+        table = self.installed.table
+        if table is None:
+            table = self.installed.build()
+        outer = self._begin(call)
         try:
             if observer is None:
-                results = self._table.walk(call, arguments, self._note_fault)
+                results = table.walk(call, arguments, self.note_fault)
             else:
-                results = self._walk_observed(call, arguments, observer)
+                results = walk(table.entries, call, arguments, self.note_fault, observer)
+            return self.answer.of(call, arguments, results)
         finally:
-            call.event = outer
-            stores.depth -= 1
-            if stores.waiting and not stores.depth:
-                stores.run_waiting()
-        if results:
-            return self._fold(results)
-        return self._no_result()
+            self._end(call, outer)
 
-    def _walk_observed(self, call: Call, arguments: tuple[Any, ...], observer: Observer) -> list[Any]:
-        """Walk a table of one handler after the other: the same results and effects, with the time of each."""
-        results: list[Any] = []
-        for binding in self._bindings:
-            table = _table_of((binding,))
-            started = perf_counter_ns()
-            try:
-                results += table.walk(call, arguments, self._note_fault)
-            finally:
-                observer(binding.domain, perf_counter_ns() - started)
-        return results
+    def walk_later(self, binding: Binding, call: Call, arguments: tuple[Any, ...]) -> None:
+        """Run an asynchronous handler that was queued."""
+        outer = self._begin(call)
+        try:
+            if binding.later is not None:
+                self._kind([binding.later]).walk(call, arguments, self.note_fault)
+        finally:
+            self._end(call, outer)
 
-    def _no_result(self) -> Any:
-        if self._default is not _NO_DEFAULT:
-            return self._default
-        if self.function.result is None:
-            return None
-        raise NoHandler(
-            f"event {self.name}: a result is due and no handler ran", hint="install a handler, or define a default"
-        )
+    def _begin(self, call: Call) -> str:
+        outer, call.event = call.event, self.name
+        self._stores.depth += 1
+        return outer
 
-    def _note_fault(self, domain: Domain | None, error: BaseException) -> None:
+    def _end(self, call: Call, outer: str) -> None:
+        call.event = outer
+        stores = self._stores
+        stores.depth -= 1
+        if stores.waiting and not stores.depth:
+            stores.run_waiting()
+
+    def note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
         if type(error) in (UsageError, RevokedArgument):  # the raiser's mistake: nothing ran
             raise error
@@ -180,30 +398,21 @@ class Event:
             if domain is not None:
                 domain.restore()
             return
-        if domain is not None:
+        if domain is not None and not isinstance(error, QueueFull):
             domain.note_fault(error)
         if self.on_fault is OnFault.REFUSE:
             who = domain.name if domain else "a host handler"
             raise HandlerFailed(f"event {self.name}: {who} failed: {error}") from error
 
-    def _binding(self, handler: Domain | Callable[..., Any], order: int) -> Binding:
-        if not isinstance(handler, Domain):
-            return Binding(handler, None, order)
-        export = handler.exports.get(self.name)
-        if export is None:
+    def _check_count(self, arguments: tuple[Any, ...]) -> None:
+        if len(arguments) != len(self.function.parameters):
             raise UsageError(
-                f"event {self.name}: domain {handler.name} exports no handler of it", hint="see its manifest"
+                f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
             )
-        return Binding(export, handler, order)
-
-    def _swap(self, bindings: tuple[Binding, ...]) -> None:
-        self._bindings = bindings
-        self._table = _table_of(bindings)
 
 
-def _table_of(bindings: tuple[Binding, ...]) -> Table:
-    return Table(
-        tuple(one.handler for one in bindings),
-        tuple(one.domain for one in bindings),
-        tuple(one.domain.limits.effects if one.domain else EFFECTS_MAX_HOST for one in bindings),
-    )
+def _default_tier() -> int:
+    found = os.environ.get(TIER_VARIABLE, "")
+    if found and not (found.isdigit() and int(found) in TIERS):
+        raise UsageError(f"{TIER_VARIABLE}: found {found!r:.40}, expected one of {', '.join(map(str, TIERS))}")
+    return int(found) if found else max(TIERS)

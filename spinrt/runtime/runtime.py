@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spinrt.errors import StateError, UsageError
+from spinrt.errors import StateError
+from spinrt.runtime.authority import Principal
+from spinrt.runtime.binding import Binding
 from spinrt.runtime.capability import HostInterface
+from spinrt.runtime.deferred import Pending
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
+from spinrt.runtime.handlers import check_events, install_handlers
 from spinrt.runtime.linker import link
 from spinrt.runtime.nameserver import Authorizer, Nameserver
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.runtime.stores import Stores
+from spinrt.runtime.swap import Swap, swap
 from spinrt.sandbox.loader import Extension, find_function, load_extension
 from spinrt.sandbox.wit import Interfaces, shipped
 
@@ -41,6 +46,7 @@ class Runtime:
         self.events: dict[str, Event] = {}
         self.domains: dict[str, Domain] = {}
         self.stores = Stores()
+        self.pending = Pending()
 
     def export(self, exporter: HostInterface | Source, authorizer: Authorizer | None = None) -> None:
         """Offer a host interface, or all that a domain exports, to extensions that are loaded from now on.
@@ -70,7 +76,7 @@ class Runtime:
         if name in self.events:
             raise StateError(f"event {name}: it is defined already")
         _, function = find_function(self.interfaces, name)
-        event = self.events[name] = Event(name, function, stores=self.stores, **options)
+        event = self.events[name] = Event(name, function, stores=self.stores, pending=self.pending, **options)
         return event
 
     def create(self, extension: Path | str | Extension, policy: Policy | None = None) -> Domain:
@@ -115,9 +121,8 @@ class Runtime:
             self.nameserver.check(domain)
             link(domain, self.nameserver)
             effects = domain.start()
-            self._install(domain, orders or {})
+            install_handlers(self.events, domain, orders)
         except BaseException:
-            self._uninstall(domain)
             domain.destroy()
             raise
         self.nameserver.export(domain, authorizer)
@@ -137,29 +142,29 @@ class Runtime:
         if self.domains.get(domain.name) is not domain:
             raise StateError(f"domain {domain.name}: it is not loaded here")
         domain.check_unused()
-        self._uninstall(domain)
         self.nameserver.withdraw(domain)
         del self.domains[domain.name]
         domain.is_loaded = False
         domain.destroy()
+        for event in self.events.values():
+            event.drop(domain)
+
+    def swap(self, swaps: Sequence[Swap], *, by: Principal = None) -> list[Binding | None]:
+        """Replace, install and uninstall many bindings of many events: all or none; see `spinrt.runtime.swap.swap`."""
+        self._check("swap")
+        return swap(swaps, by=by)
+
+    def run_pending(self, count_max: int | None = None) -> int:
+        """Run what asynchronous handlers and raises left, at most so much, and return how many were taken.
+
+        What that leaves to do waits for the next call. See `spinrt.runtime.deferred.Pending.run`.
+        """
+        self._check("run_pending")
+        return self.pending.run(count_max)
 
     def check_events(self, domain: Domain) -> None:
         """Raise the `UsageError` for a handler of an event that nobody defines here, if the domain has one."""
-        for handler in domain.extension.manifest.handlers:
-            if handler.event not in self.events:
-                raise UsageError(
-                    f"extension {domain.name}: it handles {handler.event}, which nobody defines here",
-                    hint=f"defined: {', '.join(self.events) or 'nothing'}",
-                )
-
-    def _install(self, domain: Domain, orders: Mapping[str, int]) -> None:
-        for handler in domain.extension.manifest.handlers:
-            self.events[handler.event].install(domain, order=orders.get(handler.event, handler.order))
-
-    def _uninstall(self, domain: Domain) -> None:
-        for event in self.events.values():
-            if any(binding.domain is domain for binding in event.bindings):
-                event.uninstall(domain)
+        check_events(self.events, domain.extension)
 
     def _check(self, operation: str) -> None:
         self.stores.owner.check(f"runtime: {operation}")

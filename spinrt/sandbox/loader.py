@@ -8,12 +8,15 @@ handler that its manifest promises.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from spinrt._core import FunctionPlan, Module
-from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport
+from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport, UsageError
 from spinrt.sandbox.abi import plan_function, resource_name
+from spinrt.sandbox.condition import find_field
+from spinrt.sandbox.handler_type import difference, guard_type, handler_type
 from spinrt.sandbox.manifest import Manifest
 from spinrt.sandbox.types import Function, Interface, ResourceType
 from spinrt.sandbox.wit import Interfaces, shipped, signature
@@ -37,13 +40,31 @@ class ImportedFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedFunction:
+    """One function that the manifest promises: a handler, a guard, or one of an interface."""
+
+    interface: str
+    function: Function
+    plan: FunctionPlan
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
-    """A manifest and a compiled module that fit each other and the interfaces. ``imports`` is in the module's order."""
+    """A manifest and a compiled module that fit each other and the interfaces.
+
+    Attributes:
+        manifest: What it says of itself.
+        module: The compiled module.
+        imports: What it imports, in the module's order.
+        interfaces: What it was checked against.
+        exports: What can be called of it, by the names of the module's exports.
+    """
 
     manifest: Manifest
     module: Module
     imports: tuple[ImportedFunction, ...]
     interfaces: Interfaces
+    exports: Mapping[str, ExportedFunction]
 
     @property
     def name(self) -> str:
@@ -77,21 +98,19 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     """Compile a module and check it against its manifest and the interfaces; see `load_extension`."""
     known = shipped() if interfaces is None else interfaces
     _check_manifest(manifest, known)
+    exports = _promised(manifest, known)
     module = Module(code, manifest.name)
     imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
-    extension = Extension(manifest, module, imports, known)
-    for event in promised_exports(extension):
-        _check_export(extension, event)
+    extension = Extension(manifest, module, imports, known, exports)
+    for name, exported in exports.items():
+        _check_export(extension, name, exported)
     _check_memory(extension)
     return extension
 
 
 def promised_exports(extension: Extension) -> list[str]:
-    """Return the names, ``interface#function``, of all exports that the manifest promises."""
-    names = [handler.event for handler in extension.manifest.handlers]
-    for id_ in extension.manifest.exports:
-        names += [f"{id_}#{function}" for function in extension.interfaces.get(id_).functions if "[" not in function]
-    return list(dict.fromkeys(names))
+    """Return the names of all exports that the manifest promises."""
+    return list(extension.exports)
 
 
 def find_function(interfaces: Interfaces, name: str) -> tuple[Interface, Function]:
@@ -117,9 +136,49 @@ def _check_manifest(manifest: Manifest, known: Interfaces) -> None:
                 raise ManifestError(f"{where}: imports: found no function {function!r} in {asked.interface}")
     for id_ in manifest.exports:
         _known_interface(known, id_, where)
-    for handler in manifest.handlers:
+    for number, handler in enumerate(manifest.handlers):
         _known_interface(known, handler.event.partition("#")[0], where)
-        find_function(known, handler.event)
+        _, event = find_function(known, handler.event)
+        for place, condition in enumerate(handler.when):
+            try:
+                find_field(condition, event)
+            except UsageError as error:
+                raise ManifestError(f"{where}: handlers[{number}].when[{place}]: {error}") from None
+
+
+def _promised(manifest: Manifest, known: Interfaces) -> dict[str, ExportedFunction]:
+    """What the manifest promises: handlers, their guards, and whole interfaces, each with its type.
+
+    Raises:
+        ManifestError: One export is to be of two types.
+    """
+    promised: dict[str, ExportedFunction] = {}
+    for handler in manifest.handlers:
+        interface, event = find_function(known, handler.event)
+        type_ = handler_type(event, closure=handler.closure is not None, filters=handler.filters)
+        _promise(promised, manifest, handler.export_name, interface.id, type_)
+        if handler.guard:
+            _promise(promised, manifest, handler.guard, interface.id, guard_type(event))
+    for id_ in manifest.exports:
+        for name, function in known.get(id_).functions.items():
+            if "[" not in name:
+                _promise(promised, manifest, f"{id_}#{name}", id_, function)
+    return promised
+
+
+def _promise(
+    promised: dict[str, ExportedFunction], manifest: Manifest, name: str, interface: str, function: Function
+) -> None:
+    known = promised.get(name)
+    if known is None:
+        promised[name] = ExportedFunction(interface, function, plan_function(interface, function))
+        return
+    differs = difference(function, known.function)
+    if differs:
+        raise ManifestError(
+            f"manifest of {manifest.name}: handlers: export {name} is to be of two types: {differs}",
+            hint="name another export for one of them",
+        )
 
 
 def _known_interface(known: Interfaces, id_: str, where: str) -> Interface:
@@ -173,15 +232,14 @@ def _check_asked(manifest: Manifest, interface: str, function: str, what: str) -
     )
 
 
-def _check_export(extension: Extension, name: str) -> None:
+def _check_export(extension: Extension, name: str, exported: ExportedFunction) -> None:
     what = f"extension {extension.name}: export {name}"
-    interface, function = find_function(extension.interfaces, name)
     kind, core = extension.module.exports.get(name, ("", ""))
     if kind != "function":
         found = f"a {kind}" if kind else "none"
         raise ModuleError(f"{what}: found {found}, expected a function", hint="the manifest promises it")
-    plan = plan_function(interface.id, function)
-    _compare(what, core, plan.export_signature, signature(function))
+    plan = exported.plan
+    _compare(what, core, plan.export_signature, signature(exported.function))
     post = extension.module.exports.get(f"cabi_post_{name}")
     if post is not None:
         results = plan.export_signature.partition(":")[2]

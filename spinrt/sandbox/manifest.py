@@ -35,13 +35,13 @@ from typing import Any
 import yaml
 
 from spinrt.errors import ManifestError
+from spinrt.sandbox.manifest_checks import INTERFACE, Checker
+from spinrt.sandbox.manifest_handler import Handler, read_handler
 
 FORMAT = 1
 MANIFEST_BYTES_MAX = 64 * 1024
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?\Z")
-_INTERFACE = re.compile(r"[a-z][a-z0-9-]*:[a-z][a-z0-9-]*/[a-z][a-z0-9-]*@\d+\.\d+\.\d+\Z")
-_EVENT = re.compile(_INTERFACE.pattern[:-2] + r"#[a-z][a-z0-9-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,6 @@ class Import:
     interface: str
     functions: tuple[str, ...] = ()
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """One event that the extension handles; lower ``order`` runs first."""
-
-    event: str
-    order: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +148,8 @@ def _yaml_problem(error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
 
 
-class _Reader:
-    """Checks one manifest's content; every error names the file and the key."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def _refuse(self, key: str, found: object, expected: str) -> ManifestError:
-        return ManifestError(f"{self._where}: {key}: found {_short(found)}, expected {expected}")
+class _Reader(Checker):
+    """Checks one manifest's content."""
 
     def manifest(self, content: object) -> Manifest:
         known = (
@@ -178,88 +164,53 @@ class _Reader:
             "limits",
             "build",
         )
-        root = self._mapping("manifest", content, known)
+        root = self.mapping("manifest", content, known)
         if root.get("spinrt") != FORMAT:
-            raise self._refuse("spinrt", root.get("spinrt"), f"{FORMAT}, the format of this file")
+            raise self.refuse("spinrt", root.get("spinrt"), f"{FORMAT}, the format of this file")
         return Manifest(
-            name=self._text(root, "name", _NAME, "a name of lower-case letters, digits and hyphens"),
-            version=self._text(root, "version", _VERSION, "a version such as 1.0.0"),
-            description=self._text(root, "description", None, "text", default=""),
+            name=self.text(root, "name", _NAME, "a name of lower-case letters, digits and hyphens"),
+            version=self.text(root, "version", _VERSION, "a version such as 1.0.0"),
+            description=self.text(root, "description", None, "text", default=""),
             module=self._file(root, "module"),
-            imports=tuple(self._import(f"imports[{n}]", item) for n, item in enumerate(self._list(root, "imports"))),
+            imports=tuple(self._import(f"imports[{n}]", item) for n, item in enumerate(self.items(root, "imports"))),
             exports=tuple(
-                self._name(f"exports[{n}]", item, _INTERFACE) for n, item in enumerate(self._list(root, "exports"))
+                self.name(f"exports[{n}]", item, INTERFACE) for n, item in enumerate(self.items(root, "exports"))
             ),
             handlers=tuple(
-                self._handler(f"handlers[{n}]", item) for n, item in enumerate(self._list(root, "handlers"))
+                read_handler(self, f"handlers[{n}]", item) for n, item in enumerate(self.items(root, "handlers"))
             ),
             limits=read_limits(
-                root.get("limits"), Limits(), lambda key, found, want: self._refuse(f"limits{key}", found, want)
+                root.get("limits"), Limits(), lambda key, found, want: self.refuse(f"limits{key}", found, want)
             ),
             build=self._build(root.get("build")),
         )
 
-    def _mapping(self, key: str, found: object, known: tuple[str, ...]) -> Mapping[str, Any]:
-        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-            raise self._refuse(key, found, "a mapping")
-        for name in found:
-            if name not in known:
-                raise self._refuse(key, name, f"only {', '.join(known)}")
-        return found
-
-    def _list(self, root: Mapping[str, Any], key: str) -> list[Any]:
-        found = root.get(key, [])
-        if not isinstance(found, list) or len(found) > 256:
-            raise self._refuse(key, found, "a list of at most 256")
-        return found
-
-    def _text(
-        self, root: Mapping[str, Any], key: str, form: re.Pattern[str] | None, expected: str, default: str | None = None
-    ) -> str:
-        found = root.get(key, default)
-        if not isinstance(found, str) or (form is not None and not form.match(found)):
-            raise self._refuse(key, found, expected)
-        return found
-
     def _file(self, root: Mapping[str, Any], key: str) -> str:
-        found = self._text(root, key, None, "a file name")
+        found = self.text(root, key, None, "a file name")
         if not found or "/" in found or "\0" in found or found in (".", ".."):
-            raise self._refuse(key, found, "the name of a file beside the manifest")
-        return found
-
-    def _name(self, key: str, found: object, form: re.Pattern[str]) -> str:
-        example = "spinrt:kv/store@1.0.0" if form is _INTERFACE else "spinrt:mail/delivery-events@1.0.0#deliver"
-        if not isinstance(found, str) or not form.match(found):
-            raise self._refuse(key, found, f"a name such as {example}")
+            raise self.refuse(key, found, "the name of a file beside the manifest")
         return found
 
     def _import(self, key: str, found: object) -> Import:
-        item = self._mapping(
+        item = self.mapping(
             key, {"interface": found} if isinstance(found, str) else found, ("interface", "functions", "why")
         )
-        functions = self._list(item, "functions")
+        functions = self.items(item, "functions")
         if not all(isinstance(name, str) for name in functions):
-            raise self._refuse(f"{key}.functions", functions, "a list of function names")
-        why = self._text(item, "why", None, "text", default="")
-        return Import(self._name(f"{key}.interface", item.get("interface"), _INTERFACE), tuple(functions), why)
-
-    def _handler(self, key: str, found: object) -> Handler:
-        item = self._mapping(key, {"event": found} if isinstance(found, str) else found, ("event", "order"))
-        order = item.get("order", 100)
-        if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 1_000_000:
-            raise self._refuse(f"{key}.order", order, "an integer from 0 to 1000000")
-        return Handler(self._name(f"{key}.event", item.get("event"), _EVENT), order)
+            raise self.refuse(f"{key}.functions", functions, "a list of function names")
+        why = self.text(item, "why", None, "text", default="")
+        return Import(self.name(f"{key}.interface", item.get("interface"), INTERFACE), tuple(functions), why)
 
     def _build(self, found: object) -> Build | None:
         if found is None:
             return None
-        item = self._mapping("build", found, ("sources", "language"))
-        sources = self._list(item, "sources")
+        item = self.mapping("build", found, ("sources", "language"))
+        sources = self.items(item, "sources")
         if not sources or not all(isinstance(name, str) and not Path(name).is_absolute() for name in sources):
-            raise self._refuse("build.sources", sources, "a list of paths relative to the manifest")
-        language = self._text(item, "language", None, "c", default="c")
+            raise self.refuse("build.sources", sources, "a list of paths relative to the manifest")
+        language = self.text(item, "language", None, "c", default="c")
         if language != "c":
-            raise self._refuse("build.language", language, "c")
+            raise self.refuse("build.language", language, "c")
         return Build(tuple(sources), language)
 
 
@@ -278,8 +229,3 @@ def read_limits(found: object, base: Limits, refuse: Any) -> Limits:
             raise refuse(f".{name}", value, f"an integer from 1 to {highest}")
         values[name] = value
     return Limits(**values)
-
-
-def _short(found: object) -> str:
-    text = "nothing" if found is None else repr(found)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -170,11 +170,11 @@ def difference(found: Function, expected: Function) -> str:
 
 def _shape(function: Function) -> tuple[object, ...]:
     types = [parameter.type for parameter in function.parameters]
-    return tuple(_bare(type_) for type_ in [*types, function.result])
+    return tuple(bare_type(type_) for type_ in [*types, function.result])
 
 
-def _bare(type_: WitType | ResourceType | None) -> object:
-    """Return all that tells two types apart, without docs."""
+def bare_type(type_: WitType | ResourceType | None) -> object:
+    """Return all that tells two types apart, without docs; equal for types that are the same."""
     if type_ is None or isinstance(type_, Primitive):
         return type_
     if isinstance(type_, ResourceType):
@@ -189,4 +189,4 @@ def _bare_part(part: object) -> object:
         return part
     if hasattr(part, "type") and hasattr(part, "name"):
         return (part.name, _bare_part(part.type))
-    return _bare(part)  # type: ignore[arg-type]  # what is left in a type is a type
+    return bare_type(part)  # type: ignore[arg-type]  # what is left in a type is a type

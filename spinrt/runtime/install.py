@@ -1,0 +1,148 @@
+"""From a handler and its options to a binding that the dispatcher can run. Everything that can be wrong with it shows
+here.
+
+Nothing here changes an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from spinrt._core import Call
+from spinrt.errors import UsageError
+from spinrt.runtime.authority import Principal
+from spinrt.runtime.binding import (
+    ASYNC,
+    Binding,
+    Ephemeral,
+    HandlerSource,
+    Imposed,
+    Mode,
+    Options,
+    Resolved,
+    resolve,
+)
+from spinrt.runtime.deferred import DeferredHandler
+from spinrt.runtime.entry import EFFECTS_MAX_HOST, Enqueue, Entry, EntryGuard
+from spinrt.runtime.guard import CLOSED, Guard, compile_guard, is_gone
+from spinrt.runtime.order import After, Before, Edge, Place
+from spinrt.runtime.signature import check_resolved, checked_filter
+from spinrt.sandbox.handler_type import handler_type
+from spinrt.sandbox.manifest_handler import QUANTUM_MS_MAX
+
+if TYPE_CHECKING:
+    from spinrt.runtime.event import Event
+
+
+def places(given: Place | Sequence[Place] | None) -> tuple[Place, ...]:
+    """Return one place, several or none as a tuple."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, Edge | Before | After) else tuple(given)
+
+
+def make_binding(event: Event, source: HandlerSource, options: Options, *, by: Principal, sequence: int) -> Binding:
+    """Check a handler and its options, and return its binding, not installed yet.
+
+    Raises:
+        UsageError, SignatureMismatch: What is wrong.
+    """
+    what = f"event {event.name}"
+    resolved = resolve(source, event.name, what=what)
+    _check_options(event, options, resolved)
+    check_resolved(
+        resolved, event.function, partial(handler_type, filters=options.filters), closure=options.closure, what=what
+    )
+    binding = Binding(event, resolved, options, by=by, sequence=sequence)
+    equip(binding, ())
+    return binding
+
+
+def equip(binding: Binding, imposed: tuple[Imposed, ...]) -> None:
+    """Make the entry of a binding with these imposed guards.
+
+    Raises:
+        UsageError, SignatureMismatch: One is no guard of the event; the binding is as before.
+    """
+    guards = _compiled(binding.event, (*(one.guard for one in imposed), *binding.options.guards))
+    entry, later = _entries(binding, guards)
+    binding.imposed = imposed
+    binding.replace_entry(entry, later)
+
+
+def check_places(event: Event, given: tuple[Place, ...]) -> None:
+    """Refuse what is no place, and both ends at once.
+
+    Raises:
+        UsageError: It is that.
+    """
+    for place in given:
+        if not isinstance(place, Edge | Before | After):
+            raise UsageError(
+                f"event {event.name}: found the place {place!r:.80}, expected FIRST, LAST, Before or After"
+            )
+        if not isinstance(place, Edge) and not isinstance(place.other, str) and place.other.event is not event:
+            raise UsageError(
+                f"event {event.name}: found a place beside {place.other!r}, expected a binding of this event"
+            )
+    if len({place for place in given if isinstance(place, Edge)}) > 1:
+        raise UsageError(f"event {event.name}: found both FIRST and LAST, expected one of them")
+
+
+def _check_options(event: Event, options: Options, resolved: Resolved) -> None:
+    what = f"event {event.name}: {resolved}"
+    check_places(event, options.places)
+    if type(options.order) is not int:
+        raise UsageError(f"{what}: found the order {options.order!r:.80}, expected an integer")
+    mode = options.mode
+    if not isinstance(mode, Mode | Ephemeral):
+        raise UsageError(f"{what}: found the mode {mode!r:.80}, expected SYNC, ASYNC or Ephemeral")
+    if mode is ASYNC and (options.filters or options.cancels):
+        raise UsageError(
+            f"{what}: found an asynchronous handler that filters or cancels, expected one that runs in the raise"
+        )
+    if isinstance(mode, Ephemeral):
+        if resolved.domain is None:
+            raise UsageError(
+                f"{what}: found it ephemeral, expected an extension's: nothing can end a handler in Python"
+            )
+        if type(mode.quantum_ms) is not int or not 1 <= mode.quantum_ms <= QUANTUM_MS_MAX:
+            raise UsageError(
+                f"{what}: found a quantum of {mode.quantum_ms!r:.80} ms, expected an integer from 1 to {QUANTUM_MS_MAX}"
+            )
+
+
+def _compiled(event: Event, guards: Sequence[Guard]) -> tuple[EntryGuard, ...]:
+    return tuple(CLOSED if is_gone(guard) else compile_guard(guard, event.name, event.function) for guard in guards)
+
+
+def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, Entry | None]:
+    """What a raise walks, and what runs later if that only queues it."""
+    options, domain, handler = binding.options, binding.domain, binding.handler
+    effects_max = domain.limits.effects if domain else EFFECTS_MAX_HOST
+    if options.filters and domain is None:
+        handler = checked_filter(handler, len(binding.event.function.parameters))
+    entry = Entry(
+        handler,
+        domain,
+        effects_max,
+        options.closure,
+        guards,
+        options.filters,
+        options.cancels,
+        _enqueue(binding) if options.mode is ASYNC else None,
+        options.mode.quantum_ticks if isinstance(options.mode, Ephemeral) else 0,
+    )
+    later = Entry(handler, domain, effects_max, options.closure) if options.mode is ASYNC else None
+    return entry, later
+
+
+def _enqueue(binding: Binding) -> Enqueue:
+    def enqueue(call: Call, entry: Entry, arguments: tuple[Any, ...]) -> None:
+        deferred = DeferredHandler(binding, arguments, call.context)
+        binding.event.queue.promise(deferred)
+        call.journal.append(deferred)
+
+    return enqueue
