@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from spinrt.errors import StateError, UsageError
 from spinrt.runtime.binding import Binding, Options
-from spinrt.runtime.order import NOTHING_REPLACED, arrange, is_moved, rank, renamed
+from spinrt.runtime.order import NOTHING_REPLACED, Rank, arrange, is_moved, rank, renamed
 from spinrt.runtime.reference import ReferenceTable as Table
 
 
@@ -40,14 +40,14 @@ class Installed:
         table: The entries of the bindings; none: `build` has to make it.
     """
 
-    __slots__ = ("_bindings", "_event", "_kind", "_last", "_moved", "_tuple", "table")
+    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_tuple", "table")
 
     def __init__(self, event: str, kind: type[Table]) -> None:
         self._event = event
         self._kind = kind
         self._bindings: dict[Binding, None] = {}
         self._tuple: tuple[Binding, ...] | None = ()
-        self._last: Binding | None = None
+        self._last_rank: Rank | None = None
         self._moved = False
         self.table: Table | None = kind()
 
@@ -137,13 +137,13 @@ class Installed:
             return True
         if len(coming) > 1 or is_moved(coming[0]):
             return False
-        return self._last is None or not self._bindings or rank(coming[0]) > rank(self._last)
+        return self._last_rank is None or not self._bindings or rank(coming[0]) > self._last_rank
 
     def _extend_table(self, proposal: Proposal) -> None:
         if proposal.removed:
             self.table = None
         for binding in proposal.added:
-            self._last = binding
+            self._last_rank = rank(binding)
             if self.table is not None:
                 self.table = self.table.append(binding.entry)
 
@@ -154,5 +154,5 @@ class Installed:
                 binding.options = replace(binding.options, places=places)
         self._bindings = dict.fromkeys(order)
         self._moved = any(is_moved(binding) for binding in order)
-        self._last = order[-1] if order else None
+        self._last_rank = rank(order[-1]) if order else None
         self.table = None
