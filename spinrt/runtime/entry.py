@@ -25,7 +25,10 @@ Handler: TypeAlias = Export | Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class EqualGuard:
-    """Holds when the value at ``path`` (a parameter's position, then positions of record fields) equals ``value``."""
+    """Holds when the value at ``path`` is ``value``, and of its type.
+
+    A path is a parameter's position, then positions of record fields. No guard holds for a value that is not there.
+    """
 
     path: tuple[int, ...]
     value: Any
@@ -33,7 +36,7 @@ class EqualGuard:
 
 @dataclass(frozen=True, slots=True)
 class RangeGuard:
-    """Holds when the value at ``path`` is neither below ``low`` nor above ``high``; None leaves a side open."""
+    """Holds when the number at ``path`` is neither below ``low`` nor above ``high``; None leaves a side open."""
 
     path: tuple[int, ...]
     low: Any
@@ -77,7 +80,7 @@ class Entry:
         quantum_ticks: The handler is ephemeral, and is ended then; 0: it is not.
 
     Attributes:
-        raises: How often it ran to its end, or was queued.
+        raises: How often it ran, or was queued.
         guarded: How often a guard held it back.
         faults: How often it failed.
         ended: How often its quantum ended it.
@@ -104,6 +107,7 @@ class Entry:
         handler: Handler,
         domain: Any = None,
         effects_max: int = EFFECTS_MAX_HOST,
+        *,
         closure: Any = NO_CLOSURE,
         guards: tuple[EntryGuard, ...] = (),
         filters: bool = False,

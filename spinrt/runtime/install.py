@@ -128,14 +128,14 @@ def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, E
         handler,
         domain,
         effects_max,
-        options.closure,
-        guards,
-        options.filters,
-        options.cancels,
-        _enqueue(binding) if options.mode is ASYNC else None,
-        options.mode.quantum_ticks if isinstance(options.mode, Ephemeral) else 0,
+        closure=options.closure,
+        guards=guards,
+        filters=options.filters,
+        cancels=options.cancels,
+        enqueue=_enqueue(binding) if options.mode is ASYNC else None,
+        quantum_ticks=options.mode.quantum_ticks if isinstance(options.mode, Ephemeral) else 0,
     )
-    later = Entry(handler, domain, effects_max, options.closure) if options.mode is ASYNC else None
+    later = Entry(handler, domain, effects_max, closure=options.closure) if options.mode is ASYNC else None
     return entry, later
 
 

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 from spinrt._core import Call
-from spinrt.errors import DeadlineExceeded, SpinError, UsageError
+from spinrt.errors import DeadlineExceeded, SpinError
 from spinrt.runtime.entry import (
     EFFECTS_MAX_HOST,
     NO_CLOSURE,
@@ -21,7 +21,7 @@ from spinrt.runtime.entry import (
     EntryGuard,
     EqualGuard,
     Handler,
-    RangeGuard,
+    PrefixGuard,
 )
 
 OnFailure: TypeAlias = Callable[[Any, BaseException], None]
@@ -103,20 +103,18 @@ def _holds(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnFai
 def _guard_holds(guard: EntryGuard, call: Call, arguments: tuple[Any, ...], on_fault: OnFailure) -> bool:
     if isinstance(guard, CallGuard):
         return _call_guard_holds(guard, call, arguments, on_fault)
-    try:
-        value = arguments[guard.path[0]]
-        for position in guard.path[1:]:
-            value = value[position]
-        if isinstance(guard, EqualGuard):
-            return bool(value == guard.value)
-        if isinstance(guard, RangeGuard):
-            return not (
-                (guard.low is not None and not value >= guard.low)
-                or (guard.high is not None and not value <= guard.high)
-            )
-        return bool(value.startswith(guard.prefix))
-    except (TypeError, AttributeError, LookupError) as error:
-        raise UsageError(f"event {call.event}: found an argument that does not have its parameter's type") from error
+    value: Any = arguments
+    for position in guard.path:
+        if not isinstance(value, tuple) or position >= len(value):
+            return False
+        value = value[position]
+    if isinstance(guard, EqualGuard):
+        return type(value) is type(guard.value) and bool(value == guard.value)
+    if isinstance(guard, PrefixGuard):
+        return type(value) is type(guard.prefix) and bool(value.startswith(guard.prefix))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return (guard.low is None or guard.low <= value) and (guard.high is None or value <= guard.high)
 
 
 def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], on_fault: OnFailure) -> bool:
@@ -178,7 +176,8 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
         if not isinstance(error, SpinError):
             raise
         return _FAILED
-    entry.raises += 1
+    finally:
+        entry.raises += 1
     return answer
 
 
@@ -187,7 +186,8 @@ def _note_failure(entry: Entry, error: BaseException, on_fault: OnFailure) -> No
         entry.ended += 1
         entry.domain.restore()
         return
-    entry.faults += 1
+    if isinstance(error, SpinError):
+        entry.faults += 1
     on_fault(entry.domain, error)
 
 

@@ -7,7 +7,7 @@ of the field may be:
 |---|---|---|
 | `Equal` | is that value (None: an option that is not there) | bool, integers, f64, char, string, enum; options of
 these |
-| `Range` | is neither below ``low`` nor above ``high`` | integers, f64, char |
+| `Range` | is neither below ``low`` nor above ``high`` | integers, f64 |
 | `Prefix` | begins with that text | string |
 
 An f32 is not compared: the raiser's value and what a guest gets of it differ in their last bits.
@@ -50,7 +50,8 @@ class Prefix:
 
 Condition: TypeAlias = Equal | Range | Prefix
 _INTEGER_BITS: Final = {f"{sign}{bits}": (sign, bits) for sign in "su" for bits in (8, 16, 32, 64)}
-_COMPARED: Final = frozenset([*_INTEGER_BITS, "bool", "f64", "char", "string"])
+_EQUATED: Final = frozenset([*_INTEGER_BITS, "bool", "char", "string"])
+_ORDERED: Final = frozenset([*_INTEGER_BITS, "f64"])
 
 
 def find_field(condition: Condition, event: Function) -> tuple[int, ...]:
@@ -62,6 +63,7 @@ def find_field(condition: Condition, event: Function) -> tuple[int, ...]:
     path, type_ = _walk(condition.field, event)
     what = f"guard on {condition.field}"
     if isinstance(condition, Equal):
+        _check_equated(type_, what)
         _check_value(type_, condition.value, what)
     elif isinstance(condition, Range):
         _check_range(type_, condition, what)
@@ -99,8 +101,8 @@ def _find(name: str, members: list[tuple[str, WitType]], where: str, kind: str) 
 def _check_range(type_: WitType, condition: Range, what: str) -> None:
     if condition.low is None and condition.high is None:
         raise UsageError(f"{what}: found a range without bounds, expected at least one")
-    if not isinstance(type_, Primitive) or type_.name not in _COMPARED - {"bool", "string"}:
-        raise UsageError(f"{what}: found the type {type_text(type_)}, expected an integer, f64 or char for a range")
+    if not isinstance(type_, Primitive) or type_.name not in _ORDERED:
+        raise UsageError(f"{what}: found the type {type_text(type_)}, expected an integer or f64 for a range")
     for bound in (condition.low, condition.high):
         if bound is not None:
             _check_value(type_, bound, what)
@@ -111,25 +113,27 @@ def _check_range(type_: WitType, condition: Range, what: str) -> None:
 
 
 def _check_value(type_: WitType, value: object, what: str) -> None:
-    expected = _expected(type_, what)
     if not _fits(type_, value):
-        raise UsageError(f"{what}: found {value!r:.80}, expected {expected}")
+        raise UsageError(f"{what}: found {value!r:.80}, expected {_expected(type_)}")
 
 
-def _expected(type_: WitType, what: str) -> str:
-    """Say what a value of that type is; refuse types that are not compared."""
+def _check_equated(type_: WitType, what: str) -> None:
+    bare = type_.element if isinstance(type_, OptionType) else type_
+    if not isinstance(bare, EnumType) and not (isinstance(bare, Primitive) and bare.name in _EQUATED):
+        raise UsageError(f"{what}: found the type {type_text(type_)}, expected an integer, bool, char, string or enum")
+
+
+def _expected(type_: WitType) -> str:
+    """Say what a value of that type is."""
     if isinstance(type_, OptionType):
-        return f"{_expected(type_.element, what)}, or none"
+        return f"{_expected(type_.element)}, or none"
     if isinstance(type_, EnumType):
         return f"one of {', '.join(case.name for case in type_.cases)}"
-    if not isinstance(type_, Primitive) or type_.name not in _COMPARED:
-        raise UsageError(
-            f"{what}: found the type {type_text(type_)}, expected an integer, f64, bool, char, string or enum"
-        )
-    if type_.name in _INTEGER_BITS:
-        low, high = _bounds(type_.name)
+    name = type_.name if isinstance(type_, Primitive) else ""
+    if name in _INTEGER_BITS:
+        low, high = _bounds(name)
         return f"an integer from {low} to {high}"
-    return {"bool": "true or false", "char": "one character", "string": "text"}.get(type_.name, "a number")
+    return {"bool": "true or false", "char": "one character", "string": "text"}.get(name, "a number")
 
 
 def _bounds(name: str) -> tuple[int, int]:
@@ -150,6 +154,6 @@ def _fits(type_: WitType, value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if name == "f64":
-        return not math.isnan(value)  # which equals nothing, itself included
+        return not math.isnan(value)  # which nothing is below or above
     low, high = _bounds(name)
     return isinstance(value, int) and low <= value <= high

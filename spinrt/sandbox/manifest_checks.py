@@ -36,11 +36,11 @@ class Checker:
                 raise self.refuse(key, name, f"only {', '.join(known)}")
         return found
 
-    def items(self, root: Mapping[str, Any], key: str) -> list[Any]:
-        """Check a list; a key that is left out is an empty one."""
+    def items(self, root: Mapping[str, Any], key: str, place: str = "") -> list[Any]:
+        """Check a list; a key that is left out is an empty one. ``place`` names it in errors, or else its key."""
         found = root.get(key, [])
         if not isinstance(found, list) or len(found) > LIST_LENGTH_MAX:
-            raise self.refuse(key, found, f"a list of at most {LIST_LENGTH_MAX}")
+            raise self.refuse(place or key, found, f"a list of at most {LIST_LENGTH_MAX}")
         return found
 
     def text(

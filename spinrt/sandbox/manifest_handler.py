@@ -85,7 +85,9 @@ def read_handler(check: Checker, key: str, found: object) -> Handler:
         after=_named(check, key, item, "after", _EXTENSION, "the name of an extension"),
         export=_named(check, key, item, "export", _EXPORT, "the name of an export"),
         closure=_closure(check, key, item),
-        when=tuple(_condition(check, f"{key}.when[{n}]", one) for n, one in enumerate(check.items(item, "when"))),
+        when=tuple(
+            _condition(check, f"{key}.when[{n}]", one) for n, one in enumerate(check.items(item, "when", f"{key}.when"))
+        ),
         guard=_named(check, key, item, "guard", _EXPORT, "the name of an export"),
         filters=check.flag(f"{key}.filter", item.get("filter", False)),
         cancels=check.flag(f"{key}.cancels", item.get("cancels", False)),
