@@ -8,12 +8,13 @@ Source: WebAssembly Core Specification 2.0, 5.3 "Types" and 5.5 "Modules".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from spinrt.sandbox.binary_opcodes import opcodes
 from spinrt.sandbox.binary_reader import Reader
-from spinrt.sandbox.binary_walk import decode, value_type
+from spinrt.sandbox.binary_walk import VALUE_TYPES, decode, pattern_of, value_type
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT = range(13)
 FUNCTION_KIND, TABLE_KIND, MEMORY_KIND, GLOBAL_KIND = range(4)
@@ -26,6 +27,11 @@ _FUNCTION_TYPE: Final = 0x60
 _CONSTANT: Final = opcodes(
     *("i32.const", "i64.const", "f32.const", "f64.const", "v128.const", "global.get", "ref.null", "ref.func", "end"),
     *("i32.add", "i32.sub", "i32.mul", "i64.add", "i64.sub", "i64.mul"),
+)
+# The common case: one number, or another global.
+_PLAIN_CONSTANT: Final = re.compile(
+    b"(?:%b)%c" % (pattern_of(opcodes("i32.const", "i64.const", "f32.const", "f64.const", "global.get")), 0x0B),
+    re.DOTALL,
 )
 
 _T = TypeVar("_T")
@@ -116,7 +122,13 @@ def _read_function_type(reader: Reader) -> FunctionType:
     return FunctionType(_value_types(reader), _value_types(reader))
 
 
-_value_types = _vector(value_type)
+def _value_types(reader: Reader) -> tuple[str, ...]:
+    count, start = reader.count(), reader.at
+    try:
+        return tuple([VALUE_TYPES[found] for found in reader.take(count)])
+    except KeyError:
+        reader.at = start
+        return tuple([value_type(reader) for _ in range(count)])  # raises the error, with its place
 
 
 def _read_limits(reader: Reader, most: int, unit: str) -> Limits:
@@ -181,6 +193,10 @@ def _read_kind(reader: Reader) -> int:
 
 def _read_constant(reader: Reader) -> tuple[int, ...]:
     """Read a constant expression and return the functions that it refers to."""
+    plain = _PLAIN_CONSTANT.match(reader.code, reader.at, reader.end)
+    if plain:
+        reader.at = plain.end()
+        return ()
     functions: list[int] = []
     while True:
         found = decode(reader)

@@ -228,14 +228,18 @@ _PATTERN: Final[dict[str, bytes]] = {
 @cache
 def _skipper(interest: frozenset[int]) -> re.Pattern[bytes]:
     """The pattern that takes up to `_STEP` instructions, none of interest, each opcode in its shortest encoding."""
-    boring = sorted(ALL - interest)
+    return re.compile(b"(?:%b){0,%d}" % (pattern_of(ALL - interest), _STEP), re.DOTALL)
+
+
+def pattern_of(opcodes: frozenset[int]) -> bytes:
+    """Return a pattern (for `re.DOTALL`) of any one instruction of these, as far as `_PATTERN` can say it."""
     parts = [
-        head + _class(seconds) + tail + pattern
-        for kind, pattern in _PATTERN.items()
-        for head, tail, seconds in _encodings([number for number in boring if OPCODES[number].kind == kind])
+        head + _class(seconds) + tail + immediates
+        for kind, immediates in _PATTERN.items()
+        for head, tail, seconds in _encodings([number for number in sorted(opcodes) if OPCODES[number].kind == kind])
         if seconds
     ]
-    return re.compile(b"(?:%b){0,%d}" % (b"|".join(parts) or b"(?!)", _STEP), re.DOTALL)
+    return b"|".join(parts) or b"(?!)"
 
 
 def _encodings(numbers: list[int]) -> Iterator[tuple[bytes, bytes, list[int]]]:
