@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spinrt.errors import ModuleError
@@ -228,6 +228,7 @@ def test_there_are_shipped_modules() -> None:
 PIECES = st.sampled_from([encoded(opcode)[1] for opcode in sorted(OPCODES)])
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES | st.binary(max_size=6), max_size=30), st.sampled_from(INTERESTS))
 @example([b"\x41\x80\x80\x80\x80\x80\x00"], INTERESTS[0])
 @example([b"\xfd\x8b\x80\x00\x00\x00"], INTERESTS[0])  # v128.store in a long encoding
@@ -264,6 +265,7 @@ def read_all(code: bytes) -> CoreModule:
     return module
 
 
+@settings(deadline=None)
 @given(mutated())
 def test_damaged_module_is_read_or_refused(code: bytes) -> None:
     """Nothing but ModuleError comes out, and what is read can be written again."""
@@ -275,6 +277,7 @@ def test_damaged_module_is_read_or_refused(code: bytes) -> None:
         assert replace_sections(module, {}) == code
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_arbitrary_sections_are_read_or_refused(junk: bytes) -> None:
     """Bytes behind a valid head."""
@@ -283,6 +286,7 @@ def test_arbitrary_sections_are_read_or_refused(junk: bytes) -> None:
 
 
 @pytest.mark.parametrize("id", range(1, 13))
+@settings(deadline=None)
 @given(st.data())
 def test_arbitrary_section_of_a_kind_is_read_or_refused(id: int, data: st.DataObject) -> None:
     """Bytes as the payload of each section."""
@@ -332,6 +336,7 @@ def test_malformed_section_is_refused_with_reason(sections: bytes, reason: str) 
         parse(HEADER + sections)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFFFFFF), st.integers(0, 3))
 def test_unsigned_integer_comes_back(value: int, padding: int) -> None:
     """Also in an encoding that is longer than needed, up to five bytes."""
@@ -346,6 +351,7 @@ def test_unsigned_integer_comes_back(value: int, padding: int) -> None:
             Reader(long, "test").u32()
 
 
+@settings(deadline=None)
 @given(st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-(1 << 34), 1 << 34))
 def test_signed_integer_is_read_as_the_engine_writes_it(value: int) -> None:
     """i64.const for any value; 32 bits take it when it fits."""
@@ -393,6 +399,7 @@ def test_added_section_goes_where_it_must() -> None:
     assert replace_sections(without, {DATA: None}) == without.code
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_damaged_name_section_names_fewer(junk: bytes) -> None:
     """The engine never looks at it, so it is no reason to refuse a module."""

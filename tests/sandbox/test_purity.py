@@ -358,6 +358,7 @@ def test_judgement_agrees_with_what_happens(program: tuple[list[list[str]], list
         assert changes or state(instance, store) == before
 
 
+@settings(deadline=None)
 @given(mutated(), st.sampled_from(["walk", "third", "cabi_realloc", "spinrt:mail/delivery-events@1.0.0#deliver"]))
 def test_damaged_module_is_judged_or_refused(code: bytes, export: str) -> None:
     """Indices that point nowhere included."""
