@@ -52,6 +52,11 @@ cdef class Tag(Wish):
         return self.extension, self.key, self.value
 
 
+def tags_of(list effects not None):
+    """What a delivery's record keeps of the tags among effects: ``(extension, key, value)`` of each, in order."""
+    return tuple([(<Tag>effect)._parts() for effect in effects if type(effect) is Tag])
+
+
 cdef DeliveryContext delivery_of(object call):
     """The transaction that a call belongs to while its running handler has room for an effect, or none."""
     if call is None or (<Call>call).journal.room == 0:

@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
-from spinrt._core import DeliveryContext, LentMessage, Tag
+from spinrt._core import DeliveryContext, LentMessage, tags_of
 from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
@@ -37,12 +37,12 @@ from spinrt.mail.host.effects import Decision, Refusal, decide
 from spinrt.mail.host.ledger import kv_writes
 from spinrt.mail.outcomes import (
     EnvelopeRecord,
-    OutcomeRecord,
     ReceiptRecord,
     copies_of,
     fold_refusals,
-    mailboxes_of,
+    make_record,
     outbound_of,
+    outcome_of,
 )
 from spinrt.mail.report import DeliveryReport, Observed
 from spinrt.mail.smtp import reply
@@ -226,7 +226,7 @@ class _Delivery:
         """Raise ``deliver`` for one recipient. Raises HandlerFailed over SMTP, where one answer is for all."""
         self._context.recipient = recipient
         session = self._envelope.session
-        record = EnvelopeRecord(
+        values = (
             self._id,
             session.protocol,
             session.peer,
@@ -236,6 +236,7 @@ class _Delivery:
             recipient.user,
             recipient.detail,
         )
+        record = make_record(EnvelopeRecord, values)
         mark = len(self._effects)
         try:
             verdict = self._transaction.raise_(self._deliverer.mail.events.deliver, record, self._message)
@@ -254,19 +255,10 @@ class _Delivery:
         event = self._deliverer.mail.events.filed
         if not event.bindings:
             return
-        outcomes = [
-            OutcomeRecord(
-                recipient.address,
-                recipient.user,
-                mailboxes_of(decision),
-                decision.flags if decision.refusal is None else [],
-                None if decision.refusal is None else decision.refusal.code,
-            )
-            for recipient, decision in zip(self._recipients, self._decisions, strict=True)
-        ]
+        outcomes = list(map(outcome_of, self._recipients, self._decisions))
         session, size = self._envelope.session, self._envelope.size
-        receipt = ReceiptRecord(self._id, session.protocol, session.peer, self._sender, size, outcomes)
-        self._transaction.raise_(event, receipt, self._message)
+        values = (self._id, session.protocol, session.peer, self._sender, size, outcomes)
+        self._transaction.raise_(event, make_record(ReceiptRecord, values), self._message)
         self._effects = self._transaction.effects
 
     # ------------------------------------------------------------------------------------------------------- store
@@ -392,14 +384,8 @@ class _Delivery:
 
 def _kept_of(effects: list[Effect]) -> tuple[tuple[KvEffect, ...], tuple[tuple[str, str, bytes], ...]]:
     """Of all effects those that the record holds for the whole transaction: writes to maps, and tags."""
-    kv: list[KvEffect] = []
-    tags: list[tuple[str, str, bytes]] = []
-    for effect in effects:
-        if isinstance(effect, KvEffect):
-            kv.append(effect)
-        elif isinstance(effect, Tag):
-            tags.append((effect.extension, effect.key, effect.value))
-    return tuple(kv), tuple(tags)
+    kv = tuple([effect for effect in effects if type(effect) is KvEffect])
+    return kv, tags_of(effects)
 
 
 def _refusal_of(answer: Reply) -> Refusal:

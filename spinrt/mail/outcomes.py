@@ -6,8 +6,9 @@ Plain functions of values; ``spinrt.mail.delivery`` runs the transaction around 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.host.effects import Decision, Redirect, Refusal
 from spinrt.mail.store.model import Body, Copy, Outbound
 from spinrt.mail.store.names import INBOX
@@ -47,6 +48,10 @@ class ReceiptRecord(NamedTuple):
     outcomes: list[OutcomeRecord]
 
 
+make_record: Final = tuple.__new__
+"""``make_record(kind, values)``: a named tuple of that kind, without the frame of its own ``__new__``."""
+
+
 def fold_refusals(refusals: Iterable[Refusal | None]) -> Refusal | None:
     """The refusal of a transaction with one answer: the first permanent one, else the first, else none."""
     found = [refusal for refusal in refusals if refusal is not None]
@@ -58,6 +63,13 @@ def mailboxes_of(decision: Decision) -> list[str]:
     if decision.refusal is not None or decision.discarded:
         return []
     return decision.mailboxes or [INBOX]
+
+
+def outcome_of(recipient: RecipientContext, decision: Decision) -> OutcomeRecord:
+    """What became of one recipient."""
+    refusal = decision.refusal
+    flags, code = (decision.flags, None) if refusal is None else ([], refusal.code)
+    return make_record(OutcomeRecord, (recipient.address, recipient.user, mailboxes_of(decision), flags, code))
 
 
 def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:

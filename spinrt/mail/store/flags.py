@@ -36,15 +36,19 @@ def check_flags(flags: Iterable[str]) -> None:
     count = 0
     for flag in flags:
         count += 1
-        if flag.lower() not in _BY_LOWER and flag.lower() != "\\recent" and not _is_keyword(flag):
+        if not _is_keyword(flag) and flag.lower() not in _BY_LOWER and flag.lower() != "\\recent":
             raise UsageError(f"flag {flag[:80]!r}: neither a system flag nor a keyword")
     if count > FLAG_COUNT_MAX:
         raise UsageError(f"flags: {count} given, limit {FLAG_COUNT_MAX}")
 
 
 def _is_keyword(flag: str) -> bool:
-    atom = flag.isascii() and flag.isprintable() and _NOT_ATOM.isdisjoint(flag)
-    return atom and 0 < len(flag) <= FLAG_BYTES_MAX
+    return 0 < len(flag) <= FLAG_BYTES_MAX and _is_atom(flag)
+
+
+@lru_cache(maxsize=4096)
+def _is_atom(flag: str) -> bool:
+    return flag.isascii() and flag.isprintable() and _NOT_ATOM.isdisjoint(flag)
 
 
 def bit_of(flag: str) -> int:
