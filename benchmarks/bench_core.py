@@ -177,7 +177,7 @@ def subjects(guest: Guest) -> list[Subject]:
     return [
         Subject("python_call", {}, _loop(_add, 1, 2)),
         Subject("engine_call", {}, lambda calls: _core.time_engine_call(guest.export("add"), (1, 2), calls)),
-        Subject("raise_from_core", {}, lambda calls: _core.time_raise(add.table, (1, 2), calls)),
+        Subject("raise_from_core", {}, lambda calls: _core.time_raise(add.dispatcher, (1, 2), calls)),
         Subject("raise_from_python", {}, _loop(add.raise_, 1, 2)),
         Subject("export_from_python", {}, _loop(guest.export("add"), None, 1, 2)),
         Subject("host_call", {}, _inside(guest.export("tick-many"))),

@@ -5,37 +5,50 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 (resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
-extensions), ``instance`` (a running module, its exports and its host functions), ``dispatch`` (the table walk of an event),
-``counters`` (what benchmarks and tests read).
+extensions), ``store`` (where instances live), ``instance`` (a module at work), ``export`` (its functions, to be called), ``hostcall`` (the
+functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
+the engine), ``dispatch`` and ``flat`` (what a raise does), ``counters`` (what benchmarks and tests read).
 
-Between ``dispatch`` and ``counters``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``smtp_data`` (a
+Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``smtp_data`` (a
 message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between transport and session).
 
-Everything here runs on the thread that owns the instance, with the GIL held; guest code that calls back therefore finds
-it held. The one other thread is the ticker (include/ticker.h), which holds none.
+Everything here runs on the thread that owns the store, with the GIL held, but for long calls, which give it up until the guest calls
+back. The one other thread is the ticker (include/ticker.h), which holds none.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM
 from cpython.long cimport PyLong_AsLongLong, PyLong_AsUnsignedLongLong
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_DECREF
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.pystate cimport PyThreadState
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcpy, memset
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, INT64_MAX, INT64_MIN, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from cython_core.extern.engine_abi cimport *
 
 from enum import Enum as _Enum
 from hashlib import sha256 as _sha256
 
+cdef extern from "Python.h":
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *state)
+
+cdef extern from *:
+    int __builtin_clzll(unsigned long long value) nogil
+
 from spinrt.errors import (
     AbiError,
     CapabilityRevoked,
     ClosedError,
     DeadlineExceeded,
+    ExtensionError,
     HandlerFailed,
     InternalError,
     LinkError,
@@ -66,8 +79,15 @@ include "headers.pxi"
 include "message.pxi"
 include "delivery.pxi"
 include "logging.pxi"
+include "store.pxi"
 include "instance.pxi"
+include "export.pxi"
+include "hostcall.pxi"
+include "guards.pxi"
+include "entry.pxi"
+include "stub.pxi"
 include "dispatch.pxi"
+include "flat.pxi"
 include "records.pxi"
 include "log_buffer.pxi"
 include "smtp_data.pxi"

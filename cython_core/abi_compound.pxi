@@ -354,6 +354,8 @@ cdef class FunctionPlan:
     cdef Plan result
     cdef bint parameters_in_memory
     cdef bint result_in_memory
+    cdef readonly bint is_flat  # nothing but numbers, bools and chars: no memory and no handle is involved
+    cdef tuple scalars
 
     def __init__(self, str name not None, tuple parameters not None, Plan result):
         self.name = name
@@ -367,3 +369,7 @@ cdef class FunctionPlan:
         given = "" if result is None else "i" if self.result_in_memory else result.flat
         self.export_signature = f"{letters}:{given}"
         self.import_signature = f"{letters}i:" if self.result_in_memory else f"{letters}:{given}"
+        self.scalars = parameters
+        self.is_flat = len(parameters) <= FLAT_PARAMS_MAX and all([isinstance(one, ScalarPlan) for one in parameters]) and (
+            result is None or isinstance(result, ScalarPlan)
+        )

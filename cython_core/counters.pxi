@@ -18,39 +18,48 @@ def peek(Instance guest not None, uint32_t pointer, uint32_t length):
     return PyBytes_FromStringAndSize(<char *>guest.span(pointer, length), length)
 
 
-def time_raise(Table table not None, tuple arguments not None, uint64_t rounds):
-    """Nanoseconds of `rounds` raises from Cython; the arguments are i32 values, as flat functions take them."""
-    cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
-    cdef spin_raw given[FLAT_PARAMS_MAX + 1]
+def time_raise(Dispatcher event not None, tuple arguments not None, uint64_t rounds):
+    """Nanoseconds of `rounds` raises of a flat event from Cython; the arguments are integers."""
+    cdef spin_raw raw[RAW_MAX]
+    cdef spin_raw given[RAW_MAX]
     cdef uint64_t round
-    memset(given, 0, sizeof(given))
-    for position, value in enumerate(arguments):
-        given[<int>position].i64 = value
+    cdef size_t size = max(1, len(arguments)) * sizeof(spin_raw)
+    _take_integers(arguments, given)
     began = _now_ns()
     for round in range(rounds):
-        memcpy(raw, given, 5 * sizeof(spin_raw))
-        table.raise_flat(raw)
+        memcpy(raw, given, size)
+        event.raise_flat(raw)
     return _now_ns() - began
 
 
 def time_engine_call(Export export not None, tuple arguments not None, uint64_t rounds):
     """Nanoseconds of `rounds` bare unchecked engine calls of the same function: the floor of `time_raise`."""
-    cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
-    cdef spin_raw given[FLAT_PARAMS_MAX + 1]
+    cdef spin_raw raw[RAW_MAX]
+    cdef spin_raw given[RAW_MAX]
+    cdef spin_frame frame
+    cdef spin_slot slot
     cdef spin_trap *trap = NULL
     cdef spin_error *error
     cdef uint64_t round
-    memset(given, 0, sizeof(given))
-    for position, value in enumerate(arguments):
-        given[<int>position].i64 = value
-    export.guest._begin()
-    api.context_set_epoch_deadline(export.guest.context, 1 << 40)
+    cdef size_t size = max(1, len(arguments)) * sizeof(spin_raw)
+    cdef spin_context *context = export.guest.context
+    _take_integers(arguments, given)
+    export.refresh()
+    export.guest.enter(&frame, &slot)
+    slot.ticks = 1 << 30
     began = _now_ns()
     for round in range(rounds):
-        memcpy(raw, given, 5 * sizeof(spin_raw))
-        error = api.func_call_unchecked(export.guest.context, &export.function, raw, FLAT_PARAMS_MAX + 1, &trap)
+        memcpy(raw, given, size)
+        error = api.func_call_unchecked(context, &export.function, raw, RAW_MAX, &trap)
         if error != NULL or trap != NULL:
             raise export.guest.fault(export.plan.name, error, trap)
     taken = _now_ns() - began
-    export.guest.busy = False
+    export.guest.leave(&frame)
     return taken
+
+
+cdef int _take_integers(tuple arguments, spin_raw *given) except -1:
+    memset(given, 0, RAW_MAX * sizeof(spin_raw))
+    for position, value in enumerate(arguments):
+        given[<int>position].i64 = value
+    return 0

@@ -115,12 +115,12 @@ cdef class PromiseFunction(NativeFunction):
     cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
         cdef DeliveryContext context = delivery_of(guest.call)
         cdef uint32_t length = raw[1].u32
-        if context is None or context.recipient is None or length > guest.lift_left:
+        if context is None or context.recipient is None or length > guest.g.lift_left:
             return 0
         effect = self.texts.find(bytes_at(guest, raw[0].u32, length), length)
         if effect is None:
             return 0
-        guest.lift_left -= length
+        guest.g.lift_left -= length
         (<Call>guest.call).journal.add(effect)
         guest.span(pointer, 1)[0] = 0
         return 1
@@ -150,14 +150,14 @@ cdef class TagFunction(NativeFunction):
         cdef uint32_t key_bytes = raw[1].u32
         cdef uint32_t value_bytes = raw[3].u32
         cdef const uint8_t *value = bytes_at(guest, raw[2].u32, value_bytes)
-        if value == NULL or value_bytes > self.value_bytes_max or <uint64_t>key_bytes + value_bytes > guest.lift_left:
+        if value == NULL or value_bytes > self.value_bytes_max or <uint64_t>key_bytes + value_bytes > guest.g.lift_left:
             return 0
         if delivery_of(guest.call) is None:
             return 0
         key = self.keys.find(bytes_at(guest, raw[0].u32, key_bytes), key_bytes)
         if key is None:
             return 0
-        guest.lift_left -= <uint64_t>key_bytes + value_bytes
+        guest.g.lift_left -= <uint64_t>key_bytes + value_bytes
         (<Call>guest.call).journal.add(self._tag(key, PyBytes_FromStringAndSize(<const char *>value, value_bytes)))
         guest.span(pointer, 1)[0] = 0
         return 1

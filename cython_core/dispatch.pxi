@@ -1,70 +1,421 @@
-# The table walk: one event's active bindings as an immutable flat table.
-#
-# Installing and uninstalling build a new table and swap one reference, so a raise that is under way walks the table
-# that it began with and takes no lock. An entry is an `Export` of a guest or a Python callable, called as
-# `handler(call, *arguments)`. `Export.rebind` moves an entry to a fresh instance without a new table.
+# Dispatch: what a raise does (docs/design/dispatch.md, "The walk"), one handler after the other or through the stub.
 
-@cython.final
-cdef class Table:
-    """The handlers of an event in their order, and for each the domain that it belongs to and its limit of effects."""
+from time import perf_counter_ns as _clock_ns
 
-    cdef readonly tuple handlers
-    cdef readonly tuple domains
-    cdef tuple effects_max
+cdef enum:
+    SAMPLE_EVERY = 1024         # of so many raises one goes through the walk and is timed, handler by handler
 
-    def __init__(self, tuple handlers not None=(), tuple domains not None=(), tuple effects_max not None=()):
-        if not len(handlers) == len(domains) == len(effects_max):
-            raise InternalError("dispatch table: found columns of different lengths")
-        self.handlers, self.domains, self.effects_max = handlers, domains, effects_max
+# Stands for an argument that was not given.
+_NOTHING = object()
 
-    def __len__(self):
-        return len(self.handlers)
 
-    def walk(self, Call call not None, tuple arguments not None, object on_fault not None):
-        """Run every handler in order and return their results as a list.
+cdef class _Walk:
+    """One raise under way: the results so far, and where its effects of the running handler begin."""
 
-        A handler that fails loses its effects; then ``on_fault(domain, error)`` is called, and if it returns, the walk
-        goes on behind the handler, which gives no result. What is no `SpinError` (KeyboardInterrupt, say) ends the walk.
-        """
-        cdef Py_ssize_t position, mark
-        cdef Journal journal = call.journal
-        outer, room = call.domain, journal.room
-        results = []
+    cdef Call call
+    cdef tuple arguments
+    cdef object on_fault
+    cdef list results
+    cdef bint timed
+
+    cdef int guard_fault(self, object domain, object error) except -1:
+        self.call.cancelled = False
+        self.on_fault(domain, error)
+        if not isinstance(error, SpinError):
+            raise error
+        return 0
+
+    cdef bint passes(self, Entry entry) except -1:
+        """Whether all of an entry's guards hold; nothing of what they did is left."""
+        for guard in entry.guards:
+            if not self._holds(guard):
+                entry.guarded += 1
+                return False
+        return True
+
+    cdef bint _holds(self, Guard guard) except -1:
+        cdef Journal journal = self.call.journal
+        cdef Py_ssize_t mark = len(journal.effects)
+        cdef uint32_t room = journal.room
+        if not isinstance(guard, CallGuard):
+            return guard.holds(self.arguments)
+        outer = self.call.domain
+        self.call.domain = (<CallGuard>guard).domain
+        journal.room = EFFECTS_MAX_HOST
         try:
-            for position in range(len(self.handlers)):
-                mark = len(journal.effects)
-                call.domain = self.domains[position]
-                journal.room = self.effects_max[position]
-                try:
-                    results.append(_run_handler(self.handlers[position], call, arguments))
-                except SpinError as error:
-                    journal.roll_back(mark)
-                    on_fault(call.domain, error)
-                except BaseException as error:
-                    journal.roll_back(mark)
-                    on_fault(call.domain, error)
-                    raise
+            return (<CallGuard>guard).ask(self.call, self.arguments)
+        except BaseException as error:
+            journal.roll_back(mark)
+            self.guard_fault((<CallGuard>guard).domain, error)
+            return False
         finally:
-            call.domain, journal.room = outer, room
-        return results
+            journal.roll_back(mark)
+            journal.room, self.call.domain, self.call.cancelled = room, outer, False
 
-    cdef int raise_flat(self, spin_raw *raw) except -1:
-        """Raise an event whose arguments and result are flat values, from Cython: for one handler, one unchecked call.
+    cdef bint run(self, Entry entry) except -1:
+        """Run one handler; whether the walk ends behind it."""
+        cdef Journal journal = self.call.journal
+        cdef Py_ssize_t mark = len(journal.effects)
+        self.call.domain = entry.domain
+        self.call.cancelled = False
+        journal.room = entry.effects_max
+        began = _clock_ns() if self.timed else 0
+        try:
+            answer = _run_handler(entry, self.call, self.arguments)
+            if entry.enqueue is None:
+                self._keep(entry, answer)
+        except BaseException as error:
+            journal.roll_back(mark)
+            self._fault(entry, error)
+            return False
+        finally:
+            entry.counted += 1
+        if self.timed:
+            entry.note_latency(_clock_ns() - began)
+        return entry.cancels or self.call.cancelled
 
-        `raw` holds the arguments and then the last result; with several handlers it is laid out anew for each.
-        """
-        cdef spin_raw arguments[FLAT_PARAMS_MAX + 1]
-        cdef Py_ssize_t position, count = len(self.handlers)
-        if count == 1:
-            return (<Export>self.handlers[0]).call_flat(raw)
-        memcpy(arguments, raw, sizeof(arguments))
-        for position in range(count):
-            memcpy(raw, arguments, sizeof(arguments))
-            (<Export>self.handlers[position]).call_flat(raw)
+    cdef int _fault(self, Entry entry, object error) except -1:
+        if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
+            entry.ended += 1
+            if entry.domain is not None:
+                entry.domain.restore()
+            return 0
+        return _note_fault(self.on_fault, entry, error)
+
+    cdef int _keep(self, Entry entry, object answer) except -1:
+        if not entry.filters:
+            self.results.append(answer)
+            return 0
+        if len(self.arguments) == 1:
+            answer = (answer,)
+        if not isinstance(answer, (tuple, list)) or len(answer) != len(self.arguments):
+            raise UsageError(f"filter: found {answer!r:.80}, expected a tuple of {len(self.arguments)} arguments")
+        self.arguments = tuple(answer)
         return 0
 
 
-cdef object _run_handler(object handler, Call call, tuple arguments):
-    if isinstance(handler, Export):
-        return (<Export>handler).invoke(call, arguments)
-    return handler(call, *arguments)
+cdef int _note_fault(object on_fault, Entry entry, object error) except -1:
+    """Tell of a failed handler; the walk goes on when this returns. Ctrl-C and the like are nobody's fault and go on up."""
+    if not isinstance(error, SpinError):
+        on_fault(entry.domain, error)
+        raise error
+    entry.faults += 1
+    on_fault(entry.domain, error)
+    return 0
+
+
+cdef object _run_handler(Entry entry, Call call, tuple arguments):
+    if entry.enqueue is not None:
+        return entry.enqueue(call, entry, arguments)
+    if entry.closure is not NO_CLOSURE:
+        arguments = (entry.closure, *arguments)
+    if isinstance(entry.handler, Export):
+        return (<Export>entry.handler).invoke(call, arguments, entry.quantum_ticks)
+    return entry.handler(call, *arguments)
+
+
+cdef list _walk(Table table, Call call, tuple arguments, object on_fault, bint timed):
+    """Tier 1: every handler in its turn."""
+    cdef _Walk walk = _Walk()
+    cdef Journal journal = call.journal
+    cdef Entry entry
+    outer, room, cancelled = call.domain, journal.room, call.cancelled
+    walk.call, walk.arguments, walk.on_fault, walk.results, walk.timed = call, arguments, on_fault, [], timed
+    try:
+        for entry in _passing(table, walk):
+            if walk.run(entry):
+                break
+    finally:
+        call.domain, journal.room, call.cancelled = outer, room, cancelled
+    return walk.results
+
+
+cdef list _passing(Table table, _Walk walk):
+    """The entries whose guards hold, in order."""
+    cdef _Rows rows = table.rows
+    cdef uint32_t found, number
+    cdef uint32_t *positions
+    cdef Entry entry
+    if not rows.guarded:
+        return rows.entries[: table.count]
+    rows.bring_index()
+    positions = <uint32_t *>malloc((len(rows.entries) + 1) * sizeof(uint32_t))
+    if positions == NULL:
+        raise MemoryError
+    passing = []
+    try:
+        found = rows.index.candidates(_value_at(rows.index.path, walk.arguments), table.count, positions)
+        candidates = [rows.entries[positions[number]] for number in range(found)]
+    finally:
+        free(positions)
+    for entry in candidates:
+        if not entry.guards or walk.passes(entry):
+            passing.append(entry)
+    return passing
+
+
+cdef object _value_at(tuple path, tuple arguments):
+    cdef object found = arguments
+    for step in path:
+        if not isinstance(found, tuple) or step >= len(found):
+            return None
+        found = found[step]
+    return found
+
+
+@cython.final
+cdef class Dispatcher:
+    """Raises one event.
+
+    Args:
+        name: Of the event.
+        plan: Its type.
+        on_fault: Called as ``on_fault(domain, error)``; the walk goes on if it returns.
+        on_nothing: Called when there is no result; returns the result, or raises.
+        raise_slowly: Called as ``raise_slowly(arguments, context)`` for a raise that is not flat; returns the folded result.
+
+    Attributes:
+        table: The handlers; assigning takes effect for raises that begin later. Without one every raise is slow.
+        fold: Results to one result; ``None``: the last. Not asked when there are none.
+        plain: Whether `fold` and ``on_nothing`` need nothing of the raise; if not, every raise by `raise_` is slow.
+        long: Give up the interpreter's lock while handlers run through the stub or alone.
+        tier_max: The highest tier that may serve a raise (2); for tests.
+    """
+
+    cdef readonly str name
+    cdef readonly FunctionPlan plan
+    cdef Table _table
+    cdef readonly object on_fault, on_nothing, raise_slowly
+    cdef public object fold
+    cdef public bint long, plain
+    cdef public int tier_max
+    cdef _Stub stub
+    cdef uint32_t sample_in
+
+    def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly):
+        self.name, self.plan = name, plan
+        self.plain = True
+        self.on_fault, self.on_nothing, self.raise_slowly = on_fault, on_nothing, raise_slowly
+        self.tier_max = 2
+        self.sample_in = SAMPLE_EVERY
+        self._table = Table()
+
+    @property
+    def table(self):
+        return self._table
+
+    @table.setter
+    def table(self, Table table):
+        before, self._table = self._table, table
+        if before is not None and (table is None or before.rows is not table.rows):
+            before.rows.settle()
+
+    # ------------------------------------------------------------------------------------------------------- raising
+
+    def walk(self, Call call not None, tuple arguments not None):
+        """Run what passes its guards, inside a call whose effects somebody else applies; results in order."""
+        cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
+        cdef spin_raw last
+        cdef Table table = self._table
+        if self._sampled() or not self._takes_flat(table):
+            return _walk(table, call, arguments, self.on_fault, self.sample_in == SAMPLE_EVERY)
+        if len(arguments) != self.plan.parameter_count:
+            raise UsageError(f"event {self.name}: found {len(arguments)} arguments, expected {self.plan.parameter_count}")
+        for position, value in enumerate(arguments):
+            _lower_scalar(self.plan, position, value, &raw[<int>position])
+        results = []
+        self._run(table, raw, call, results, &last)
+        return results
+
+    def raise_(self, object a=_NOTHING, object b=_NOTHING, object c=_NOTHING, object d=_NOTHING, object e=_NOTHING, *rest, object context=_NOTHING):
+        """Raise the event in a call of its own, apply its effects, and return the folded result."""
+        cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
+        cdef PyObject *given[6]
+        cdef int count = self.plan.parameter_count, position
+        cdef Table table = self._table
+        given[0], given[1], given[2], given[3], given[4], given[5] = <PyObject *>a, <PyObject *>b, <PyObject *>c, <PyObject *>d, <PyObject *>e, <PyObject *>_NOTHING
+        if (
+            count > 5 or given[count] != <PyObject *>_NOTHING or (count and given[count - 1] == <PyObject *>_NOTHING)
+            or rest or context is not _NOTHING or not self.plain or not self._takes_flat(table)
+        ):
+            return self.raise_slowly((*[one for one in (a, b, c, d, e) if one is not _NOTHING], *rest), None if context is _NOTHING else context)
+        for position in range(count):
+            _lower_scalar(self.plan, position, <object>given[position], &raw[position])
+        return self._raise_boxed(table, raw)
+
+    cdef object _raise_boxed(self, Table table, spin_raw *raw):
+        """Raise with lowered arguments; the folded result as a Python value."""
+        cdef spin_raw last
+        cdef list results
+        if self._sampled():
+            return self._raise_sampled(table, raw)
+        results = None if self.fold is None else []
+        if not self._run(table, raw, None, results, &last):
+            return self.on_nothing()
+        if results is not None:
+            return self.fold(results)
+        return None if self.plan.result is None else self.plan.result.lift(None, &last)
+
+    cdef int raise_flat(self, spin_raw *raw) except -1:
+        """Raise from Cython: `raw` holds the arguments and then the folded result. For flat events only."""
+        cdef Table table = self._table
+        cdef spin_raw last
+        cdef bint flat = self.plain and self._takes_flat(table)
+        if flat and self.fold is None and not self._sampled():
+            if self._run(table, raw, None, None, &last):
+                raw[0] = last
+                return 0
+            answer = self.on_nothing()
+        else:
+            answer = self._raise_boxed(table, raw) if flat else self.raise_slowly(self._box(raw), None)
+        if self.plan.result is not None:
+            self.plan.result.lower(None, answer, raw)
+        return 0
+
+    cdef inline bint _sampled(self) noexcept:
+        self.sample_in -= 1
+        if self.sample_in:
+            return False
+        self.sample_in = SAMPLE_EVERY
+        return True
+
+    cdef object _raise_sampled(self, Table table, spin_raw *raw):
+        """Through the walk, with the time of each handler."""
+        cdef Call call = Call(self.name)
+        results = _walk(table, call, self._box(raw), self.on_fault, True)
+        call.journal.apply()
+        if not results:
+            return self.on_nothing()
+        return results[len(results) - 1] if self.fold is None else self.fold(results)
+
+    cdef inline int bring_stub(self, _Rows rows) except -1:
+        if self.stub is None or self.stub.store is not rows.store or self.stub.signature != rows.signature:
+            self.stub = _Stub(rows.store, rows.signature)
+        return self.stub.prepare(rows, len(rows.entries))
+
+    cdef tuple _box(self, spin_raw *raw):
+        return tuple([(<ScalarPlan>plan).lift(None, &raw[<int>position]) for position, plan in enumerate(self.plan.scalars)])
+
+    # -------------------------------------------------------------------------------------------------------- flat raise
+
+    cdef inline bint _takes_flat(self, Table table) except -1:
+        """Whether the raw path may serve a raise of this table now."""
+        cdef _Rows rows
+        if table is None:
+            return False
+        rows = table.rows
+        if table.count == 0 or not rows.flat or self.tier_max < 2 or rows.signature != self.plan.export_signature:
+            return False
+        if table.count == 1 and not rows.guarded:
+            return True
+        if rows.store.state.frame != NULL:
+            return False
+        if rows.guarded:
+            rows.bring_index()
+            return len(rows.index.path) == 1 and _is_integer(self.plan, rows.index.path[0])
+        return True
+
+    cdef Py_ssize_t _run(self, Table table, spin_raw *raw, Call call, list results, spin_raw *last) except -1:
+        """Run a flat table; how many results there were. They go to `results` unless it is None; the last also to `last`."""
+        if table.count == 1 and not table.rows.guarded:
+            return self._run_one(table.rows, raw, call, results, last)
+        return _run_many(self, table, raw, call, results, last)
+
+    cdef Py_ssize_t _run_one(self, _Rows rows, spin_raw *raw, Call call, list results, spin_raw *last) except -1:
+        cdef spin_frame frame
+        cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, 0)
+        cdef Export export = <Export>entry.handler
+        cdef Instance guest = export.guest
+        cdef spin_state *state = &guest.store.state
+        cdef spin_trap *trap = NULL
+        cdef spin_error *error
+        rows.walks += 1
+        if guest.g.state or export.generation != state.generation or rows.slots[0].guest != &guest.g or not spin_may_enter(state):
+            if not self._make_ready(rows, entry, export, guest, call):
+                return 0
+        spin_ticker_need(rows.slots[0].ticks + 2)
+        state.seq += 1
+        frame.seq = state.seq
+        frame.slots = rows.slots
+        frame.progress = &_first_slot
+        frame.call = <void *>call if call is not None else NULL
+        frame.dispatcher = <void *>self
+        frame.rows = <void *>rows
+        frame.marked = frame.seen = SPIN_UNSEEN
+        frame.outer = state.frame
+        state.frame = &frame
+        guest.g.state = SPIN_BUSY
+        error = self._enter(guest.context, &export.function, raw, &trap, state)
+        guest.g.state &= ~<uint32_t>SPIN_BUSY
+        state.frame = frame.outer
+        if error != NULL or trap != NULL or frame.call != NULL or guest.store.retired is not None:
+            if not self._end_one(entry, guest, &frame, call, error, trap):
+                return 0
+        last[0] = raw[0]
+        if results is not None:
+            results.append(None if self.plan.result is None else self.plan.result.lift(None, raw))
+        return 1
+
+    cdef inline spin_error *_enter(self, spin_context *context, const spin_func *function, spin_raw *raw, spin_trap **trap, spin_state *state) noexcept:
+        cdef spin_error *error
+        if not self.long:
+            return api.func_call_unchecked(context, function, raw, RAW_MAX, trap)
+        give_lock(state)
+        error = api.func_call_unchecked(context, function, raw, RAW_MAX, trap)
+        take_lock(state)
+        return error
+
+    cdef bint _make_ready(self, _Rows rows, Entry entry, Export export, Instance guest, Call call) except -1:
+        """Look again, or refuse: then the handler has failed without having run."""
+        try:
+            if guest.g.state:
+                guest.refuse()
+            if not spin_may_enter(&guest.store.state):
+                guest.store.refuse_entry(guest.name)
+            export.refresh()
+            rows.set_slot(0)
+            return True
+        except SpinError as error:
+            entry.faults += 1
+            self.on_fault(entry.domain, error)
+            return False
+
+    cdef bint _end_one(self, Entry entry, Instance guest, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
+        """What comes behind a call that failed or had effects; false when it failed."""
+        cdef bint good = error == NULL and trap == NULL
+        if frame.outer == NULL and guest.store.retired is not None:
+            guest.store.end_outermost()
+        try:
+            if not good:
+                self._fault(entry, guest.fault(self.name, error, trap), frame)
+        finally:
+            self._end_call(frame, call, good)
+        return good
+
+    cdef int _fault(self, Entry entry, object error, spin_frame *frame) except -1:
+        """A handler failed in a flat raise: drop its effects, and tell."""
+        if frame.call != NULL and frame.marked == frame.progress[0]:
+            (<Call>frame.call).journal.roll_back(frame.mark)
+        if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
+            entry.ended += 1
+            if entry.domain is not None:
+                entry.domain.restore()
+            return 0
+        return _note_fault(self.on_fault, entry, error)
+
+    cdef int _end_call(self, spin_frame *frame, Call call, bint apply) except -1:
+        """Let go of the call that host functions used; apply the effects of one that was made here."""
+        cdef Call used
+        cdef Instance guest
+        if frame.call == NULL:
+            return 0
+        used = <Call>frame.call
+        frame.call = NULL
+        for guest in used.joined or ():
+            guest.call = None
+        used.joined = None
+        if call is None:
+            Py_DECREF(used)
+            if apply:
+                used.journal.apply()
+        return 0

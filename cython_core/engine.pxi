@@ -63,7 +63,9 @@ def _check_layout():
         "wasmtime_instance": sizeof(spin_instance),
         "wasmtime_memory": sizeof(spin_memory),
         "wasmtime_global": sizeof(spin_global),
+        "wasmtime_table": sizeof(spin_table),
         "wasmtime_extern": sizeof(spin_extern),
+        "wasmtime_val": sizeof(spin_value),
         "wasmtime_val_raw": sizeof(spin_raw),
         "wasm_byte_vec_t": sizeof(spin_bytes),
     }
@@ -113,6 +115,7 @@ cdef int _fill_store(void *library) except -1:
     (<void **>&api.store_delete)[0] = _symbol(library, b"wasmtime_store_delete")
     (<void **>&api.store_context)[0] = _symbol(library, b"wasmtime_store_context")
     (<void **>&api.store_limiter)[0] = _symbol(library, b"wasmtime_store_limiter")
+    (<void **>&api.store_on_tick)[0] = _symbol(library, b"wasmtime_store_epoch_deadline_callback")
     (<void **>&api.context_set_epoch_deadline)[0] = _symbol(library, b"wasmtime_context_set_epoch_deadline")
     (<void **>&api.module_new)[0] = _symbol(library, b"wasmtime_module_new")
     (<void **>&api.module_delete)[0] = _symbol(library, b"wasmtime_module_delete")
@@ -148,6 +151,12 @@ cdef int _fill_calls(void *library) except -1:
     (<void **>&api.instance_export_get)[0] = _symbol(library, b"wasmtime_instance_export_get")
     (<void **>&api.memory_data)[0] = _symbol(library, b"wasmtime_memory_data")
     (<void **>&api.memory_data_size)[0] = _symbol(library, b"wasmtime_memory_data_size")
+    (<void **>&api.memory_grow)[0] = _symbol(library, b"wasmtime_memory_grow")
+    (<void **>&api.global_get)[0] = _symbol(library, b"wasmtime_global_get")
+    (<void **>&api.global_set)[0] = _symbol(library, b"wasmtime_global_set")
+    (<void **>&api.table_set)[0] = _symbol(library, b"wasmtime_table_set")
+    (<void **>&api.table_grow)[0] = _symbol(library, b"wasmtime_table_grow")
+    (<void **>&api.error_new)[0] = _symbol(library, b"wasmtime_error_new")
     (<void **>&api.error_message)[0] = _symbol(library, b"wasmtime_error_message")
     (<void **>&api.error_delete)[0] = _symbol(library, b"wasmtime_error_delete")
     (<void **>&api.trap_message)[0] = _symbol(library, b"wasm_trap_message")

@@ -1,4 +1,4 @@
-# Instances: a module at work in a store of its own, its exports to call and the host functions it imports.
+# Instances: a module at work in a store.
 
 @cython.final
 cdef class InstanceLimits:
@@ -27,38 +27,6 @@ cdef class InstanceLimits:
         self.lift_bytes = lift_bytes
 
 
-@cython.final
-cdef class HostFunction:
-    """One import of one instance: a plan and the closure that serves it, called as ``closure(call, *arguments)``.
-
-    A `NativeFunction` is asked first, and its own closure serves what it does not.
-    """
-
-    cdef FunctionPlan plan
-    cdef object closure
-    cdef NativeFunction native
-    cdef void *guest  # the Instance; it owns this object
-
-    def __init__(self, FunctionPlan plan not None, object closure not None):
-        self.plan = plan
-        self.closure = closure
-        if isinstance(closure, NativeFunction):
-            self.native = closure
-            self.native.check(plan)
-            self.closure = self.native.closure
-
-
-@cython.final
-cdef class DropFunction:
-    """The ``[resource-drop]`` import of a resource type."""
-
-    cdef uint32_t type_id
-    cdef void *guest
-
-    def __init__(self, str resource not None):
-        self.type_id = resource_id(resource)
-
-
 cdef int _check_signature(str what, str found, str expected) except -1:
     """What crosses the boundary unchecked has exactly the core type that its plan was made for."""
     if found != expected:
@@ -85,17 +53,29 @@ cdef int _value_types(str letters, spin_valtypes *types) except -1:
 
 # What guests point at when they have no memory: every span of length 0 is valid, none longer.
 cdef uint8_t _no_memory[1]
+# Where the frame of a single call says that its first and only slot runs.
+cdef uint32_t _first_slot = 0
+
+
+cdef class _Moved:
+    """A copy of an instance in another engine store, before it is adopted."""
+
+    cdef spin_instance handle
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Instance:
-    """A module linked with its imports, in a store of its own.
+    """A module linked with its imports.
 
     Args:
         module: The compiled module.
-        imports: A `HostFunction` or `DropFunction` for each import, in the module's order; each serves this instance only.
+        imports: A `HostFunction`, `DropFunction`, `ControlFunction` or (linked directly, of the same store) an `Export` for each import,
+            in the module's order; all but an `Export` serve this instance only.
         limits: What it may use.
         name: Who it is, in messages.
+        store: Where it lives; by default a store of its own, whose memories are bounded by the limits. In a shared store the module
+            itself must be bounded (``spinrt.sandbox.rewrite``).
 
     Raises:
         LinkError: The engine refuses to link.
@@ -103,7 +83,8 @@ cdef class Instance:
         ExtensionError: Its start function failed.
     """
 
-    cdef spin_store *store
+    cdef spin_guest g
+    cdef readonly Store store
     cdef spin_context *context
     cdef spin_instance handle
     cdef spin_memory memory
@@ -111,59 +92,95 @@ cdef class Instance:
     cdef bint has_memory, has_realloc
     cdef uint8_t *base
     cdef size_t memory_bytes
-    cdef uint64_t lift_left
-    cdef uint32_t host_calls_left
-    cdef long thread        # the one that made it, and may call it
-    cdef bint busy          # a call is running: the guest may not be entered again
-    cdef bint may_leave     # host functions may be called (not from within cabi_realloc or cabi_post)
-    cdef readonly bint broken  # a call failed half-way: nothing more runs in this instance
-    cdef object pending     # exception of a host function on its way through the guest
-    cdef object call        # the running Call
+    cdef uint64_t born
+    cdef bint counted       # the store counts it as live
+    cdef Call call          # the running Call, or None
+    cdef object death       # why it was killed: an exception
     cdef readonly Module module
     cdef readonly str name
     cdef readonly InstanceLimits limits
     cdef HandleTable handles
     cdef tuple imports
+    cdef readonly tuple linked  # instances that it calls directly, and those that they call
+    cdef object __weakref__
 
-    def __cinit__(self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None):
+    def __cinit__(self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None, Store store=None):
         self.module, self.imports, self.limits, self.name = module, imports, limits, name
-        self.thread = PyThread_get_thread_ident()
         self.handles = HandleTable(limits.handles)
-        self.may_leave = True
+        self.store = Store(limits.memory_bytes, limits.table_entries) if store is None else store
+        self.context = self.store.context
         self.base = _no_memory
-        self.store = api.store_new(engine, NULL, NULL)
-        self.context = api.store_context(self.store)
-        api.store_limiter(self.store, <int64_t>limits.memory_bytes, limits.table_entries, 1, 8, 1)
-        self._instantiate()
-        self._find_memory()
+        self.g.may_leave = True
+        self.g.owner = <void *>self
+        self.g.deadline_ticks = limits.deadline_ticks
+        self.g.host_calls, self.g.lift_bytes = limits.host_calls, limits.lift_bytes
+        self.linked = self._linked_through(imports)
+        self._start()
+        self.store.born += 1
+        self.born = self.store.born
+        self.store.live += 1
+        self.counted = True
+        self.store.instances.add(self)
 
     def __dealloc__(self):
-        if self.store != NULL:
-            api.store_delete(self.store)
+        if self.counted:
+            self.store.live -= 1
+            self.store.dead += 1
 
-    cdef int _instantiate(self) except -1:
-        cdef spin_extern *externs = <spin_extern *>calloc(len(self.imports) + 1, sizeof(spin_extern))
+    # ------------------------------------------------------------------------------------------------------- linking
+
+    cdef tuple _linked_through(self, tuple imports):
+        cdef Export export
+        found = {}
+        for one in imports:
+            if isinstance(one, Export):
+                export = one
+                if export.guest.store is not self.store:
+                    raise LinkError(f"extension {self.name}: {export.name} of {export.guest.name}: found it in another store, expected the same")
+                found.update(dict.fromkeys((export.guest, *export.guest.linked)))
+        return tuple(found)
+
+    cdef int _start(self) except -1:
+        """Instantiate, find what the host uses, and run the start function."""
+        cdef spin_frame frame
+        cdef spin_slot slot
+        cdef spin_func start
+        cdef spin_raw raw[1]
         cdef spin_trap *trap = NULL
         cdef spin_error *error
+        self.enter(&frame, &slot)
+        try:
+            self.handle = self._instantiate(self.context, self.imports)
+            self._find_memory()
+            if self._find_function(START_EXPORT, ":", &start):
+                error = api.func_call_unchecked(self.context, &start, raw, 1, &trap)
+                if error != NULL or trap != NULL:
+                    raise self.fault("start function", error, trap)
+        finally:
+            self.leave(&frame)
+        return 0
+
+    cdef spin_instance _instantiate(self, spin_context *context, tuple imports) except *:
+        cdef spin_extern *externs = <spin_extern *>calloc(len(imports) + 1, sizeof(spin_extern))
+        cdef spin_trap *trap = NULL
+        cdef spin_error *error
+        cdef spin_instance made
         if externs == NULL:
             raise MemoryError
-        if len(self.imports) != len(self.module.imports):
-            free(externs)
-            raise InternalError(f"extension {self.name}: found {len(self.imports)} imports, expected {len(self.module.imports)}")
         try:
-            for position, function in enumerate(self.imports):
-                self._make_import(function, self.module.imports[position][3], &externs[<Py_ssize_t>position])
-            self._begin()
-            error = api.instance_new(self.context, self.module.pointer, externs, len(self.imports), &self.handle, &trap)
-            self.busy = False
+            if len(imports) != len(self.module.imports):
+                raise InternalError(f"extension {self.name}: found {len(imports)} imports, expected {len(self.module.imports)}")
+            for position, function in enumerate(imports):
+                self._make_import(context, function, self.module.imports[position][3], &externs[<Py_ssize_t>position])
+            error = api.instance_new(context, self.module.pointer, externs, len(imports), &made, &trap)
         finally:
             free(externs)
         if error != NULL or trap != NULL:
             raise self._link_failure(error, trap)
-        return 0
+        return made
 
     cdef object _link_failure(self, spin_error *error, spin_trap *trap):
-        if error != NULL and self.pending is None and trap == NULL:
+        if error != NULL and self.store.pending is None and trap == NULL and self.store.state.ended == SPIN_RUNS:
             message = _take_error(error)
             if "exceeds" in message or "limit" in message:
                 return MemoryExceeded(
@@ -173,17 +190,18 @@ cdef class Instance:
             return LinkError(f"extension {self.name}: {_first_line(message)}")
         return self.fault("start function", error, trap)
 
-    cdef int _make_import(self, object function, str signature, spin_extern *made) except -1:
-        cdef str expected = (<HostFunction>function).plan.import_signature if isinstance(function, HostFunction) else "i:"
-        _check_signature(f"extension {self.name}, import", signature, expected)
-        cdef spin_functype *type = _function_type(signature)
+    cdef int _make_import(self, spin_context *context, object function, str signature, spin_extern *made) except -1:
+        cdef spin_functype *type
+        cdef spin_callback callback = NULL
+        cdef void *env = NULL
         made.kind = SPIN_EXTERN_FUNC
-        if isinstance(function, HostFunction):
-            (<HostFunction>function).guest = <void *>self
-            api.func_new_unchecked(self.context, type, <spin_callback><void *>_call_host, <void *>function, NULL, &made.of.func)
-        else:
-            (<DropFunction?>function).guest = <void *>self
-            api.func_new_unchecked(self.context, type, <spin_callback><void *>_drop_handle, <void *>function, NULL, &made.of.func)
+        if isinstance(function, Export):
+            _check_signature(f"extension {self.name}, import of {(<Export>function).name}", signature, (<Export>function).plan.export_signature)
+            made.of.func = (<Export>function).function
+            return 0
+        _check_signature(f"extension {self.name}, import", signature, _bind_import(function, self, &callback, &env))
+        type = _function_type(signature)
+        api.func_new_unchecked(context, type, callback, env, NULL, &made.of.func)
         api.functype_delete(type)
         return 0
 
@@ -229,12 +247,12 @@ cdef class Instance:
         return 0
 
     cdef int take_lift(self, uint64_t cost) except -1:
-        if cost > self.lift_left:
+        if cost > self.g.lift_left:
             raise QuotaExceeded(
                 f"extension {self.name}: found more than {self.limits.lift_bytes} bytes passed to the host in one call, expected at most that",
                 hint="raise limits.lift_bytes",
             )
-        self.lift_left -= cost
+        self.g.lift_left -= cost
         return 0
 
     cdef uint32_t allocate(self, uint32_t align, uint64_t size) except? 0xFFFFFFFF:
@@ -242,7 +260,7 @@ cdef class Instance:
         cdef spin_raw raw[4]
         cdef spin_trap *trap = NULL
         cdef spin_error *error
-        cdef bint could_leave = self.may_leave
+        cdef bint could_leave = self.g.may_leave
         if size == 0:
             return align
         if not self.has_realloc or size > self.limits.memory_bytes:
@@ -251,9 +269,9 @@ cdef class Instance:
         raw[1].u64 = 0
         raw[2].u64 = align
         raw[3].u64 = size
-        self.may_leave = False
+        self.g.may_leave = False
         error = api.func_call_unchecked(self.context, &self.realloc, raw, 4, &trap)
-        self.may_leave = could_leave
+        self.g.may_leave = could_leave
         if error != NULL or trap != NULL:
             raise self.fault("cabi_realloc", error, trap)
         _check_aligned(raw[0].u32, align)
@@ -268,240 +286,209 @@ cdef class Instance:
 
     # --------------------------------------------------------------------------------------------------------- calls
 
-    cdef int _begin(self) except -1:
-        """Enter the guest: no call inside a call, fresh quotas, a deadline."""
-        if self.broken:
-            raise StateError(f"extension {self.name}: this instance was closed, or a call failed in it, expected a fresh one")
-        if self.thread != PyThread_get_thread_ident():
-            raise UsageError(f"extension {self.name}: found a call from another thread, expected the one that loaded it")
-        if not spin_stack_has(STACK_NEEDED_BYTES):
-            raise QuotaExceeded(
-                f"extension {self.name}: found less than {STACK_NEEDED_BYTES} bytes of the thread's stack left, expected more",
-                hint="nest fewer raises, or give the thread a larger stack",
-            )
-        if self.busy:
-            raise StateError(f"extension {self.name}: found a call while one is running in it, expected it to be entered once at a time")
-        if spin_ticker_need(self.limits.deadline_ticks + 1):
-            raise InternalError("deadline ticker: its thread could not be started")
-        self.busy = True
-        self.lift_left = self.limits.lift_bytes
-        self.host_calls_left = self.limits.host_calls
-        api.context_set_epoch_deadline(self.context, self.limits.deadline_ticks + 1)
-        return 0
+    @property
+    def broken(self):
+        """Whether a call failed half-way, or it was killed or closed: nothing more runs in this instance."""
+        return (self.g.state & (SPIN_BROKEN | SPIN_CLOSED)) != 0
+
+    @property
+    def busy(self):
+        """Whether it is running now."""
+        return (self.g.state & SPIN_BUSY) != 0
+
+    @property
+    def memory_size(self):
+        """Bytes of its memory now."""
+        return api.memory_data_size(self.context, &self.memory) if self.has_memory else 0
+
+    @property
+    def handle_count(self):
+        """Resource handles that it holds now."""
+        return self.handles.live
 
     def close(self):
-        """Run nothing more in it; a call that is under way runs to its end."""
-        self.broken = True
+        """Let nothing enter it any more; its store may forget it."""
+        self._mark(SPIN_CLOSED)
+
+    def kill(self, object death not None):
+        """End what runs in it at the next tick, with that exception, and let nothing enter it any more.
+
+        Instances that call it directly end with it. May be called from a signal handler, from a host function, and from another
+        thread while a long call runs without the interpreter's lock.
+        """
+        cdef Instance other
+        for other in [self, *[one for one in self.store.instances if self in one.linked]]:
+            other.death = death
+            other.g.killed = True
+            other._mark(SPIN_BROKEN)
+
+    cdef int _mark(self, uint32_t bit) except -1:
+        self.g.state |= bit
+        spin_new_version(&self.store.state)
+        return 0
+
+    cdef int mark_broken(self) except -1:
+        """A call failed half-way. What it may have called directly is as unsure as itself, and so is what calls it directly."""
+        cdef Instance other
+        self._mark(SPIN_BROKEN)
+        for other in self.linked:
+            other._mark(SPIN_BROKEN)
+        if self.store.live > 1:
+            for other in list(self.store.instances):
+                if other.linked and not other.broken and any([(<Instance>one).broken for one in other.linked]):
+                    other._mark(SPIN_BROKEN)
+        return 0
+
+    cdef int refuse(self) except -1:
+        """Say why it cannot be entered."""
+        if self.death is not None:
+            raise self.death
+        if self.g.state & SPIN_CLOSED:
+            raise ClosedError(f"extension {self.name}: found a call after it was unloaded, expected none")
+        if self.g.state & SPIN_BROKEN:
+            raise StateError(f"extension {self.name}: a call failed in this instance, expected a fresh one")
+        raise StateError(f"extension {self.name}: found a call while one is running in it, expected it to be entered once at a time")
+
+    cdef int enter(self, spin_frame *frame, spin_slot *slot) except -1:
+        """Begin a call: no call inside a call, fresh quotas, a deadline. Every `enter` that returned is followed by a `leave`."""
+        cdef Instance other
+        if self.g.state:
+            self.refuse()
+        slot.guest = &self.g
+        slot.ticks = self.g.deadline_ticks
+        slot.ephemeral = 0
+        frame.slots = slot
+        frame.progress = &_first_slot
+        for other in self.linked:
+            if other.g.state:
+                other.refuse()
+        self.store.push(frame, self, slot.ticks)
+        self.g.state = SPIN_BUSY
+        for other in self.linked:
+            other.g.state |= SPIN_BUSY
+        self.refill(frame, 0)
+        return 0
+
+    cdef int leave(self, spin_frame *frame) except -1:
+        cdef Instance other
+        self.g.state &= ~<uint32_t>SPIN_BUSY
+        for other in self.linked:
+            other.g.state &= ~<uint32_t>SPIN_BUSY
+            other.call = None
+        self.store.pop(frame)
+        return 0
+
+    cdef inline void refill(self, const spin_frame *frame, uint32_t progress) noexcept:
+        """Fresh quotas for the handler that runs."""
+        self.g.budget_seq = frame.seq
+        self.g.budget_progress = progress
+        self.g.host_calls_left = self.g.host_calls
+        self.g.lift_left = self.g.lift_bytes
 
     cdef object fault(self, str where, spin_error *error, spin_trap *trap):
         """What went wrong, as an error; both arguments are consumed and the instance is broken from here on."""
-        self.broken = True
-        if self.pending is not None:
-            failure, self.pending = self.pending, None
-            if error != NULL:
-                api.error_delete(error)
-            if trap != NULL:
-                api.trap_delete(trap)
+        cdef uint32_t ended = self.store.state.ended
+        self.store.state.ended = SPIN_RUNS
+        self.mark_broken()
+        failure = self.store.take_pending()
+        if failure is None and ended == SPIN_ENDED_KILL and self.death is not None:
+            failure = self.death
+        if failure is None and ended == SPIN_ENDED_DEADLINE:
+            failure = DeadlineExceeded(
+                f"extension {self.name}, {where}: still running at its deadline", hint="raise limits.deadline_ms or make the handler shorter"
+            )
+        if failure is not None:
+            _discard(error, trap)
             return failure
         if trap != NULL:
             return _take_trap(trap, f"extension {self.name}, {where}")
         return Trapped(f"extension {self.name}, {where}: {_trap_reason(_take_error(error))}")
 
+    # ------------------------------------------------------------------------------------------------------- moving
 
-cdef spin_trap *_trap_with(Instance guest, object failure) noexcept:
-    """Leave the guest with `failure` as the reason."""
-    guest.pending = failure
-    return api.trap_new(b"host function failed", 20)
+    cdef _Moved copy_to(self, spin_context *context, dict copies):
+        """Make a copy of it in another engine store: same imports, memory and mutable globals."""
+        cdef _Moved made = _Moved()
+        cdef spin_frame frame
+        cdef spin_slot slot
+        imports = tuple([_moved_export(one, context, copies) if isinstance(one, Export) else one for one in self.imports])
+        self.enter(&frame, &slot)
+        self.g.may_leave = False
+        try:
+            made.handle = self._instantiate(context, imports)
+        finally:
+            self.g.may_leave = True
+            self.leave(&frame)
+        self._copy_memory(context, &made.handle)
+        for name, (kind, _) in self.module.exports.items():
+            if kind == "global" and name.startswith(GLOBAL_EXPORT):
+                self._copy_global(context, &made.handle, name.encode())
+        return made
 
-
-cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
-    cdef HostFunction function = <HostFunction>env
-    cdef Instance guest = <Instance>function.guest
-    try:
-        _serve(function, guest, raw)
-        return NULL
-    except BaseException as failure:
-        return _trap_with(guest, _host_failure(function, failure))
-
-
-cdef object _host_failure(HostFunction function, object failure):
-    """What a host function raised, as the guest's caller sees it: a mistake of the host is named as one."""
-    if isinstance(failure, Exception) and (type(failure) is UsageError or not isinstance(failure, SpinError)):
-        wrapped = InternalError(
-            f"host function {function.plan.name}: {type(failure).__name__}: {failure}",
-            hint="this is a mistake of the host, not of the extension",
-        )
-        wrapped.__cause__ = failure
-        return wrapped
-    if isinstance(failure, RevokedArgument):  # the guest's call fails with it; it passed nothing itself
-        return CapabilityRevoked(str(failure))
-    return failure
-
-
-cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:
-    cdef FunctionPlan plan = function.plan
-    cdef Plan result = plan.result
-    cdef uint32_t pointer = 0
-    if not guest.may_leave:
-        raise AbiError(f"extension {guest.name}: found a call of {plan.name} from within its allocator, expected none there")
-    if guest.host_calls_left == 0:
-        raise QuotaExceeded(f"extension {guest.name}: found more than {guest.limits.host_calls} host calls in one call, expected at most that", hint="raise limits.host_calls")
-    guest.host_calls_left -= 1
-    if plan.result_in_memory:
-        pointer = raw[1 if plan.parameters_in_memory else _flat_count(plan)].u32
-        _check_aligned(pointer, result.align)
-        guest.span(pointer, result.size)
-    if function.native is not None and function.native.serve(guest, raw, pointer):
+    cdef int _copy_memory(self, spin_context *context, spin_instance *made) except -1:
+        cdef spin_extern found
+        cdef uint64_t before = 0
+        cdef size_t size, at
+        cdef uint8_t *target
+        if not self.has_memory:
+            return 0
+        self._refresh(0, 0)
+        api.instance_export_get(context, made, b"memory", 6, &found)
+        size = api.memory_data_size(context, &found.of.memory)
+        if size < self.memory_bytes:
+            _check_moved(self, api.memory_grow(context, &found.of.memory, (self.memory_bytes - size) // PAGE_BYTES, &before))
+        target = api.memory_data(context, &found.of.memory)
+        for at in range(0, self.memory_bytes, COPY_BYTES):  # pages that nobody touched stay untouched
+            if memcmp(target + at, self.base + at, COPY_BYTES) != 0:
+                memcpy(target + at, self.base + at, COPY_BYTES)
         return 0
-    answer = _ask(function, guest, raw)
-    if result is None:
+
+    cdef int _copy_global(self, spin_context *context, spin_instance *made, bytes name) except -1:
+        cdef spin_extern mine, theirs
+        cdef spin_value value
+        api.instance_export_get(self.context, &self.handle, name, len(name), &mine)
+        api.instance_export_get(context, made, name, len(name), &theirs)
+        api.global_get(self.context, &mine.of.global_, &value)
+        _check_moved(self, api.global_set(context, &theirs.of.global_, &value))
         return 0
-    if plan.result_in_memory:
-        result.store(guest, answer, pointer)
-    else:
-        result.lower(guest, answer, raw)
+
+    cdef int adopt(self, _Moved made, spin_context *context) except -1:
+        """Be that copy from now on."""
+        self.handle, self.context = made.handle, context
+        self._find_memory()
+        return 0
+
+
+cdef enum:
+    PAGE_BYTES = 65536
+    COPY_BYTES = 4096
+
+# What ``spinrt.sandbox.rewrite`` exports of a module for the host's own use.
+START_EXPORT = "spinrt:start"
+GLOBAL_EXPORT = "spinrt:global/"
+
+
+cdef int _check_moved(Instance guest, spin_error *error) except -1:
+    if error != NULL:
+        raise ExtensionError(f"extension {guest.name}: could not be moved: {_first_line(_take_error(error))}")
     return 0
 
 
-cdef inline int _flat_count(FunctionPlan plan) noexcept:
-    return 0 if plan.parameters is None else plan.parameters.flat_count
+cdef Export _moved_export(Export export, spin_context *context, dict copies):
+    """The same function in the copy of its instance."""
+    cdef Export moved = Export.__new__(Export)
+    cdef _Moved other = copies[export.guest]
+    cdef spin_extern found
+    cdef bytes text = export.name.encode()
+    moved.name, moved.plan, moved.guest = export.name, export.plan, export.guest
+    api.instance_export_get(context, &other.handle, text, len(text), &found)
+    moved.function = found.of.func
+    return moved
 
 
-cdef object _ask(HostFunction function, Instance guest, spin_raw *raw):
-    cdef FunctionPlan plan = function.plan
-    if plan.parameters is None:
-        return function.closure(guest.call)
-    if plan.parameters_in_memory:
-        _check_aligned(raw[0].u32, plan.parameters.align)
-        guest.span(raw[0].u32, plan.parameters.size)
-        return function.closure(guest.call, *plan.parameters.load(guest, raw[0].u32))
-    return function.closure(guest.call, *plan.parameters.lift(guest, raw))
-
-
-cdef spin_trap *_drop_handle(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
-    cdef DropFunction function = <DropFunction>env
-    cdef Instance guest = <Instance>function.guest
-    cdef uint32_t slot
-    try:
-        slot = guest.handles.find(raw[0].u32, function.type_id)
-        guest.handles.release(slot)
-        return NULL
-    except BaseException as failure:
-        return _trap_with(guest, failure)
-
-
-@cython.final
-cdef class Export:
-    """One exported function of one instance, ready to be called."""
-
-    cdef readonly Instance guest
-    cdef readonly str name
-    cdef FunctionPlan plan
-    cdef spin_func function
-    cdef spin_func post
-    cdef bint has_post
-
-    def __init__(self, Instance guest not None, str name not None, FunctionPlan plan not None):
-        self.name, self.plan = name, plan
-        self.rebind(guest)
-
-    def rebind(self, Instance guest not None):
-        """Mean the same function of another instance from now on."""
-        results = self.plan.export_signature.partition(":")[2]
-        if not guest._find_function(self.name, self.plan.export_signature, &self.function):
-            raise LinkError(f"extension {guest.name}: found no exported function {self.name}, expected one")
-        self.has_post = guest._find_function(f"cabi_post_{self.name}", f"{results}:", &self.post)
-        self.guest = guest
-
-    def __call__(self, Call call, *arguments):
-        """Call the guest.
-
-        Args:
-            call: The running call, which host functions get; ``None`` outside of one.
-            arguments: One for each parameter.
-
-        Raises:
-            ExtensionError, CapabilityError: The guest failed; its instance is ``broken`` and its handles are gone.
-            UsageError: An argument has the wrong type; nothing ran.
-        """
-        return self.invoke(call, arguments)
-
-    cdef object invoke(self, Call call, tuple arguments):
-        cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
-        cdef Instance guest = self.guest
-        guest._begin()
-        guest.call = call
-        try:
-            self._lower(arguments, raw)
-            return self._run(raw)
-        except UsageError:
-            raise  # an argument of the host's; had the guest failed, `fault` would have marked it
-        except BaseException:
-            guest.broken = True
-            raise
-        finally:
-            guest.handles.end_borrows()
-            guest.call = None
-            guest.busy = False
-
-    cdef int call_flat(self, spin_raw *raw) except -1:
-        """Call a function whose arguments and result are flat values already."""
-        cdef Instance guest = self.guest
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error
-        guest._begin()
-        error = api.func_call_unchecked(guest.context, &self.function, raw, FLAT_PARAMS_MAX + 1, &trap)
-        guest.busy = False
-        if error != NULL or trap != NULL:
-            raise guest.fault(self.plan.name, error, trap)
-        return 0
-
-    cdef int _lower(self, tuple arguments, spin_raw *raw) except -1:
-        cdef FunctionPlan plan = self.plan
-        cdef uint32_t pointer
-        if len(arguments) != plan.parameter_count:
-            raise UsageError(f"{plan.name}: found {len(arguments)} arguments, expected {plan.parameter_count}")
-        if plan.parameters is None:
-            return 0
-        if not plan.parameters_in_memory:
-            return plan.parameters.lower(self.guest, arguments, raw)
-        pointer = self.guest.allocate(plan.parameters.align, plan.parameters.size)
-        plan.parameters.store(self.guest, arguments, pointer)
-        raw[0].u64 = pointer
-        return 0
-
-    cdef object _run(self, spin_raw *raw):
-        cdef Instance guest = self.guest
-        cdef FunctionPlan plan = self.plan
-        cdef spin_raw returned
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error = api.func_call_unchecked(guest.context, &self.function, raw, FLAT_PARAMS_MAX + 1, &trap)
-        if error != NULL or trap != NULL:
-            raise guest.fault(plan.name, error, trap)
-        returned = raw[0]
-        answer = None
-        if plan.result is not None:
-            answer = self._load(raw[0].u32) if plan.result_in_memory else plan.result.lift(guest, raw)
-        if self.has_post:
-            self._clean_up(&returned)
-        return answer
-
-    cdef object _load(self, uint32_t pointer):
-        cdef Plan result = self.plan.result
-        _check_aligned(pointer, result.align)
-        self.guest.span(pointer, result.size)
-        return result.load(self.guest, pointer)
-
-    cdef int _clean_up(self, spin_raw *returned) except -1:
-        """Call `cabi_post_…` with what the function returned; it may not call out."""
-        cdef Instance guest = self.guest
-        cdef spin_raw raw[2]
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error
-        raw[0] = returned[0]
-        guest.may_leave = False
-        error = api.func_call_unchecked(guest.context, &self.post, raw, 2, &trap)
-        guest.may_leave = True
-        if error != NULL or trap != NULL:
-            raise guest.fault(f"cabi_post of {self.plan.name}", error, trap)
-        return 0
+cdef int _discard(spin_error *error, spin_trap *trap) except -1:
+    if error != NULL:
+        api.error_delete(error)
+    if trap != NULL:
+        api.trap_delete(trap)
+    return 0

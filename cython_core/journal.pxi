@@ -74,6 +74,7 @@ cdef class Call:
     cdef readonly Journal journal
     cdef public object domain
     cdef public bint cancelled
+    cdef list joined            # instances that hold this call while a flat raise runs
 
     def __init__(self, str event not None="", object context=None):
         self.event = event
@@ -82,5 +83,5 @@ cdef class Call:
         self.domain = None
 
     def cancel(self):
-        """End the raise behind the handler that runs; what ran before keeps its result and effects."""
+        """End the raise behind the handler that runs; what ran before keeps its result and effects. Of one that fails, nothing is left."""
         self.cancelled = True

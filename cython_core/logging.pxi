@@ -158,9 +158,9 @@ cdef class LogFunction(NativeFunction):
         if not self._read(guest, raw, &texts):
             return 0
         cost = texts.size + <uint64_t>raw[4].u32 * (FIELD_BYTES + ELEMENT_COST)
-        if cost > guest.lift_left:
+        if cost > guest.g.lift_left:
             return 0
-        guest.lift_left -= cost
+        guest.g.lift_left -= cost
         level = self.levels[raw[0].u32]
         if level in self.written:
             (<Call>guest.call).journal.add(self._record(level, pack_texts(guest, &texts)))

@@ -146,11 +146,11 @@ cdef class HeaderFunction(NativeFunction):
         cdef bytes section
         cdef const uint8_t *start
         cdef Field field
-        if message is None or name == NULL or length > guest.lift_left or not _is_name(name, length):
+        if message is None or name == NULL or length > guest.g.lift_left or not _is_name(name, length):
             return 0
         section = message.headers()
         start = <const uint8_t *>PyBytes_AS_STRING(section)
-        guest.lift_left -= length
+        guest.g.lift_left -= length
         if find_field(&field, start, start + PyBytes_GET_SIZE(section), name, length, raw[3].u32):
             return self._give(guest, &field, pointer)
         guest.span(pointer, 1)[0] = 0

@@ -1,6 +1,6 @@
 """Types of the compiled core; see cython_core/."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeAlias, TypeVar, final
 
@@ -285,6 +285,7 @@ class FunctionPlan:
     name: str
     import_signature: str
     export_signature: str
+    is_flat: bool
     def __init__(self, name: str, parameters: tuple[Plan, ...], result: Plan | None) -> None: ...
 
 class NativeFunction:
@@ -413,31 +414,153 @@ class DropFunction:
 @final
 class Instance:
     broken: bool
+    busy: bool
+    memory_size: int
+    handle_count: int
+    store: Store
+    linked: tuple[Instance, ...]
     module: Module
     name: str
     limits: InstanceLimits
     def __init__(
-        self, module: Module, imports: tuple[HostFunction | DropFunction, ...], limits: InstanceLimits, name: str
+        self,
+        module: Module,
+        imports: tuple[HostFunction | DropFunction | Export, ...],
+        limits: InstanceLimits,
+        name: str,
+        store: Store | None = None,
     ) -> None: ...
     def close(self) -> None: ...
+    def kill(self, death: BaseException) -> None: ...
+
+@final
+class Store:
+    live: int
+    dead: int
+    generation: int
+    running: bool
+    on_idle: Callable[[], None] | None
+    def __init__(self, memory_bytes: int = 0, table_entries: int = 0) -> None: ...
+    def collect(self) -> int: ...
+    def wake_when_idle(self) -> None: ...
+
+START_EXPORT: str
+GLOBAL_EXPORT: str
 
 @final
 class Export:
     guest: Instance
     name: str
+    plan: FunctionPlan
     def __init__(self, guest: Instance, name: str, plan: FunctionPlan) -> None: ...
     def rebind(self, guest: Instance) -> None: ...
     def __call__(self, call: Call | None, *arguments: Any) -> Any: ...
 
 @final
 class Table:
-    handlers: tuple[Any, ...]
-    domains: tuple[Any, ...]
-    def __init__(
-        self, handlers: tuple[Any, ...] = (), domains: tuple[Any, ...] = (), effects_max: tuple[int, ...] = ()
-    ) -> None: ...
+    entries: tuple[Entry, ...]
+    def __init__(self, entries: Sequence[Entry] = ()) -> None: ...
     def __len__(self) -> int: ...
+    def append(self, entry: Entry) -> Table: ...
+    def retire(self) -> None: ...
     def walk(self, call: Call, arguments: tuple[Any, ...], on_fault: Callable[[Any, Any], None]) -> list[Any]: ...
+
+NO_CLOSURE: Any
+
+class Guard: ...
+
+class FieldGuard(Guard):
+    path: tuple[int, ...]
+
+@final
+class EqualGuard(FieldGuard):
+    value: Any
+    def __init__(self, path: tuple[int, ...], value: object) -> None: ...
+
+@final
+class RangeGuard(FieldGuard):
+    low: Any
+    high: Any
+    def __init__(self, path: tuple[int, ...], low: object, high: object) -> None: ...
+
+@final
+class PrefixGuard(FieldGuard):
+    prefix: Any
+    def __init__(self, path: tuple[int, ...], prefix: str | bytes) -> None: ...
+
+@final
+class CallGuard(Guard):
+    handler: Any
+    domain: Any
+    closure: Any
+    before: Any
+    def __init__(
+        self,
+        handler: Export | Callable[..., object],
+        domain: object = None,
+        closure: object = ...,
+        before: Callable[[], Callable[[], object] | None] | None = None,
+    ) -> None: ...
+
+@final
+class GuardIndex:
+    path: tuple[int, ...]
+    def __init__(self, path: tuple[int, ...]) -> None: ...
+
+@final
+class Entry:
+    handler: Any
+    domain: Any
+    closure: Any
+    enqueue: Any
+    guards: tuple[EqualGuard | RangeGuard | PrefixGuard | CallGuard, ...]
+    effects_max: int
+    quantum_ticks: int
+    filters: bool
+    cancels: bool
+    raises: int
+    guarded: int
+    faults: int
+    ended: int
+    def __init__(
+        self,
+        handler: Export | Callable[..., Any],
+        domain: object = None,
+        effects_max: int = ...,
+        *,
+        closure: object = ...,
+        guards: tuple[EqualGuard | RangeGuard | PrefixGuard | CallGuard, ...] = (),
+        filters: bool = False,
+        cancels: bool = False,
+        enqueue: Callable[[Call, Entry, tuple[Any, ...]], object] | None = None,
+        quantum_ticks: int = 0,
+    ) -> None: ...
+    def latency(self) -> list[tuple[int, int]]: ...
+
+@final
+class Dispatcher:
+    name: str
+    plan: FunctionPlan
+    table: Table | None
+    fold: Callable[[list[Any]], Any] | None
+    plain: bool
+    on_fault: Any
+    on_nothing: Any
+    raise_slowly: Any
+    long: bool
+    tier_max: int
+    def __init__(
+        self,
+        name: str,
+        plan: FunctionPlan,
+        *,
+        on_fault: Callable[[Any, Any], None],
+        on_nothing: Callable[[], Any],
+        raise_slowly: Callable[[tuple[Any, ...], Any], Any],
+    ) -> None: ...
+    def walk(self, call: Call, arguments: tuple[Any, ...]) -> list[Any]: ...
+    # At most five of them take the short way.
+    def raise_(self, *arguments: Any, context: object = ...) -> Any: ...
 
 def externalize(guest: Instance, target: object, resource: str) -> ExternalReference: ...
 def internalize(guest: Instance, reference: ExternalReference) -> Any: ...
@@ -448,4 +571,5 @@ def live_handles(guest: Instance) -> int: ...
 def peek(guest: Instance, pointer: int, length: int) -> bytes: ...
 def struct_sizes() -> dict[str, int]: ...
 def time_engine_call(export: Export, arguments: tuple[int, ...], rounds: int) -> int: ...
-def time_raise(table: Table, arguments: tuple[int, ...], rounds: int) -> int: ...
+def stub_code(signature: str) -> bytes: ...
+def time_raise(event: Dispatcher, arguments: tuple[int, ...], rounds: int) -> int: ...

@@ -54,6 +54,8 @@ cdef extern from "include/engine_abi.h" nogil:
         pass
     ctypedef struct spin_global:
         pass
+    ctypedef struct spin_table:
+        pass
     ctypedef union spin_raw:
         int32_t i32
         int64_t i64
@@ -64,12 +66,24 @@ cdef extern from "include/engine_abi.h" nogil:
     ctypedef union spin_extern_of:
         spin_func func
         spin_memory memory
+        spin_global global_ "global"
+        spin_table table
+    ctypedef union spin_value_of:
+        int32_t i32
+        int64_t i64
+        spin_func func
+    ctypedef struct spin_value:
+        uint8_t kind
+        spin_value_of of
     ctypedef struct spin_extern:
         uint8_t kind
         spin_extern_of of
 
     ctypedef spin_trap *(*spin_callback)(void *, spin_caller *, spin_raw *, size_t) noexcept
 
+    ctypedef spin_error *(*spin_tick_callback)(spin_context *, void *, uint64_t *, uint8_t *) noexcept
+
+    int SPIN_VALUE_FUNC
     int SPIN_EXTERN_FUNC
     int SPIN_EXTERN_GLOBAL
     int SPIN_EXTERN_TABLE
@@ -100,6 +114,7 @@ cdef extern from "include/engine_abi.h" nogil:
         void (*store_delete)(spin_store *)
         spin_context *(*store_context)(spin_store *)
         void (*store_limiter)(spin_store *, int64_t, int64_t, int64_t, int64_t, int64_t)
+        void (*store_on_tick)(spin_store *, spin_tick_callback, void *, void (*)(void *))
         void (*context_set_epoch_deadline)(spin_context *, uint64_t)
         spin_error *(*module_new)(spin_engine *, const uint8_t *, size_t, spin_module **)
         void (*module_delete)(spin_module *)
@@ -128,6 +143,12 @@ cdef extern from "include/engine_abi.h" nogil:
         bint (*instance_export_get)(spin_context *, const spin_instance *, const char *, size_t, spin_extern *)
         uint8_t *(*memory_data)(const spin_context *, const spin_memory *)
         size_t (*memory_data_size)(const spin_context *, const spin_memory *)
+        spin_error *(*memory_grow)(spin_context *, const spin_memory *, uint64_t, uint64_t *)
+        void (*global_get)(spin_context *, const spin_global *, spin_value *)
+        spin_error *(*global_set)(spin_context *, const spin_global *, const spin_value *)
+        spin_error *(*table_set)(spin_context *, const spin_table *, uint64_t, const spin_value *)
+        spin_error *(*table_grow)(spin_context *, const spin_table *, uint64_t, const spin_value *, uint64_t *)
+        spin_error *(*error_new)(const char *) nogil
         void (*error_message)(const spin_error *, spin_bytes *)
         void (*error_delete)(spin_error *)
         void (*trap_message)(const spin_trap *, spin_bytes *)
@@ -138,9 +159,65 @@ cdef extern from "include/engine_abi.h" nogil:
 
 
 cdef extern from "include/stack.h" nogil:
-    bint spin_stack_has(size_t bytes)
+    bint spin_stack_find(size_t *low, size_t *size)
 
 
 cdef extern from "include/ticker.h" nogil:
     void spin_ticker_init(void (*increment)(void *), void *engine)
     int spin_ticker_need(uint64_t ticks)
+
+
+cdef extern from "include/frame.h" nogil:
+    int SPIN_UNSEEN
+    int SPIN_RUNS, SPIN_ENDED_DEADLINE, SPIN_ENDED_KILL, SPIN_ENDED_SIGNAL
+    int SPIN_BUSY, SPIN_BROKEN, SPIN_CLOSED
+
+    ctypedef struct spin_guest:
+        uint32_t state
+        uint32_t host_calls_left
+        uint64_t lift_left
+        uint64_t budget_seq
+        uint32_t budget_progress
+        uint32_t host_calls
+        uint64_t lift_bytes
+        uint32_t deadline_ticks
+        bint may_leave
+        bint killed
+        void *owner
+    ctypedef struct spin_slot:
+        spin_guest *guest
+        uint32_t ticks
+        uint32_t ephemeral
+    ctypedef struct spin_frame:
+        spin_frame *outer
+        const spin_slot *slots
+        const uint32_t *progress
+        void *call
+        void *rows
+        void *dispatcher
+        uint64_t seq
+        uint32_t marked
+        int64_t mark
+        uint32_t seen
+        uint64_t seen_tick
+        uint64_t seen_cpu_ns
+    ctypedef struct spin_state:
+        spin_frame *frame
+        uint64_t seq
+        uint64_t generation
+        uint64_t version
+        size_t stack_low
+        size_t stack_span
+        void *released
+        uint32_t *stub_end
+        uint32_t ended
+        bint (*signalled)(spin_state *) noexcept
+        void (*sample)(spin_state *) noexcept nogil
+        void *owner
+
+    uint64_t spin_cpu_ns()
+    bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
+    uint32_t spin_look(spin_state *state)
+    void spin_keep_ticking(const spin_state *state)
+    bint spin_may_enter(const spin_state *state)
+    void spin_new_version(spin_state *state)

@@ -48,8 +48,18 @@ typedef union {
   void *funcref;
 } spin_raw;
 
-typedef union { spin_func func; spin_global global; spin_memory memory; } spin_extern_of;
+typedef struct { struct { uint64_t store_id; uint32_t opaque1; } outer; uint32_t opaque2; } spin_table;
+
+typedef union { spin_func func; spin_global global; spin_memory memory; spin_table table; } spin_extern_of;
 typedef struct { uint8_t kind; spin_extern_of of; } spin_extern;
+
+/* A value with its kind, as globals and tables take it. */
+typedef union { int32_t i32; int64_t i64; spin_func func; uint8_t v128[16]; uint64_t any[3]; } spin_value_of;
+typedef struct { uint8_t kind; spin_value_of of; } spin_value;
+enum { SPIN_VALUE_FUNC = 5 };
+
+/* Called at the first check after the deadline: answers with an error, or with ticks to go on for. */
+typedef spin_error *(*spin_tick_callback)(spin_context *, void *data, uint64_t *ticks, uint8_t *kind);
 
 typedef spin_trap *(*spin_callback)(void *env, spin_caller *caller, spin_raw *values, size_t count);
 
@@ -81,6 +91,7 @@ struct spin_api {
   void (*store_delete)(spin_store *);
   spin_context *(*store_context)(spin_store *);
   void (*store_limiter)(spin_store *, int64_t, int64_t, int64_t, int64_t, int64_t);
+  void (*store_on_tick)(spin_store *, spin_tick_callback, void *, void (*)(void *));
   void (*context_set_epoch_deadline)(spin_context *, uint64_t);
   spin_error *(*module_new)(spin_engine *, const uint8_t *, size_t, spin_module **);
   void (*module_delete)(spin_module *);
@@ -108,6 +119,12 @@ struct spin_api {
   bool (*instance_export_get)(spin_context *, const spin_instance *, const char *, size_t, spin_extern *);
   uint8_t *(*memory_data)(const spin_context *, const spin_memory *);
   size_t (*memory_data_size)(const spin_context *, const spin_memory *);
+  spin_error *(*memory_grow)(spin_context *, const spin_memory *, uint64_t, uint64_t *);
+  void (*global_get)(spin_context *, const spin_global *, spin_value *);
+  spin_error *(*global_set)(spin_context *, const spin_global *, const spin_value *);
+  spin_error *(*table_set)(spin_context *, const spin_table *, uint64_t, const spin_value *);
+  spin_error *(*table_grow)(spin_context *, const spin_table *, uint64_t, const spin_value *, uint64_t *);
+  spin_error *(*error_new)(const char *);
   void (*error_message)(const spin_error *, spin_bytes *);
   void (*error_delete)(spin_error *);
   void (*trap_message)(const spin_trap *, spin_bytes *);

@@ -1,7 +1,4 @@
-/* How much of this thread's stack is left: guest code runs on it, and the engine's bound counts from where it is entered.
- *
- * The lower end is asked for once per thread; after that a look costs one thread-local load and one comparison.
- */
+/* Where this thread's stack lies: guest code runs on it, and the engine's bound counts from where it is entered. */
 #ifndef SPINRT_STACK_H
 #define SPINRT_STACK_H
 
@@ -13,22 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-static __thread uintptr_t spin_stack_low;
-
-static uintptr_t spin_stack_find_low(void) {
+/* False when the system does not tell. `size` counts from the lower end. */
+static bool spin_stack_find(uintptr_t *low, size_t *size) {
   pthread_attr_t attributes;
-  void *low = NULL;
-  size_t size = 0;
-  if (pthread_getattr_np(pthread_self(), &attributes)) return 1; /* unknown: claim all of it */
-  pthread_attr_getstack(&attributes, &low, &size);
+  void *address = NULL;
+  *size = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes)) return false;
+  pthread_attr_getstack(&attributes, &address, size);
   pthread_attr_destroy(&attributes);
-  return low == NULL ? 1 : (uintptr_t)low;
-}
-
-static inline bool spin_stack_has(size_t bytes) {
-  char here;
-  if (__builtin_expect(spin_stack_low == 0, 0)) spin_stack_low = spin_stack_find_low();
-  return (uintptr_t)&here - spin_stack_low > bytes;
+  *low = (uintptr_t)address;
+  return address != NULL && *size != 0;
 }
 
 #endif

@@ -19,7 +19,8 @@ from spinrt.sandbox.handler_type import handler_type
 from spinrt.sandbox.types import EnumType, Function
 
 if TYPE_CHECKING:
-    from spinrt.runtime.reference import OnFailure, ReferenceTable
+    from spinrt.runtime.reference import OnFailure
+    from spinrt.runtime.tables import Kind, Table
 
 NO_DEFAULT: Final = object()
 """Stands for: no default. (None is a value like any other.)"""
@@ -32,7 +33,7 @@ class Default:
     """What is answered where there are no results: a value, or what the handler in ``table`` says."""
 
     value: Any = NO_DEFAULT
-    table: ReferenceTable | None = None
+    table: Table | None = None
     domain: Domain | None = None
 
 
@@ -41,7 +42,7 @@ class Folding:
     """How results become one: by a callable, or by the export in ``table``."""
 
     fold: Fold
-    table: ReferenceTable | None = None
+    table: Table | None = None
     domain: Domain | None = None
 
 
@@ -57,7 +58,7 @@ class Answer:
 
     __slots__ = ("_event", "_function", "_kind", "_on_fault", "default", "folding")
 
-    def __init__(self, event: str, function: Function, kind: type[ReferenceTable], on_fault: OnFailure) -> None:
+    def __init__(self, event: str, function: Function, kind: Kind, on_fault: OnFailure) -> None:
         self._event = event
         self._function = function
         self._kind = kind
@@ -78,14 +79,27 @@ class Answer:
                 return results[0]
         return folding.fold(results) if results else self._without(call, arguments)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether an answer needs nothing but the results: no handler folds, and none stands in."""
+        return self.folding.table is None and self.default.table is None
+
     def _without(self, call: Call, arguments: tuple[Any, ...]) -> Any:
         default = self.default
         if default.table is not None:
             results = default.table.walk(call, arguments, self._on_fault)
             if results:
                 return results[0]
-        elif default.value is not NO_DEFAULT:
-            return default.value
+        return self.nothing()
+
+    def nothing(self) -> Any:
+        """What a raise without results answers where no handler stands in: the default's value.
+
+        Raises:
+            NoHandler: A result is due, and there is none.
+        """
+        if self.default.value is not NO_DEFAULT:
+            return self.default.value
         if self._function.result is None:
             return None
         raise NoHandler(
@@ -139,5 +153,5 @@ class Answer:
         if self.folding.domain is domain:
             self.folding = Folding(default_fold(self._function.result))
 
-    def _table_of(self, resolved: Resolved) -> ReferenceTable:
+    def _table_of(self, resolved: Resolved) -> Table:
         return self._kind([Entry(resolved.handler, resolved.domain, resolved.effects_max)])

@@ -9,14 +9,12 @@ Source: docs/design/dispatch.md; Pardyak and Bershad, "Dynamic Binding for an Ex
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
-from spinrt import _core
-from spinrt._core import Call
+from spinrt._core import Call, Dispatcher, Table
 from spinrt.errors import HandlerFailed, QueueFull, RevokedArgument, SpinError, StateError, UsageError
 from spinrt.runtime.answer import NO_DEFAULT, Answer, FoldSource
 from spinrt.runtime.authority import Authorizer, Operation, Principal, Request, authorize
@@ -25,19 +23,18 @@ from spinrt.runtime.call import Transaction
 from spinrt.runtime.deferred import QUEUE_MAX, DeferredRaise, Pending, Queue
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.entry import NO_CLOSURE
+from spinrt.runtime.fold import last
 from spinrt.runtime.guard import Guard, compile_guard, guard_domain
 from spinrt.runtime.install import check_places, equip, make_binding, places
 from spinrt.runtime.installed import Installed
 from spinrt.runtime.order import Place
-from spinrt.runtime.reference import Observer, ReferenceTable, walk
+from spinrt.runtime.reference import Observer, walk
 from spinrt.runtime.stores import Stores
 from spinrt.runtime.swap import Swap, swap
+from spinrt.runtime.tables import TIERS, default_tier
+from spinrt.runtime.tables import Table as AnyTable
+from spinrt.sandbox.abi import plan_function
 from spinrt.sandbox.types import Function
-
-TIERS: Final = {0: ReferenceTable, 1: ReferenceTable}
-"""The dispatchers: 0 is the reference, the highest the fastest there is."""
-
-TIER_VARIABLE: Final = "SPINRT_TIER"
 
 
 class OnFault(Enum):
@@ -93,16 +90,27 @@ class Event:
         self.on_fault = on_fault
         self.owner = owner
         self.authorizer: Authorizer | None = None
-        self.long = long
         self.queue = Queue(name, pending if pending is not None else Pending(), queue_max)
-        kind = TIERS[_default_tier() if tier is None else tier]
-        self.installed = Installed(name, kind)
+        self.tier = default_tier() if tier is None else tier
+        kind = TIERS[self.tier]
         self.answer = Answer(name, function, kind, self.note_fault)
+        self.dispatcher = Dispatcher(
+            name,
+            plan_function(name.partition("#")[0], function),
+            on_fault=self.note_fault,
+            on_nothing=self.answer.nothing,
+            raise_slowly=self._raise_slowly,
+        )
+        self.dispatcher.tier_max = self.tier
+        self.dispatcher.long = long
+        self.raise_ = self.dispatcher.raise_
+        self.installed = Installed(name, kind, self._publish)
         self._kind = kind
         self.intrinsic: Binding | None = None
         self._sequence = 0
         self.answer.folding = self.answer.checked_fold(fold)
         self.answer.default = self.answer.checked_default(default)
+        self._note_answer()
         if intrinsic is not None:
             self.set_intrinsic(intrinsic, by=owner)
         self.authorizer = authorizer  # from here on: what the definition says needs nobody's leave
@@ -115,15 +123,14 @@ class Event:
         """The installed handlers, in the order in which they run."""
         return self.installed.bindings
 
-    @property
-    def table(self) -> _core.Table:
-        """The handlers as a table of the core, for raisers in Cython and for benchmarks; guards are left out."""
-        entries = [binding.entry for binding in self.bindings]
-        return _core.Table(
-            tuple(one.handler for one in entries),
-            tuple(one.domain for one in entries),
-            tuple(one.effects_max for one in entries),
-        )
+    def _publish(self, table: AnyTable | None) -> None:
+        """The dispatcher raises without asking: it has what is installed, or nothing, and then asks."""
+        self.dispatcher.table = table if isinstance(table, Table) else None
+
+    def _note_answer(self) -> None:
+        fold = self.answer.folding.fold
+        self.dispatcher.fold = None if fold is last else fold
+        self.dispatcher.plain = self.answer.is_plain
 
     # -------------------------------------------------------------------------------------------------------- bindings
 
@@ -258,6 +265,7 @@ class Event:
             self.installed.accept(self.installed.propose(going))
             self._forget_intrinsic()
         self.answer.drop(domain)
+        self._note_answer()
         for binding in self.bindings:
             if any(guard_domain(guard) is domain for guard in binding.guards):
                 self._reimpose(binding, binding.imposed)
@@ -310,6 +318,7 @@ class Event:
         checked = self.answer.checked_default(default)
         authorize(Request(Operation.DEFAULT, self, by))
         self.answer.default = checked
+        self._note_answer()
 
     def set_fold(self, fold: FoldSource = None, *, by: Principal = None) -> None:
         """Set how results become one, as in the class; None: by the result's type.
@@ -321,22 +330,25 @@ class Event:
         checked = self.answer.checked_fold(fold)
         authorize(Request(Operation.FOLD, self, by))
         self.answer.folding = checked
+        self._note_answer()
 
     # ---------------------------------------------------------------------------------------------------------- raises
 
-    def raise_(self, *arguments: Any, context: object = None) -> Any:
-        """Run the handlers, apply their effects and return the folded result.
+    raise_: Callable[..., Any]
+    """``raise_(*arguments, context=None)``: run the handlers, apply their effects and return the folded result.
 
-        Args:
-            arguments: One for each parameter of the event's type. Handlers in Python get the same objects and must not
-                change them.
-            context: What host functions find in ``call.context``.
+    Args:
+        arguments: One for each parameter of the event's type. Handlers in Python get the same objects and must not
+            change them.
+        context: What host functions find in ``call.context``.
 
-        Raises:
-            NoHandler: A result is due, no handler ran and the event has no default.
-            HandlerFailed: A handler failed and the event is not one that skips; nothing was applied.
-            UsageError: An argument does not have its parameter's type; nothing was applied.
-        """
+    Raises:
+        NoHandler: A result is due, no handler ran and the event has no default.
+        HandlerFailed: A handler failed and the event is not one that skips; nothing was applied.
+        UsageError: An argument does not have its parameter's type; nothing was applied.
+    """
+
+    def _raise_slowly(self, arguments: tuple[Any, ...], context: object) -> Any:
         with Transaction(context) as transaction:
             result = transaction.raise_(self, *arguments)
             transaction.commit()
@@ -361,10 +373,12 @@ class Event:
             table = self.installed.build()
         outer = self._begin(call)
         try:
-            if observer is None:
-                results = table.walk(call, arguments, self.note_fault)
-            else:
+            if observer is not None:
                 results = walk(table.entries, call, arguments, self.note_fault, observer)
+            elif self.tier:
+                results = self.dispatcher.walk(call, arguments)
+            else:
+                results = table.walk(call, arguments, self.note_fault)
             return self.answer.of(call, arguments, results)
         finally:
             self._end(call, outer)
@@ -387,8 +401,8 @@ class Event:
         call.event = outer
         stores = self._stores
         stores.depth -= 1
-        if stores.waiting and not stores.depth:
-            stores.run_waiting()
+        if stores.waiting:
+            stores.run_if_idle()
 
     def note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
@@ -409,10 +423,3 @@ class Event:
             raise UsageError(
                 f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
             )
-
-
-def _default_tier() -> int:
-    found = os.environ.get(TIER_VARIABLE, "")
-    if found and not (found.isdigit() and int(found) in TIERS):
-        raise UsageError(f"{TIER_VARIABLE}: found {found!r:.40}, expected one of {', '.join(map(str, TIERS))}")
-    return int(found) if found else max(TIERS)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from spinrt.errors import StateError, UsageError
 from spinrt.runtime.binding import Binding, Options
 from spinrt.runtime.order import NOTHING_REPLACED, Rank, arrange, is_moved, rank, renamed
-from spinrt.runtime.reference import ReferenceTable as Table
+from spinrt.runtime.tables import Kind, Publish, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +35,30 @@ class Installed:
     Args:
         event: Its name, for messages.
         kind: The class of its tables: the tier.
-
-    Attributes:
-        table: The entries of the bindings; none: `build` has to make it.
+        publish: Told of every new table, and with none that `build` has to make it.
     """
 
-    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_tuple", "table")
+    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_publish", "_table", "_tuple")
 
-    def __init__(self, event: str, kind: type[Table]) -> None:
+    def __init__(self, event: str, kind: Kind, publish: Publish) -> None:
         self._event = event
         self._kind = kind
         self._bindings: dict[Binding, None] = {}
         self._tuple: tuple[Binding, ...] | None = ()
         self._last_rank: Rank | None = None
         self._moved = False
-        self.table: Table | None = kind()
+        self._publish = publish
+        self.table = kind(())
+
+    @property
+    def table(self) -> Table | None:
+        """The entries of the bindings; none: `build` has to make it."""
+        return self._table
+
+    @table.setter
+    def table(self, table: Table | None) -> None:
+        self._table = table
+        self._publish(table)
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -60,8 +69,9 @@ class Installed:
 
     def build(self) -> Table:
         """Make the table of what is installed."""
-        self.table = self._kind([binding.entry for binding in self._bindings])
-        return self.table
+        table = self._kind([binding.entry for binding in self._bindings])
+        self.table = table
+        return table
 
     def propose(
         self,

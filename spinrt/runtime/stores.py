@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module
+from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module, Store
 from spinrt.runtime.owner import Owner
 
 Import: TypeAlias = HostFunction | DropFunction
@@ -26,17 +26,20 @@ class Stores:
     """The instances of one runtime.
 
     Attributes:
-        depth: Raises on the stack; counted by `Event.walk`, which calls `run_waiting` when the last one ended.
+        depth: Raises on the stack that `Event.walk` counts; flat ones show in ``shared.running``.
         waiting: What is to be done then, in order.
+        shared: The store of all instances but those that cannot be moved.
         owner: The thread and process that they belong to.
     """
 
-    __slots__ = ("depth", "owner", "waiting")
+    __slots__ = ("depth", "owner", "shared", "waiting")
 
     def __init__(self) -> None:
         self.depth = 0
         self.waiting: deque[Callable[[], None]] = deque()
         self.owner = Owner()
+        self.shared = Store()
+        self.shared.on_idle = self.run_if_idle
 
     def instantiate(self, module: Module, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
         """Make an instance: the only place that does.
@@ -49,11 +52,18 @@ class Stores:
     def when_idle(self, action: Callable[[], None]) -> None:
         """Do it now, or when the outermost raise ends. It must not fail."""
         self.waiting.append(action)
-        if self.depth == 0:
-            self.run_waiting()
+        self.run_if_idle()
 
-    def run_waiting(self) -> None:
-        """Do what waits. What goes wrong is our mistake: it is logged, and the raise that ended keeps its result."""
+    def run_if_idle(self) -> None:
+        """Do what waits, unless a raise is on the stack.
+
+        What goes wrong is our mistake: it is logged, and the raise that ended keeps its result.
+        """
+        if self.depth:
+            return
+        if self.shared.running:
+            self.shared.wake_when_idle()
+            return
         while self.waiting:
             try:
                 self.waiting.popleft()()

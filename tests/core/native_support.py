@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinrt import _core
-from spinrt._core import Call, Export, FunctionPlan, HostFunction, Instance, NativeFunction, Table
+from spinrt._core import Call, Entry, Export, FunctionPlan, HostFunction, Instance, NativeFunction, Table
 from spinrt.sandbox.abi import plan_function
 from spinrt.sandbox.loader import find_function
 from spinrt.sandbox.wit import shipped
@@ -58,7 +58,7 @@ def seen(
     errors: list[type[Exception]] = []
     handler = Export(guest, "pass", plan)
     running = call or Call()
-    table = Table((lambda _, *given: [handler(call, *given) for _ in range(calls)],), (None,), (effects_max,))
+    table = Table((Entry(lambda _, *given: [handler(call, *given) for _ in range(calls)], None, effects_max),))
     answers = table.walk(running, arguments, lambda _, error: errors.append(type(error)))
     return Seen(answers[0] if answers else [], errors[0] if errors else None, list(running.journal.effects))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spinrt.runtime.event import TIERS
+from spinrt.runtime.tables import TIERS
 
 
 @pytest.fixture(params=sorted(TIERS))

@@ -1,0 +1,132 @@
+/* What runs in a store: frames, from the one that was entered last outwards, and the clock that ends what runs too long.
+ *
+ * Every entry from the host into guest code pushes a frame, which lives on the C stack. A frame names the handlers that it may
+ * run (`slots`) and which of them runs now (`*progress`, which the stub writes while it walks). Nothing is measured on the
+ * way in. The engine calls `spin_on_tick` at the first check after each tick (1 ms): the frame's clock starts when a tick
+ * first meets its handler, so a deadline is met up to one tick late. What counts is processor time of the thread, so
+ * that a busy machine ends nobody; SPIN_WALL_FACTOR times as much wall time ends a handler that sleeps in host functions.
+ *
+ * `spin_on_tick` holds no Python object and needs no GIL: it says why it ended a call (`ended`), and the error is made later.
+ */
+#ifndef SPINRT_FRAME_H
+#define SPINRT_FRAME_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "ticker.h"
+
+#define SPIN_WALL_FACTOR 10
+#define SPIN_UNSEEN UINT32_MAX
+
+enum { SPIN_RUNS = 0, SPIN_ENDED_DEADLINE = 1, SPIN_ENDED_KILL = 2, SPIN_ENDED_SIGNAL = 3 };
+
+/* The part of an instance that is looked at on every call. */
+typedef struct {
+  uint32_t state;               /* 0: may be entered; else bits of SPIN_BUSY … */
+  uint32_t host_calls_left;
+  uint64_t lift_left;
+  uint64_t budget_seq;          /* the frame and handler that the two quotas above were filled for */
+  uint32_t budget_progress;
+  uint32_t host_calls;
+  uint64_t lift_bytes;
+  uint32_t deadline_ticks;
+  bool may_leave;               /* host functions may be called (not from within cabi_realloc or cabi_post) */
+  _Atomic bool killed;
+  void *owner;                  /* the Instance */
+} spin_guest;
+
+enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4 };
+
+typedef struct {
+  spin_guest *guest;
+  uint32_t ticks;               /* deadline of this handler: its domain's, or the quantum of an ephemeral one */
+  uint32_t ephemeral;
+} spin_slot;
+
+typedef struct spin_frame {
+  struct spin_frame *outer;
+  const spin_slot *slots;
+  const uint32_t *progress;
+  void *call;                   /* the running Call, or NULL; owned by whoever pushed the frame */
+  void *rows;                   /* the rows that a flat raise walks, or NULL */
+  void *dispatcher;             /* makes the Call when a host function first needs it; NULL: there is none to make */
+  uint64_t seq;
+  uint32_t marked;              /* handler whose effects in `call` begin at `mark`, or SPIN_UNSEEN */
+  int64_t mark;
+  uint32_t seen;                /* handler whose clock runs, or SPIN_UNSEEN */
+  uint64_t seen_tick, seen_cpu_ns;
+} spin_frame;
+
+typedef struct spin_state {
+  spin_frame *frame;
+  uint64_t seq;
+  uint64_t generation;          /* of the store: what was looked up in an older one is looked up again */
+  uint64_t version;             /* moves on whenever a function that a stub may hold has changed */
+  uintptr_t stack_low;          /* of the thread that owns the store, plus what a guest needs */
+  uintptr_t stack_span;
+  void *released;               /* thread state, while a long call runs without the GIL */
+  uint32_t *stub_end;           /* where the running stub looks for the end of its walk, or NULL */
+  uint32_t ended;               /* why the last tick ended a call */
+  bool (*signalled)(struct spin_state *);   /* with the GIL held: run pending signal handlers, true if one raised */
+  void (*sample)(struct spin_state *);      /* the profiler, or NULL */
+  void *owner;                  /* the Store */
+} spin_state;
+
+static inline uint64_t spin_tick_now(void) { return atomic_load_explicit(&spin_ticker.tick, memory_order_relaxed); }
+
+static uint64_t spin_cpu_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The clocks of all frames that no tick has met yet start now; the outer ones too, since their time goes on. */
+static void spin_start_clocks(spin_frame *frame, uint64_t cpu_ns) {
+  for (; frame != NULL && frame->seen != *frame->progress; frame = frame->outer) {
+    frame->seen = *frame->progress;
+    frame->seen_tick = spin_tick_now();
+    frame->seen_cpu_ns = cpu_ns;
+  }
+}
+
+static bool spin_is_over(const spin_frame *frame, uint64_t cpu_ns) {
+  uint64_t ticks = frame->slots[*frame->progress].ticks;
+  if (frame->seen != *frame->progress) return false;
+  return cpu_ns - frame->seen_cpu_ns >= ticks * SPIN_TICK_NS || spin_tick_now() - frame->seen_tick >= ticks * SPIN_WALL_FACTOR;
+}
+
+/* Returns why what runs must end now, or SPIN_RUNS. */
+static uint32_t spin_look(spin_state *state) {
+  spin_frame *frame = state->frame;
+  uint64_t cpu_ns;
+  if (frame == NULL) return SPIN_RUNS;
+  if (atomic_load_explicit(&frame->slots[*frame->progress].guest->killed, memory_order_relaxed)) return SPIN_ENDED_KILL;
+  cpu_ns = spin_cpu_ns();
+  spin_start_clocks(frame, cpu_ns);
+  if (spin_is_over(frame, cpu_ns)) return SPIN_ENDED_DEADLINE;
+  if (state->released == NULL && state->signalled(state)) return SPIN_ENDED_SIGNAL;
+  return SPIN_RUNS;
+}
+
+/* The ticker must not park while the running call may still run; its deadline may be far off. */
+static void spin_keep_ticking(const spin_state *state) {
+  const spin_frame *frame = state->frame;
+  if (frame != NULL) (void)spin_ticker_need(frame->slots[*frame->progress].ticks + 2);
+}
+
+/* Whether the thread that runs now is the store's, and has room on its stack. */
+static inline bool spin_may_enter(const spin_state *state) {
+  char here;
+  return (uintptr_t)&here - state->stack_low < state->stack_span;
+}
+
+/* A function that a stub may hold has changed: a stub that runs ends behind the handler that it is at. */
+static inline void spin_new_version(spin_state *state) {
+  state->version++;
+  if (state->stub_end != NULL) *state->stub_end = 0;
+}
+
+#endif

@@ -1,0 +1,200 @@
+# The stub: one small module per flat signature, which walks a table of functions, so that a raise crosses into the engine
+# once however many handlers it has.
+#
+# Its memory, from 0: the position of the handler that runs (u32), the end of the walk (u32; set to 0 it ends the walk behind the
+# handler that runs), from SCRATCH_AT the results (8 bytes each, in the order of the walk), behind them the list of positions for `list`. `range` walks the table from one position to the end. Eight steps are laid out in a row: the engine's own check of
+# the deadline at each turn of a loop would cost as much as a step.
+
+cdef enum:
+    PROGRESS_AT = 0
+    END_AT = 4
+    SCRATCH_AT = 64
+    RESULT_BYTES = 8
+    STEPS_IN_A_ROW = 8
+    TABLE_MIN = 64
+
+_VALUE_TYPES = {"i": 0x7F, "l": 0x7E, "f": 0x7D, "d": 0x7C}
+_STORES = {"i": 0x36, "l": 0x37, "f": 0x38, "d": 0x39}
+cdef dict _stub_modules = {}
+
+
+def stub_code(str signature not None):
+    """The bytes of the stub for handlers of a core type, as ``ii:i``."""
+    parameters, result = signature.split(":")
+    handler = _type_code(parameters, result)
+    walk = _type_code("ii" + parameters, "")
+    bodies = [_body(_walk_range(len(parameters), result)), _body(_walk_list(len(parameters), result))]
+    exports = _named("range", 0, 0) + _named("list", 0, 1) + _named("table", 1, 0) + _named("memory", 2, 0)
+    return b"\0asm\x01\0\0\0" + b"".join((
+        _section(1, b"\x02" + handler + walk),
+        _section(3, b"\x02\x01\x01"),
+        _section(4, b"\x01\x70\x00" + _leb(TABLE_MIN)),
+        _section(5, b"\x01\x00\x01"),
+        _section(7, b"\x04" + exports),
+        _section(10, b"\x02" + b"".join(bodies)),
+    ))
+
+
+def _leb(number):
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
+
+
+def _section(number, content):
+    return bytes((number,)) + _leb(len(content)) + content
+
+
+def _named(name, kind, index):
+    return _leb(len(name)) + name.encode() + bytes((kind, index))
+
+
+def _type_code(parameters, result):
+    given = b"".join(bytes((_VALUE_TYPES[letter],)) for letter in parameters)
+    back = b"".join(bytes((_VALUE_TYPES[letter],)) for letter in result)
+    return b"\x60" + _leb(len(given)) + given + _leb(len(back)) + back
+
+
+def _body(code):
+    locals_ = b"\x01\x01\x7f"  # one i32: the position, for `list`
+    return _leb(len(locals_) + len(code) + 1) + locals_ + code + b"\x0b"
+
+
+def _walk_range(count, result):
+    """(from, out, arguments…), locals 0, 1, 2…; the end is in memory, where the host can change it."""
+    step = b"\x41\x00\x20\x00\x36\x02" + bytes((PROGRESS_AT,)) + _call_step(b"\x20\x00", count, result)
+    step += b"\x20\x00\x41\x01\x6a\x22\x00" + _until_end()
+    return _loop(step)
+
+
+def _walk_list(count, result):
+    """(at, out, arguments…): the same over positions in memory."""
+    position = _leb(2 + count)
+    step = b"\x41\x00\x20\x00\x28\x02\x00\x22" + position + b"\x36\x02" + bytes((PROGRESS_AT,))
+    step += _call_step(b"\x20" + position, count, result)
+    step += b"\x20\x00\x41\x04\x6a\x22\x00" + _until_end()
+    return _loop(step)
+
+
+def _call_step(position, count, result):
+    """Call the function at a position of the table and keep its result."""
+    arguments = b"".join(b"\x20" + _leb(2 + number) for number in range(count))
+    call = arguments + position + b"\x11\x00\x00"
+    if not result:
+        return call
+    return b"\x20\x01" + call + bytes((_STORES[result], 2 if result in "if" else 3, 0)) + b"\x20\x01\x41\x08\x6a\x21\x01"
+
+
+def _until_end():
+    return b"\x41\x00\x28\x02" + bytes((END_AT,)) + b"\x4f\x0d\x01"  # i32.ge_u, out of the loop
+
+
+def _loop(step):
+    return b"\x02\x40\x03\x40" + step * STEPS_IN_A_ROW + b"\x0c\x00\x0b\x0b"
+
+
+@cython.final
+cdef class _Stub:
+    """The stub of one event in one store, with the functions of its table as they are now."""
+
+    cdef Store store
+    cdef str signature
+    cdef uint64_t generation, version
+    cdef spin_table table
+    cdef spin_memory memory
+    cdef spin_func range_, list_
+    cdef uint8_t *base
+    cdef size_t memory_bytes
+    cdef uint32_t table_size
+    cdef _Rows rows              # whose functions the table holds …
+    cdef uint32_t filled        # … up to here
+    cdef bint ready             # whether all of them may be entered
+
+    def __cinit__(self, Store store not None, str signature not None):
+        self.store, self.signature = store, signature
+        self.generation = 0xFFFFFFFFFFFFFFFF
+
+    cdef int _instantiate(self) except -1:
+        cdef spin_instance made
+        cdef spin_extern found
+        cdef spin_trap *trap = NULL
+        cdef spin_error *error
+        cdef Module module = _stub_modules.get(self.signature)
+        cdef spin_context *context = self.store.context
+        if module is None:
+            module = _stub_modules[self.signature] = Module(stub_code(self.signature), f"stub {self.signature}")
+        error = api.instance_new(context, module.pointer, NULL, 0, &made, &trap)
+        if error != NULL or trap != NULL:
+            _discard(NULL, trap)
+            raise InternalError(f"stub {self.signature}: {_first_line(_take_error(error)) if error != NULL else 'trapped'}")
+        api.instance_export_get(context, &made, b"range", 5, &found)
+        self.range_ = found.of.func
+        api.instance_export_get(context, &made, b"list", 4, &found)
+        self.list_ = found.of.func
+        api.instance_export_get(context, &made, b"table", 5, &found)
+        self.table = found.of.table
+        api.instance_export_get(context, &made, b"memory", 6, &found)
+        self.memory = found.of.memory
+        self.base = api.memory_data(context, &self.memory)
+        self.memory_bytes = api.memory_data_size(context, &self.memory)
+        self.table_size = TABLE_MIN
+        self.generation = self.store.state.generation
+        self.rows = None
+        return 0
+
+    cdef inline int prepare(self, _Rows rows, uint32_t count) except -1:
+        """Have the functions of the first `count` rows in the table, and room for their results."""
+        if self.version != self.store.state.version or self.rows is not rows or self.filled < count:
+            self._fill(rows, count)
+        return 0
+
+    cdef int _fill(self, _Rows rows, uint32_t count) except -1:
+        cdef uint32_t position
+        cdef Export export
+        cdef spin_value value
+        if self.generation != self.store.state.generation:
+            self._instantiate()
+        if self.rows is not rows or self.version != self.store.state.version:
+            self.rows, self.filled, self.ready = rows, 0, True
+        self._make_room(count)
+        value.kind = SPIN_VALUE_FUNC
+        for position in range(self.filled, count):
+            export = (<Entry>rows.entries[position]).handler
+            export.refresh()
+            rows.set_slot(position)
+            self.ready = self.ready and export.guest.g.state == 0
+            value.of.func = export.function
+            self._check(api.table_set(self.store.context, &self.table, position, &value))
+        self.filled = count
+        self.version = self.store.state.version
+        return 0
+
+    cdef int _make_room(self, uint32_t count) except -1:
+        cdef spin_value none
+        cdef uint64_t before = 0, bytes_needed = SCRATCH_AT + <uint64_t>count * (RESULT_BYTES + sizeof(uint32_t))
+        memset(&none, 0, sizeof(none))
+        none.kind = SPIN_VALUE_FUNC
+        if count > self.table_size:
+            self._check(api.table_grow(self.store.context, &self.table, max(count, 2 * self.table_size) - self.table_size, &none, &before))
+            self.table_size = max(count, 2 * self.table_size)
+        if bytes_needed > self.memory_bytes:
+            self._check(api.memory_grow(self.store.context, &self.memory, bytes_needed // PAGE_BYTES + 1, &before))
+            self.memory_bytes = api.memory_data_size(self.store.context, &self.memory)
+        return 0
+
+    cdef int _check(self, spin_error *error) except -1:
+        if error != NULL:
+            raise InternalError(f"stub {self.signature}: {_first_line(_take_error(error))}")
+        return 0
+
+    cdef inline uint32_t *progress(self) noexcept:
+        return <uint32_t *>(self.base + PROGRESS_AT)
+
+    cdef inline uint32_t *end(self) noexcept:
+        return <uint32_t *>(self.base + END_AT)
+
+    cdef inline uint64_t *results(self) noexcept:
+        return <uint64_t *>(self.base + SCRATCH_AT)
