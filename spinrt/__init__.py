@@ -5,6 +5,7 @@ Re-exports only, and each on first use, so that `import spinrt` loads no engine:
     from spinrt import Policy, Runtime
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from spinrt.runtime.runtime import Runtime
     from spinrt.sandbox.types import Err, Ok
     from spinrt.sandbox.wit import Interfaces
+
+if "t" in getattr(sys, "abiflags", ""):
+    raise ImportError(
+        "spinrt: found a free-threaded build of Python, expected one with the global interpreter lock: "
+        "use an ordinary build of the same version (its `python -VV` does not say free-threading)"
+    )
 
 __version__ = "0.1.0"
 

@@ -393,8 +393,11 @@ class Event:
             self._end(call, outer)
 
     def _begin(self, call: Call) -> str:
+        stores = self._stores
+        if stores.is_foreign:
+            stores.owner.check(f"event {self.name}")
         outer, call.event = call.event, self.name
-        self._stores.depth += 1
+        stores.depth += 1
         return outer
 
     def _end(self, call: Call, outer: str) -> None:

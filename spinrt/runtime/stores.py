@@ -10,16 +10,22 @@ Source: docs/design/dispatch.md, "Invariants" 2 and "Stores and instances".
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module, Store
 from spinrt.runtime.owner import Owner
 
+if TYPE_CHECKING:
+    from spinrt.runtime.event import Event
+
 Import: TypeAlias = HostFunction | DropFunction
 
 _log = logging.getLogger("spinrt.runtime")
+_all_stores: weakref.WeakSet[Stores] = weakref.WeakSet()
 
 
 class Stores:
@@ -30,16 +36,21 @@ class Stores:
         waiting: What is to be done then, in order.
         shared: The store of all instances but those that cannot be moved.
         owner: The thread and process that they belong to.
+        events: Those that belong to it.
+        is_foreign: This process is a forked child of the owner: nothing may be raised here.
     """
 
-    __slots__ = ("depth", "owner", "shared", "waiting")
+    __slots__ = ("__weakref__", "depth", "events", "is_foreign", "owner", "shared", "waiting")
 
     def __init__(self) -> None:
         self.depth = 0
+        self.is_foreign = False
         self.waiting: deque[Callable[[], None]] = deque()
         self.owner = Owner()
         self.shared = Store()
         self.shared.on_idle = self.run_if_idle
+        self.events: weakref.WeakSet[Event] = weakref.WeakSet()
+        _all_stores.add(self)
 
     def instantiate(self, module: Module, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
         """Make an instance: the only place that does.
@@ -69,3 +80,14 @@ class Stores:
                 self.waiting.popleft()()
             except Exception:
                 _log.exception("event=idle-action-failed")
+
+
+def _mark_foreign() -> None:
+    """In a forked child: flags, and no tables, so that no raise has to ask the system which process it is in."""
+    for stores in _all_stores:
+        stores.is_foreign = True
+        for event in stores.events:
+            event.dispatcher.table = None
+
+
+os.register_at_fork(after_in_child=_mark_foreign)
