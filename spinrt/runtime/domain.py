@@ -12,7 +12,7 @@ Source: docs/design/dispatch.md, "Domains".
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -71,6 +71,7 @@ class Domain(Source):
     Attributes:
         links: Imports of other domains that this one serves.
         exports: ``interface#function`` → what it exports, once it is initialised.
+        watcher: Called after each fault that counts, while the domain is on probation.
         is_loaded: A runtime has installed its handlers: only that runtime's ``unload`` takes it away.
     """
 
@@ -82,6 +83,7 @@ class Domain(Source):
         self.links: list[Link] = []
         self.exports: dict[str, Export] = {}
         self.is_loaded = False
+        self.watcher: Callable[[], None] | None = None
         self._stores = stores
         self._bound: list[Bound | None] = [None] * len(extension.imports)
         self._instance: Instance | None = None
@@ -355,6 +357,8 @@ class Domain(Source):
             self.counters.faults += 1
             self.counters.last_fault = error.line()
             _log.warning("extension=%s event=fault code=%s reason=%r", self.name, error.code, str(error))
+            if self.watcher is not None:
+                self.watcher()
         self.restore()
 
     def restore(self) -> None:

@@ -118,7 +118,7 @@ class ExportedInterface(HostInterface):
                 f"extension {domain.name}: import {name}: {self._exporter.name} exports no such function",
                 hint="extensions export functions; resources are the host's alone",
             )
-        path = _path(self._exporter, domain)
+        path = find_path(self._exporter, domain)
         if path:
             names = " -> ".join([domain.name, *path])
             raise LinkError(f"extension {domain.name}: import {name}: found the cycle {names}, expected none")
@@ -131,7 +131,7 @@ class ExportedInterface(HostInterface):
         return Link(domain, self._exporter, name)
 
 
-def _path(start: Domain, goal: Domain) -> list[str]:
+def find_path(start: Domain, goal: Domain) -> list[str]:
     """Names from one domain along its imports to another; empty when there is no way."""
     came_from: dict[Domain, Domain | None] = {start: None}
     waiting = [start]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from spinrt.errors import UsageError
 from spinrt.runtime.binding import ASYNC, SYNC, Binding, DomainExport, Ephemeral, Mode, Options
@@ -51,6 +52,78 @@ def install_handlers(
         options = handler_options(handler, domain, order)
         swaps.append(Swap(events[handler.event], None, DomainExport(domain, handler.export_name), options))
     return [binding for binding in swap(swaps, by=domain) if binding is not None]
+
+
+def replacing(
+    events: Mapping[str, Event], old: Domain, new: Domain, orders: Mapping[str, int] | None = None
+) -> list[Swap]:
+    """Return the swaps that put the handlers of one version of an extension in the place of another's.
+
+    A handler takes the place of the one of the same export, else of the next one on the same event. It has what its
+    own manifest says, but for what others decided: the guards that they imposed, and an order or a place that is not
+    that of the old manifest. What the program itself installed of the old version is installed of the new one.
+
+    Args:
+        events: All of them, by name.
+        old: Whose handlers are installed.
+        new: Whose handlers take their places; initialised.
+        orders: As for `install_handlers`.
+    """
+    swaps: list[Swap] = []
+    for name, event in events.items():
+        left = [binding for binding in event.bindings if binding.domain is old]
+        wanted = [handler for handler in new.extension.manifest.handlers if handler.event == name]
+        for handler in sorted(wanted, key=lambda one: all(one.export_name != binding.export for binding in left)):
+            found = _counterpart(handler, left, old)
+            source = DomainExport(new, handler.export_name)
+            swaps.append(Swap(event, found, source, _carried_options(handler, new, found, old, orders or {})))
+            if found is not None:
+                left.remove(found)
+        swaps += [Swap(event, one, _foreign_source(one, old, new), _moved_options(one, old, new)) for one in left]
+    return swaps
+
+
+def _counterpart(handler: Handler, left: list[Binding], old: Domain) -> Binding | None:
+    own = [binding for binding in left if binding.by is old]
+    same = (binding for binding in own if binding.export == handler.export_name)
+    return next(same, own[0] if own else None)
+
+
+def _carried_options(
+    handler: Handler, new: Domain, found: Binding | None, old: Domain, orders: Mapping[str, int]
+) -> Options:
+    options = handler_options(handler, new, orders.get(handler.event, handler.order))
+    if found is None or handler.event in orders:
+        return options
+    was = next(
+        (
+            one
+            for one in old.extension.manifest.handlers
+            if (one.event, one.export_name) == (handler.event, found.export)
+        ),
+        None,
+    )
+    if was is None or found.order != was.order:
+        options = replace(options, order=found.order)
+    if was is None or found.places != _places(was):
+        options = replace(options, places=found.places)
+    return options
+
+
+def _foreign_source(binding: Binding, old: Domain, new: Domain) -> DomainExport | None:
+    """What stands for a binding that no handler of the new manifest does: nothing, if the old manifest asked for it."""
+    if binding.by is old:
+        return None
+    assert binding.export is not None
+    return DomainExport(new, binding.export)
+
+
+def _moved_options(binding: Binding, old: Domain, new: Domain) -> Options:
+    guards = tuple(
+        DomainExport(new, guard.name) if isinstance(guard, DomainExport) and guard.domain is old else guard
+        for guard in binding.options.guards
+    )
+    return replace(binding.options, guards=guards)
 
 
 def handler_options(handler: Handler, domain: Domain, order: int) -> Options:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spinrt.clock import Clock, SystemClock
 from spinrt.errors import StateError
 from spinrt.runtime.authority import Principal
 from spinrt.runtime.binding import Binding
@@ -17,6 +18,7 @@ from spinrt.runtime.handlers import check_events, install_handlers
 from spinrt.runtime.linker import link
 from spinrt.runtime.nameserver import Authorizer, Nameserver
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.replace import Probation, Replacement, replace
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.runtime.stores import Stores
 from spinrt.runtime.swap import Swap, swap
@@ -29,6 +31,11 @@ class Runtime:
 
     Args:
         interfaces: The WIT interfaces that exist here; those that come with spinrt by default.
+        clock: What probations are measured with.
+
+    Attributes:
+        domains: What is loaded, by name.
+        replacements: New versions that have not proved themselves yet, by name.
 
     Example:
         ```python
@@ -40,13 +47,15 @@ class Runtime:
         ```
     """
 
-    def __init__(self, *, interfaces: Interfaces | None = None) -> None:
+    def __init__(self, *, interfaces: Interfaces | None = None, clock: Clock = SystemClock()) -> None:  # noqa: B008
         self.interfaces = interfaces or shipped()
         self.nameserver = Nameserver()
         self.events: dict[str, Event] = {}
         self.domains: dict[str, Domain] = {}
         self.stores = Stores()
         self.pending = Pending()
+        self.replacements: dict[str, Replacement] = {}
+        self.monotonic_s = clock.monotonic_s
 
     def export(self, exporter: HostInterface | Source, authorizer: Authorizer | None = None) -> None:
         """Offer a host interface, or all that a domain exports, to extensions that are loaded from now on.
@@ -141,13 +150,69 @@ class Runtime:
         self._check("unload")
         if self.domains.get(domain.name) is not domain:
             raise StateError(f"domain {domain.name}: it is not loaded here")
+        replacement = self.replacements.get(domain.name)
+        if replacement is not None and not replacement.is_settled:
+            raise StateError(
+                f"domain {domain.name}: unload: it was put in place in this very raise, expected it to end"
+            )
         domain.check_unused()
         self.nameserver.withdraw(domain)
         del self.domains[domain.name]
+        self.let_go(domain)
+        if replacement is not None:
+            del self.replacements[domain.name]
+            self.let_go(replacement.old)
+
+    def replace(
+        self,
+        domain: Domain,
+        extension: Path | str | Extension,
+        policy: Policy | None = None,
+        *,
+        orders: Mapping[str, int] | None = None,
+        probation: Probation = Probation(),  # noqa: B008 - immutable
+    ) -> Domain:
+        """Put a new version in the place of a loaded extension, between two raises: all of it, or nothing.
+
+        Handlers keep what others decided about them (order, place, imposed guards); importers go on with the new
+        version; called during a raise, it takes effect for raises that begin later. While it is on probation, the new
+        version gives its place back when it fails too often, and one log line (``event=returned``) says so.
+
+        Args:
+            domain: What is loaded now.
+            extension: The new version: a directory with a manifest, or what `load_extension` gave; of the same name.
+            policy: What it is granted; that of the old version by default.
+            orders: Event name → order, instead of the manifest's.
+            probation: When to return to the old version, and until when.
+
+        Returns:
+            The domain of the new version.
+
+        Raises:
+            UsageError, LinkError, ExtensionError: What is wrong with it; the old version goes on, and the error says
+                so.
+        """
+        self._check("replace")
+        return replace(self, domain, extension, policy, orders, probation)
+
+    def end_probations(self) -> None:
+        """Let go of old versions whose successors have proved themselves; done by and by, also without this call."""
+        for name, replacement in list(self.replacements.items()):
+            if replacement.is_over():
+                del self.replacements[name]
+                replacement.new.watcher = None
+                self.let_go(replacement.old)
+
+    def let_go(self, domain: Domain) -> None:
+        """End a domain that nothing leads to any more: its handlers, its guards, its instance."""
         domain.is_loaded = False
-        domain.destroy()
+        domain.let_go()
         for event in self.events.values():
             event.drop(domain)
+
+    def bindings_of(self, domain: Domain) -> list[Binding]:
+        """Every binding of a domain's handlers, on all events."""
+        return [binding for event in self.events.values() for binding in event.bindings if binding.domain is domain]
 
     def swap(self, swaps: Sequence[Swap], *, by: Principal = None) -> list[Binding | None]:
         """Replace, install and uninstall many bindings of many events: all or none; see `spinrt.runtime.swap.swap`."""
@@ -168,3 +233,4 @@ class Runtime:
 
     def _check(self, operation: str) -> None:
         self.stores.owner.check(f"runtime: {operation}")
+        self.end_probations()
