@@ -86,6 +86,7 @@ class Event:
     ) -> None:
         self.name = name
         self._stores = stores or Stores()
+        self._stores.events.add(self)
         self.function = function
         self.on_fault = on_fault
         self.owner = owner
@@ -368,11 +369,11 @@ class Event:
     def walk(self, call: Call, arguments: tuple[Any, ...], observer: Observer | None = None) -> Any:
         """Run the handlers inside a call whose journal somebody else commits."""
         self._check_count(arguments)
-        table = self.installed.table
-        if table is None:
-            table = self.installed.build()
         outer = self._begin(call)
         try:
+            table = self.installed.table
+            if table is None:
+                table = self.installed.build()
             if observer is not None:
                 results = walk(table.entries, call, arguments, self.note_fault, observer)
             elif self.tier:
