@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from spinrt import _core
-from spinrt._core import Call, Entry, Export, FunctionPlan, HostFunction, Instance, NativeFunction, Table
+from spinrt._core import Call, Entry, Export, FunctionPlan, HostFunction, Instance, Module, NativeFunction, Table
 from spinrt.sandbox.abi import plan_function
 from spinrt.sandbox.loader import find_function
 from spinrt.sandbox.wit import shipped
@@ -25,21 +25,22 @@ def plan_of(name: str) -> FunctionPlan:
 
 def forwarder(plan: FunctionPlan, closure: Callable[..., Any], **changes: int) -> Instance:
     """An instance whose export ``pass`` calls its one import with its own arguments, and gives back the result."""
+    return Instance(_module(plan), (HostFunction(plan, closure),), limits(**changes), "guest")
+
+
+@cache
+def _module(plan: FunctionPlan) -> Module:
     letters, _, given = plan.export_signature.partition(":")
     parameters = "".join(f" (param {CORE_TYPES[letter]})" for letter in letters)
     result = f" (result {CORE_TYPES[given]})" if given else ""
     in_memory = plan.import_signature != plan.export_signature
     imported = f"{parameters} (param i32)" if in_memory else f"{parameters}{result}"
-    forwarded = "".join(f" (local.get {position})" for position in range(len(letters)))
-    call = (
-        f"(call $f{forwarded} (i32.const {RESULT_AT})) (i32.const {RESULT_AT})"
-        if in_memory
-        else f"(call $f{forwarded})"
+    place = f"(i32.const {RESULT_AT})" if in_memory else ""
+    forwarded = " ".join([*(f"(local.get {position})" for position in range(len(letters))), place])
+    body = f"(call $f {forwarded}) {place}"
+    return Module(
+        wat(f'(module (import "h" "f" (func $f{imported})) {BUMP} (func (export "pass"){parameters}{result} {body}))')
     )
-    module = _core.Module(
-        wat(f'(module (import "h" "f" (func $f{imported})) {BUMP} (func (export "pass"){parameters}{result} {call}))')
-    )
-    return Instance(module, (HostFunction(plan, closure),), limits(**changes), "guest")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinrt._core import Call, FunctionPlan, LogRecord, NativeFunction, ScalarPlan, Tag
@@ -52,6 +52,7 @@ def writer(**attenuations: Any) -> NativeFunction:
 mailboxes = st.sampled_from(["INBOX/a", "inbox/a", "Junk", "", "a//b", "x" * 300, "INBOX/\xe4", "a\nb"]) | st.text()
 
 
+@settings(deadline=None)
 @given(mailboxes, st.sampled_from(CONTEXTS), st.integers(0, 3))
 def test_filing_is_promised_as_by_the_closure(mailbox: str, call: Callable[[], Call | None], room: int) -> None:
     """Any text, inside and outside of a delivery, with and without room: asked twice, when it is kept too."""
@@ -76,6 +77,7 @@ def test_many_texts_do_not_pile_up() -> None:
         assert seen(guest, FILE, delivering(), f"$L{number}").effects == [SetFlag("guest", f"$L{number}")]
 
 
+@settings(deadline=None)
 @given(ANY_NUMBER, ANY_NUMBER)
 def test_no_promise_reads_outside_of_the_guest(pointer: int, length: int) -> None:
     """Whatever numbers a guest passes as text."""
@@ -88,6 +90,7 @@ keys = st.sampled_from(["undo-a", "other", "", "undo-\n", "undo-" + "k" * 252, "
 tagged = st.binary(max_size=20) | st.sampled_from([bytes(4096), bytes(4097)])
 
 
+@settings(deadline=None)
 @given(keys, tagged, st.sampled_from(CONTEXTS), st.integers(0, 3))
 def test_tags_are_attached_as_by_the_closure(
     key: str, value: bytes, call: Callable[[], Call | None], room: int
@@ -103,6 +106,7 @@ def test_a_tag_by_value() -> None:
     assert same(TAG, served, "k", b"value", call=delivering, limits={"lift_bytes": 5}).error is QuotaExceeded
 
 
+@settings(deadline=None)
 @given(ANY_NUMBER, ANY_NUMBER, ANY_NUMBER, ANY_NUMBER)
 def test_no_tag_reads_outside_of_the_guest(key: int, key_bytes: int, value: int, value_bytes: int) -> None:
     """Whatever numbers a guest passes as key and value."""
@@ -115,6 +119,7 @@ def test_no_tag_reads_outside_of_the_guest(key: int, key_bytes: int, value: int,
 texts = st.text(max_size=8) | st.sampled_from(["x" * 4096, "x" * 4097, "\xe4" * 4096, "plain"])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LEVELS), texts, st.lists(st.tuples(texts, texts), max_size=5), st.integers(0, 2))
 def test_records_are_those_of_the_closure(level: str, event: str, fields: list[tuple[str, str]], room: int) -> None:
     """Any texts, ASCII or not, at and beyond the bounds, with a level that drops, with and without room."""
@@ -143,6 +148,7 @@ def test_what_a_record_may_not_be() -> None:
     assert same(WRITE, writer(), 4, 0, 0, 0, 0, as_given=numbers, call=Call).error is AbiError
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), ANY_NUMBER, ANY_NUMBER, ANY_NUMBER, ANY_NUMBER | st.integers(0, 64))
 def test_no_record_reads_outside_of_the_guest(level: int, event: int, length: int, fields: int, count: int) -> None:
     """Whatever numbers a guest passes as text and list."""

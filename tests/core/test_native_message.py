@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinrt._core import FunctionPlan, HandlePlan, HeaderFunction, HostFunction, LentMessage, NativeFunction, ScalarPlan
@@ -37,6 +37,7 @@ pieces = st.sampled_from([b"A", b"a:", b"Ab:", b" ", b"\t", b"\n", b"\r\n", b"\r
 names = st.sampled_from(["a", "AB", "A b", "", "a:", "\xe4", "n" * 999]) | st.text(max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=30).map(b"".join), names, st.integers(0, 3))
 def test_header_in_c_is_the_header_of_the_parser(data: bytes, name: str, nth: int) -> None:
     """The bytes that reach the guest are those that parsing the whole section gives; the closure agrees."""
@@ -44,6 +45,7 @@ def test_header_in_c_is_the_header_of_the_parser(data: bytes, name: str, nth: in
     assert same(PLAN, native(), lent(data), name, nth).answers == [expected]
 
 
+@settings(deadline=None)
 @given(*[st.integers(0, 2**32 - 1) | st.integers(0, 70_000)] * 2, st.integers(0, 3))
 def test_no_pointer_reaches_outside_of_the_guest(pointer: int, length: int, nth: int) -> None:
     """Whatever numbers a guest passes as text, the native function ends as its closure does."""

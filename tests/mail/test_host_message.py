@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinrt._core import LentMessage
@@ -72,6 +72,7 @@ PIECES = (b"A", b"a:", b"Ab", b"ab :", b":", b" ", b"\t", b"\n", b"\r\n", b"\r",
 pieces = st.sampled_from(PIECES)
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=40).map(b"".join) | st.binary(max_size=60))
 def test_fields_are_those_that_the_parser_finds(data: bytes) -> None:
     """Looking for single fields and parsing the whole section by offsets agree on any bytes."""
