@@ -99,7 +99,7 @@ cdef class RecordWriter:
         for value in values:
             self.text(value)
 
-    def texts(self, tuple values not None):
+    cpdef texts(self, tuple values):
         self.u32(len(values))
         for value in values:
             self.text(value)
@@ -133,6 +133,54 @@ cdef class RecordWriter:
             self.u32(offset)
             self.u32(length)
         self.blob(prefix)
+
+    def deliver(self, object change):
+        """Write the fields of a ``Deliver`` (spinrt.mail.store.model) in their order."""
+        delivery_id, protocol, peer, sender, recipients, body, copies, received_s, outbound, kv, tags = change
+        self.text(delivery_id)
+        self.text(protocol)
+        self.text(peer)
+        self.text(sender)
+        self.texts(recipients)
+        self.body(body)
+        self.u32(len(copies))
+        for user, mailbox, flags, prefix in copies:
+            self.text(user)
+            self.text(mailbox)
+            self.texts(flags)
+            self.blob(prefix)
+        self.i64(received_s)
+        self.u32(len(outbound))
+        for leaving in outbound:
+            self.outbound(leaving)
+        self.u32(len(kv))
+        for write in kv:
+            self.kv(write)
+        self.u32(len(tags))
+        for extension, key, value in tags:
+            self.text(extension)
+            self.text(key)
+            self.blob(value)
+
+    cdef int outbound(self, object leaving) except -1:
+        """Write the fields of an ``Outbound``."""
+        self.text(leaving.kind)
+        self.text(leaving.extension)
+        self.text(leaving.sender)
+        self.text(leaving.recipient)
+        self.u8(leaving.body is not None)
+        if leaving.body is not None:
+            self.body(leaving.body)
+        self.blob(leaving.text)
+        return 0
+
+    cpdef kv(self, object write):
+        """Write the fields of a ``KvWrite``."""
+        self.text(write.space)
+        self.text(write.key)
+        self.u8(write.value is not None)
+        if write.value is not None:
+            self.blob(write.value)
 
     def take(self):
         """Return what was written."""

@@ -72,6 +72,8 @@ class Log:
         self._tail: Segment | None = None
         self._buffer = LogBuffer(0, CHAIN_START)
         self._previous_end = 0
+        self._tail_room = 0
+        """Where a body must end that goes into the tail for certain; kept by `_segment_for`."""
         self._lost: list[range] = []
         # Guarded by _io.
         self._file: File | None = None
@@ -189,7 +191,9 @@ class Log:
             if self._lost:
                 self._check_references(references)
             buffer = self._buffer
-            segment = self._segment_for(length)
+            segment = self._tail
+            if segment is None or buffer.end + length > self._tail_room:
+                segment = self._segment_for(length)
             position = buffer.append(segment, kind, body, time_ns, digest, self._durable)
             self._previous_end = buffer.end
             full = buffer.waiting_bytes > self._buffer_bytes_max
@@ -220,6 +224,7 @@ class Log:
     def _segment_for(self, length: int) -> Segment:
         tail = self._tail
         if tail is not None:
+            self._tail_room = tail.header.start + self._segment_bytes_max - HEADER_BYTES
             used = self.end - tail.header.start
             if used == HEADER_BYTES or used + HEADER_BYTES + length <= self._segment_bytes_max:
                 return tail

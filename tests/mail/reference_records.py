@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from spinrt.errors import UsageError
-from spinrt.mail.store.model import Body
+from spinrt.mail.store.model import Body, Deliver, KvWrite
 
 T = TypeVar("T")
 
@@ -72,6 +72,31 @@ class Writer:
         for extent in body.extents:
             self._data += pack(">QII", *extent)
         self.blob(body.prefix)
+
+    def deliver(self, change: Deliver) -> None:
+        self.all_texts((change.delivery_id, change.protocol, change.peer, change.sender))
+        self.texts(change.recipients)
+        self.body(change.body)
+        self.u32(len(change.copies))
+        for copy in change.copies:
+            self.all_texts((copy.user, copy.mailbox))
+            self.texts(copy.flags)
+            self.blob(copy.prefix)
+        self.i64(change.received_s)
+        self.u32(len(change.outbound))
+        for outbound in change.outbound:
+            self.all_texts((outbound.kind, outbound.extension, outbound.sender, outbound.recipient))
+            self.option(outbound.body, self.body)
+            self.blob(outbound.text)
+        self.items(change.kv, self.kv)
+        self.u32(len(change.tags))
+        for extension, key, value in change.tags:
+            self.all_texts((extension, key))
+            self.blob(value)
+
+    def kv(self, write: KvWrite) -> None:
+        self.all_texts((write.space, write.key))
+        self.option(write.value, self.blob)
 
     def take(self) -> bytes:
         return bytes(self._data)

@@ -56,21 +56,22 @@ def some(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object,
     return st.lists(strategy, max_size=3).map(tuple)
 
 
+DELIVER = st.builds(
+    Deliver,
+    TEXT,
+    TEXT,
+    TEXT,
+    TEXT,
+    TEXTS,
+    BODY,
+    some(st.builds(Copy, TEXT, TEXT, TEXTS, BLOB)),
+    I64,
+    some(OUTBOUND),
+    some(KV),
+    some(st.tuples(TEXT, TEXT, BLOB)),
+)
 CHANGES: st.SearchStrategy[Change] = st.one_of(
-    st.builds(
-        Deliver,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXTS,
-        BODY,
-        some(st.builds(Copy, TEXT, TEXT, TEXTS, BLOB)),
-        I64,
-        some(OUTBOUND),
-        some(KV),
-        some(st.tuples(TEXT, TEXT, BLOB)),
-    ),
+    DELIVER,
     st.builds(Append, U64, BODY, TEXTS, I64, st.integers(-1440, 1440)),
     st.builds(StoreFlags, U64, UIDS, st.sampled_from(FlagsMode), TEXTS, st.none() | U64),
     st.builds(Expunge, U64, st.none() | UIDS, st.booleans()),
@@ -89,6 +90,16 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
 def test_change_comes_back_from_its_record(change: Change) -> None:
     """decode(encode(change)) is the change, for every class."""
     assert decode_change(*encode_change(change)) == change
+
+
+@given(DELIVER)
+@settings(max_examples=200, deadline=None)
+def test_delivery_is_written_as_its_twin_writes_it(change: Deliver) -> None:
+    """Every field, in the same order and form."""
+    writer, twin = RecordWriter(1), Writer(1)
+    writer.deliver(change)
+    twin.deliver(change)
+    assert writer.take() == twin.take()
 
 
 ANY_INTEGER = st.integers(-(2**64) - 2, 2**64 + 2)

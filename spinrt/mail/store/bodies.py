@@ -74,7 +74,12 @@ class BodyWriter:
         """
         if not self._open:
             raise _closed()
-        self._size += len(data)
+        size = len(data)
+        self._size += size
+        if type(data) is bytes and 0 < size <= CHUNK_BYTES_MAX - self._parts_bytes:
+            self._parts.append(data)
+            self._parts_bytes += size
+            return
         room = CHUNK_BYTES_MAX - self._parts_bytes
         while len(data) > room:
             self._add(bytes(data[:room]))
@@ -103,7 +108,8 @@ class BodyWriter:
 
     def _finish_small(self) -> Body:
         """One chunk, or none: its digest is the message's."""
-        chunk = self._held() if self._parts_bytes else b""
+        parts = self._parts
+        chunk = parts[0] if len(parts) == 1 else b"".join(parts)
         digest = hashlib.sha256(chunk).digest()
         if chunk:
             self._keep(chunk, digest)

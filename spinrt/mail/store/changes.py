@@ -90,28 +90,6 @@ def _choice(reader: Reader, values: tuple[Any, ...]) -> Any:
     return values[number]
 
 
-def _write_deliver(w: RecordWriter, c: Deliver) -> None:
-    w.all_texts((c.delivery_id, c.protocol, c.peer, c.sender))
-    w.texts(c.recipients)
-    w.body(c.body)
-    w.u32(len(c.copies))
-    for copy in c.copies:
-        w.all_texts((copy.user, copy.mailbox))
-        w.texts(copy.flags)
-        w.blob(copy.prefix)
-    w.i64(c.received_s)
-    w.u32(len(c.outbound))
-    for outbound in c.outbound:
-        _write_outbound(w, outbound)
-    w.u32(len(c.kv))
-    for write in c.kv:
-        _write_kv(w, write)
-    w.u32(len(c.tags))
-    for extension, key, value in c.tags:
-        w.all_texts((extension, key))
-        w.blob(value)
-
-
 def _read_deliver(r: Reader) -> Deliver:
     return Deliver(
         delivery_id=r.text(),
@@ -128,23 +106,8 @@ def _read_deliver(r: Reader) -> Deliver:
     )
 
 
-def _write_outbound(w: RecordWriter, outbound: Outbound) -> None:
-    w.text(outbound.kind)
-    w.text(outbound.extension)
-    w.text(outbound.sender)
-    w.text(outbound.recipient)
-    w.option(outbound.body, w.body)
-    w.blob(outbound.text)
-
-
 def _read_outbound(r: Reader) -> Outbound:
     return Outbound(r.text(), r.text(), r.text(), r.text(), r.option(r.body), r.blob())
-
-
-def _write_kv(w: RecordWriter, write: KvWrite) -> None:
-    w.text(write.space)
-    w.text(write.key)
-    w.option(write.value, w.blob)
 
 
 def _read_kv(r: Reader) -> KvWrite:
@@ -248,7 +211,7 @@ def _read_queue_update(r: Reader) -> QueueUpdate:
 
 
 def _write_kv_writes(w: RecordWriter, c: KvWrites) -> None:
-    w.items(c.writes, lambda write: _write_kv(w, write))
+    w.items(c.writes, w.kv)
 
 
 def _read_kv_writes(r: Reader) -> KvWrites:
@@ -256,7 +219,7 @@ def _read_kv_writes(r: Reader) -> KvWrites:
 
 
 _TABLE: Final[tuple[tuple[int, type[Any], Callable[[RecordWriter, Any], None], Callable[[Reader], Change]], ...]] = (
-    (0x0101, Deliver, _write_deliver, _read_deliver),
+    (0x0101, Deliver, RecordWriter.deliver, _read_deliver),
     (0x0102, Append, _write_append, _read_append),
     (0x0103, StoreFlags, _write_store_flags, _read_store_flags),
     (0x0104, Expunge, _write_expunge, _read_expunge),

@@ -79,7 +79,7 @@ def _check_rename(change: RenameMailbox) -> RenameMailbox:
 
 
 def _check_deliver(change: Deliver) -> Deliver:
-    if not 0 < len(change.delivery_id.encode(errors="replace")) <= DELIVERY_ID_BYTES_MAX:
+    if not 0 < len(change.delivery_id.encode("utf-8", "replace")) <= DELIVERY_ID_BYTES_MAX:
         raise UsageError(f"delivery id {change.delivery_id[:40]!r}: expected 1 … {DELIVERY_ID_BYTES_MAX} bytes")
     check_body(change.body)
     for outbound in change.outbound:

@@ -184,11 +184,17 @@ class Store(Reader):
 
     def _enter(self, change: Change, on_durable: OnDurable | None, on_applied: OnApplied | None) -> None:
         """Append a change and have it made durable. Raises SpinError: it was not appended."""
-        self._check_usable()
+        if self._closed or self._failure is not None or self._retry is not None:
+            self._check_usable()
         checked = check_change(change)
         kind, body = encode_change(checked)
         time_ns = self._clock_ns()
-        position = self._append(kind, body, time_ns, _references(checked))
+        references = _references(checked)
+        try:
+            position = self._durable_log.append(kind, (body,), time_ns=time_ns, references=references)
+        except DeviceFull:
+            self._request_commit()  # others may have lost their records too; they are told when it comes back
+            raise
         self._submitted.append(_Submitted(position, time_ns, checked, on_durable, on_applied))
         self._request_commit()
 
@@ -210,16 +216,12 @@ class Store(Reader):
                 return
 
     def _append_chunk(self, chunk: bytes, sha256: bytes | None) -> int:
-        self._check_usable()
-        return self._append(KIND_BODY, chunk, self._clock_ns(), (), sha256)
-
-    def _append(
-        self, kind: int, body: bytes, time_ns: int, references: tuple[int, ...], sha256: bytes | None = None
-    ) -> int:
+        if self._closed or self._failure is not None or self._retry is not None:
+            self._check_usable()
         try:
-            return self._durable_log.append(kind, (body,), time_ns=time_ns, references=references, sha256=sha256)
+            return self._durable_log.append(KIND_BODY, (chunk,), time_ns=self._clock_ns(), sha256=sha256)
         except DeviceFull:
-            self._request_commit()  # others may have lost their records too; they are told when it comes back
+            self._request_commit()  # as in `_enter`
             raise
 
     def _request_commit(self) -> None:
@@ -229,6 +231,7 @@ class Store(Reader):
         self._commit.request()
 
     def _check_usable(self) -> None:
+        """Raise when nothing is taken now. What runs for each delivery looks first and calls this only to say why."""
         if self._closed:
             raise ClosedError("mail store: used after close")
         if self._failure is not None:
@@ -478,6 +481,8 @@ class Store(Reader):
 
 
 def _references(change: Change) -> tuple[int, ...]:
+    if type(change) is Deliver and not change.outbound:
+        return tuple([extent.position for extent in change.body.extents])
     return tuple([extent.position for body in bodies_of(change) for extent in body.extents])
 
 
