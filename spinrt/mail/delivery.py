@@ -200,15 +200,19 @@ class _Delivery:
 
     def _decide_all(self) -> None:
         begun_ns = perf_counter_ns()
+        resolve = self._deliverer.resolve
         for number, address in enumerate(self._envelope.recipients):
             if number and perf_counter_ns() - begun_ns > DECIDE_BUDGET_NS:
                 self._decide_no_more(self._envelope.recipients[number:])
                 break
-            found = self._deliverer.resolve(address)
-            user, detail = ("", None) if found is None else (found[0].name, found[1])
-            recipient = RecipientContext(str(address), user, detail)
-            self._recipients.append(recipient)
-            self._decisions.append(Decision(refusal=MOVED) if found is None else self._decide(recipient))
+            found = resolve(address)
+            if found is None:
+                self._recipients.append(RecipientContext(str(address), "", None))
+                self._decisions.append(Decision(refusal=MOVED))
+            else:
+                recipient = RecipientContext(str(address), found[0].name, found[1])
+                self._recipients.append(recipient)
+                self._decisions.append(self._decide(recipient))
         if self._one_answer and len(self._decisions) > 1:
             refusal = fold_refusals([decision.refusal for decision in self._decisions])
             for decision in self._decisions:
@@ -224,6 +228,9 @@ class _Delivery:
 
     def _decide(self, recipient: RecipientContext) -> Decision:
         """Raise ``deliver`` for one recipient. Raises HandlerFailed over SMTP, where one answer is for all."""
+        event = self._deliverer.mail.events.deliver
+        if not event.bindings:
+            return Decision()  # nobody decides: it passes
         self._context.recipient = recipient
         session = self._envelope.session
         values = (
@@ -239,7 +246,7 @@ class _Delivery:
         record = make_record(EnvelopeRecord, values)
         mark = len(self._effects)
         try:
-            verdict = self._transaction.raise_(self._deliverer.mail.events.deliver, record, self._message)
+            verdict = self._transaction.raise_(event, record, self._message)
         except HandlerFailed as error:
             if self._one_answer:
                 raise
@@ -264,11 +271,8 @@ class _Delivery:
     # ------------------------------------------------------------------------------------------------------- store
 
     def _store(self) -> None:
-        accepted = [
-            (recipient, decision)
-            for recipient, decision in zip(self._recipients, self._decisions, strict=True)
-            if decision.refusal is None
-        ]
+        pairs = zip(self._recipients, self._decisions, strict=True)
+        accepted = [pair for pair in pairs if pair[1].refusal is None]
         kv, tags = _kept_of(self._effects)
         if accepted:
             self._submit(self._change(accepted, kv, tags))
@@ -384,6 +388,8 @@ class _Delivery:
 
 def _kept_of(effects: list[Effect]) -> tuple[tuple[KvEffect, ...], tuple[tuple[str, str, bytes], ...]]:
     """Of all effects those that the record holds for the whole transaction: writes to maps, and tags."""
+    if not effects:
+        return (), ()
     kv = tuple([effect for effect in effects if type(effect) is KvEffect])
     return kv, tags_of(effects)
 

@@ -52,12 +52,7 @@ class Connection(SmtpLink, asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         server = self._server
         address = "unix" if server.unix else _peer_address(transport)
-        session = Session(
-            protocol="lmtp" if server.offer.lmtp else "smtp",
-            peer=address,
-            local=is_local(address),
-            tls=server.implicit_tls,
-        )
+        session = Session("lmtp" if server.offer.lmtp else "smtp", address, is_local(address), server.implicit_tls)
         self._engine = Engine(server.receiver, session, server.offer, server.limits, self._flush)
         refusal = server.admit(self, address) if address else reply.SERVER_BUSY
         if refusal is not None:

@@ -82,7 +82,7 @@ def parse_mail(argument: bytes) -> MailRequest | Reply:
 
 
 @lru_cache(maxsize=KEPT_MAX)
-def parse_rcpt(argument: bytes, *, smtputf8: bool, domainless: bool) -> Address | Reply:
+def parse_rcpt(argument: bytes, smtputf8: bool, domainless: bool) -> Address | Reply:
     """Source: RFC 5321 4.1.1.3. ``domainless`` as in `parse_path`."""
     text = _decode(argument)
     if text is None:

@@ -14,10 +14,11 @@ LINE_TEXT_MAX = 480
 LINES_MAX = 32
 """Lines of one reply; the rest is left out."""
 
+_set = object.__setattr__
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Reply:
     """One reply, perhaps of several lines (``\\n`` in the text).
 
@@ -33,21 +34,26 @@ class Reply:
     code: int
     enhanced: str
     text: str
-    wire: bytes = field(init=False, repr=False, compare=False)
+    wire: bytes = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "wire", self._encode())
-
-    def _encode(self) -> bytes:
-        mark = f"{self.enhanced} " if self.enhanced else ""
-        text = self.text
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        mark = f"{enhanced} " if enhanced else ""
         if len(text) <= LINE_TEXT_MAX and text.isascii() and text.isprintable():
-            return f"{self.code} {mark}{text}\r\n".encode("ascii")
-        lines = [_UNPRINTABLE.sub("?", line)[:LINE_TEXT_MAX] for line in text.splitlines()[:LINES_MAX]] or [""]
-        last = len(lines) - 1
-        return "".join(
-            f"{self.code}{' ' if index == last else '-'}{mark}{line}\r\n" for index, line in enumerate(lines)
-        ).encode("ascii")
+            wire = f"{code} {mark}{text}\r\n".encode("ascii")
+        else:
+            wire = _encode_lines(code, mark, text)
+        _set(self, "code", code)
+        _set(self, "enhanced", enhanced)
+        _set(self, "text", text)
+        _set(self, "wire", wire)
+
+
+def _encode_lines(code: int, mark: str, text: str) -> bytes:
+    lines = [_UNPRINTABLE.sub("?", line)[:LINE_TEXT_MAX] for line in text.splitlines()[:LINES_MAX]] or [""]
+    last = len(lines) - 1
+    return "".join(f"{code}{' ' if index == last else '-'}{mark}{line}\r\n" for index, line in enumerate(lines)).encode(
+        "ascii"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- accepted

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,10 @@ class SmtpServer:
         )
         try:
             if path is not None:
-                server._listener = await listen_unix(server._connect, Path(path))
+                server._listener = await listen_unix(partial(Connection, server), Path(path))
             else:
                 server._listener = await listen_tcp(
-                    server._connect, host or "localhost", port or 0, **server._tls_options()
+                    partial(Connection, server), host or "localhost", port or 0, **server._tls_options()
                 )
         except (Busy, ConfigError):
             server._sweep_timer.cancel()
@@ -158,9 +159,6 @@ class SmtpServer:
         self.throttle.disconnect(address)
         if self._idle is not None and not self.connections:
             self._idle.set()
-
-    def _connect(self) -> Connection:
-        return Connection(self)
 
     def _tls_options(self) -> dict[str, Any]:
         """With implicit TLS the loop shakes hands: a transport may read on before a protocol can ask it to wait."""

@@ -313,7 +313,7 @@ class Engine(SmtpStream):
         session = self.session
         if len(session.recipients) >= self._limits.recipients_max:
             return reply.TOO_MANY_RECIPIENTS
-        address = parser.parse_rcpt(argument, smtputf8=self._request.smtputf8, domainless=self._offer.lmtp)
+        address = parser.parse_rcpt(argument, self._request.smtputf8, self._offer.lmtp)
         if isinstance(address, Reply):
             return address
         refusal = self._receiver.check_recipient(session, address)
@@ -415,11 +415,11 @@ class Engine(SmtpStream):
     def _finish(self, replies: list[Reply]) -> None:
         """Answer for the whole transaction: once, or over LMTP once for each recipient (RFC 2033 4.2)."""
         expected = len(self.session.recipients) if self._offer.lmtp else 1
-        if len(replies) == 1:
+        if len(replies) != expected:
+            if len(replies) != 1:
+                logger.error("delivery gave %d replies for %d recipients", len(replies), expected)
+                replies = [reply.DELIVERY_FAULT]
             replies = replies * expected
-        elif len(replies) != expected:
-            logger.error("delivery gave %d replies for %d recipients", len(replies), expected)
-            replies = [reply.DELIVERY_FAULT] * expected
         self._reset(State.READY)
         self._steps_before = self.steps
         self._output.extend([answer.wire for answer in replies])

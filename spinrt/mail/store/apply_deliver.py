@@ -56,6 +56,9 @@ def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str,
 
 def _find_room(index: Index, user: str, name: str, time_s: int) -> MailboxState:
     """Return the mailbox, created if need be; when it has no UID left, the first of `_OVERFLOW` that has."""
+    known = index.find_mailbox(user, name)
+    if known is not None and known.uidnext < UID_MAX:
+        return known
     for candidate in chain((name, _OVERFLOW), (f"{_OVERFLOW} {number}" for number in count(2))):
         mailbox = index.find_mailbox(user, candidate)
         if mailbox is None:

@@ -256,8 +256,7 @@ Change: TypeAlias = (
 # --------------------------------------------------------------------------------------------------------- outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """``placed``: (user, mailbox name, mailbox id, uid) of each copy, in order; ``queued``: ids of what goes out."""
 
     placed: tuple[tuple[str, str, int, int], ...]
