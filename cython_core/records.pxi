@@ -194,6 +194,15 @@ def encode_body(object body):
     return PyBytes_FromStringAndSize(writer.data + 1, writer.size - 1)
 
 
+def stored_bytes(object body not None):
+    """Return the bytes that prefix and extents of a body have: what its size must be."""
+    _, _, extents, prefix = body
+    total = len(prefix)
+    for _, _, length in extents:
+        total += length
+    return total
+
+
 def encode_placed(object placed, object queued):
     """Return what a delivery gave, as the index keeps it: a list of (text, text, u64, u32), a list of u64."""
     cdef RecordWriter writer = RecordWriter(0)

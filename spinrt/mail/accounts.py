@@ -67,17 +67,15 @@ class Directory:
         self._by_address = {address: account for account in accounts.values() for address in account.addresses}
         self._catch_all = next((account for account in accounts.values() if account.catch_all), None)
         self._postmaster = None if postmaster is None else accounts.get(postmaster)
-        self._resolved = lru_cache(maxsize=RESOLVED_MAX)(self._resolve)
+        self.resolve = lru_cache(maxsize=RESOLVED_MAX)(self._resolve)
+        """As `_resolve`, which it remembers."""
 
-    def resolve(self, address: Address) -> tuple[Account, str | None] | None:
+    def _resolve(self, address: Address) -> tuple[Account, str | None] | None:
         """Return the account that an address leads to and the address' detail; none when nobody has it.
 
         An address that is claimed as it stands wins over one read as user and detail, which wins over the postmaster,
         who wins over the one who catches all. ``<postmaster>`` without a domain is the postmaster's (RFC 5321 4.5.1).
         """
-        return self._resolved(address)
-
-    def _resolve(self, address: Address) -> tuple[Account, str | None] | None:
         plain = address.normalised()
         if not plain.domain:
             return self._resolve_domainless(plain, address.detail)
@@ -135,7 +133,7 @@ class Accounts:
         self._dummy_hash = _dummy_hash(directory)
 
     def resolve(self, address: Address) -> tuple[Account, str | None] | None:
-        """See `Directory.resolve`."""
+        """See `Directory`."""
         return self.directory.resolve(address)
 
     async def verify(self, user: str, password: str) -> str | None:

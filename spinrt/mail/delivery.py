@@ -52,6 +52,7 @@ from spinrt.mail.store.bodies import BodyWriter
 from spinrt.mail.store.model import Change, Deliver, Delivered, KvWrites, Outcome
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.capability import Effect
+from spinrt.runtime.event import Event
 
 DEFERRED: Final = Refusal(451, "4.7.1", "not now, try again later")
 FAILED: Final = Refusal(451, "4.3.0", "an extension failed, try again later")
@@ -183,7 +184,9 @@ class _Delivery:
         """Decide, store, and see to it that the peer is answered, whatever happens."""
         try:
             self._decide_all()
-            self._raise_filed()
+            filed = self._deliverer.mail.events.filed
+            if filed.bindings:
+                self._raise_filed(filed)
             self._store()
         except HandlerFailed as error:
             self._give_up(FAILED, error)
@@ -258,10 +261,7 @@ class _Delivery:
             decision.refusal = DEFERRED  # who defers does not know yet; whether others refuse shows the next time
         return decision
 
-    def _raise_filed(self) -> None:
-        event = self._deliverer.mail.events.filed
-        if not event.bindings:
-            return
+    def _raise_filed(self, event: Event) -> None:
         outcomes = list(map(outcome_of, self._recipients, self._decisions))
         session, size = self._envelope.session, self._envelope.size
         values = (self._id, session.protocol, session.peer, self._sender, size, outcomes)
@@ -315,9 +315,9 @@ class _Delivery:
             self._sender,
             tuple([recipient.address for recipient, _ in accepted]),
             body,
-            copies_of([(recipient.user, decision) for recipient, decision in accepted]),
+            copies_of(accepted),
             self._now_ns // 1_000_000_000,
-            outbound_of([decision for _, decision in accepted], self._sender, body),
+            outbound_of(accepted, self._sender, body),
             kv_writes(kv) if kv else (),
             tags,
         )

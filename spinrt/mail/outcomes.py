@@ -5,7 +5,7 @@ Plain functions of values; ``spinrt.mail.delivery`` runs the transaction around 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from spinrt.mail.host.context import RecipientContext
@@ -72,12 +72,15 @@ def outcome_of(recipient: RecipientContext, decision: Decision) -> OutcomeRecord
     return make_record(OutcomeRecord, (recipient.address, recipient.user, mailboxes_of(decision), flags, code))
 
 
-def copies_of(accepted: Iterable[tuple[str, Decision]]) -> tuple[Copy, ...]:
+def copies_of(accepted: Sequence[tuple[RecipientContext, Decision]]) -> tuple[Copy, ...]:
     """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
+    if len(accepted) == 1:
+        recipient, decision = accepted[0]
+        return tuple([_copy(recipient.user, mailbox, [decision]) for mailbox in mailboxes_of(decision)])
     found: dict[tuple[str, str], list[Decision]] = {}
-    for user, decision in accepted:
+    for recipient, decision in accepted:
         for mailbox in mailboxes_of(decision):
-            found.setdefault((user, mailbox), []).append(decision)
+            found.setdefault((recipient.user, mailbox), []).append(decision)
     return tuple([_copy(user, mailbox, decisions) for (user, mailbox), decisions in found.items()])
 
 
@@ -91,11 +94,14 @@ def _copy(user: str, mailbox: str, decisions: list[Decision]) -> Copy:
     return Copy(user, mailbox, tuple(dict.fromkeys(flags)) if flags else (), prefix)
 
 
-def outbound_of(decisions: Iterable[Decision], sender: str, body: Body) -> tuple[Outbound, ...]:
+def outbound_of(accepted: Iterable[tuple[RecipientContext, Decision]], sender: str, body: Body) -> tuple[Outbound, ...]:
     """What leaves: each redirect once for each address, each notice."""
+    effects = [effect for _, decision in accepted for effect in decision.outbound]
+    if not effects:
+        return ()
     found: list[Outbound] = []
     redirected: set[str] = set()
-    for effect in [effect for decision in decisions for effect in decision.outbound]:
+    for effect in effects:
         if not isinstance(effect, Redirect):
             found.append(Outbound("notify", effect.extension, "", effect.address, None, effect.text))
         elif effect.address not in redirected:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -159,7 +159,7 @@ class Log:
         parts: Sequence[bytes | memoryview],
         *,
         time_ns: int,
-        references: Sequence[int] = (),
+        references: Iterable[int] = (),
         sha256: bytes | None = None,
     ) -> int:
         """Append one record and return its position.
@@ -169,7 +169,7 @@ class Log:
         Args:
             kind: 0 … 65535, for the reader.
             parts: The body, up to ``BODY_BYTES_MAX`` bytes in all. One ``bytes`` is kept, all else is copied.
-            references: Positions of records that this one needs.
+            references: Positions of records that this one needs; looked at only when records were given up before.
             sha256: The SHA-256 of the body, when the caller has computed it.
 
         Raises:
@@ -211,7 +211,7 @@ class Log:
         """Whether any record was ever given up."""
         return bool(self._lost)
 
-    def _check_references(self, references: Sequence[int]) -> None:
+    def _check_references(self, references: Iterable[int]) -> None:
         if any(self.is_lost(position) for position in references):
             raise DeviceFull("log append: a record that this one refers to was given up, the device was full")
 

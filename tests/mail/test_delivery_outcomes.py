@@ -34,7 +34,9 @@ def test_recipients_of_one_user_share_copies() -> None:
     """One copy for each user and mailbox; flags and added fields add up, each once, the last field on top."""
     first = Decision(mailboxes=["a", "b"], flags=["$x"], headers=[b"A: 1\r\n", b"B: 2\r\n"])
     second = Decision(mailboxes=["a"], flags=["$y", "$x"], headers=[b"A: 1\r\n"])
-    assert copies_of([("alice", first), ("alice", second), ("bob", second)]) == (
+    bob = RecipientContext("bob@example.org", "bob", None)
+    assert copies_of([(ALICE, second)]) == (Copy("alice", "a", ("$y", "$x"), b"A: 1\r\n"),)
+    assert copies_of([(ALICE, first), (ALICE, second), (bob, second)]) == (
         Copy("alice", "a", ("$x", "$y"), b"B: 2\r\nA: 1\r\n"),
         Copy("alice", "b", ("$x",), b"B: 2\r\nA: 1\r\n"),
         Copy("bob", "a", ("$y", "$x"), b"A: 1\r\n"),
@@ -47,8 +49,9 @@ def test_what_leaves_leaves_once() -> None:
     redirect = Redirect("ext", "x@example.com", ALICE, b"Mark: 1\r\n")
     notice = Notify("ext", "y@example.com", b"text")
     first, second = outbound_of(
-        [Decision(outbound=[redirect, notice]), Decision(outbound=[redirect])], "s@example.net", body
+        [(ALICE, Decision(outbound=[redirect, notice])), (ALICE, Decision(outbound=[redirect]))], "s@example.net", body
     )
+    assert outbound_of([(ALICE, Decision())], "s@example.net", body) == ()
     assert (first.kind, first.sender, first.recipient) == ("redirect", "s@example.net", "x@example.com")
     assert first.body == Body(body.digest, 19, body.extents, b"Mark: 1\r\n")
     assert (second.kind, second.sender, second.recipient, second.body, second.text) == (

@@ -30,7 +30,7 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
     if known is not None:
         return Delivered(*decode_placed(known))
     placed = tuple([_place(index, change, copy, time_s) for copy in change.copies])
-    queued = tuple([put_outbound(index, outbound, time_s) for outbound in change.outbound])
+    queued = tuple([put_outbound(index, one, time_s) for one in change.outbound]) if change.outbound else ()
     if change.kv:
         put_kv(index, change.kv)
     index.add_delivery(change.delivery_id, position, encode_placed(placed, queued))
@@ -50,7 +50,8 @@ def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str,
     body = change.body
     if copy.prefix:
         body = Body(body.digest, body.size + len(copy.prefix), body.extents, copy.prefix + body.prefix)
-    uid = add_message(index, mailbox, body, copy.flags, date=(change.received_s, 0))
+    bits, keywords = pack_flags(copy.flags)
+    uid = add_row(index, mailbox, bits, keywords, (change.received_s, 0, body.size, encode_body(body)))
     return copy.user, mailbox.name, mailbox.id, uid
 
 
@@ -59,7 +60,9 @@ def _find_room(index: Index, user: str, name: str, time_s: int) -> MailboxState:
     known = index.find_mailbox(user, name)
     if known is not None and known.uidnext < UID_MAX:
         return known
-    for candidate in chain((name, _OVERFLOW), (f"{_OVERFLOW} {number}" for number in count(2))):
+    if known is None:
+        return create_with_parents(index, user, name, None, time_s)
+    for candidate in chain((_OVERFLOW,), (f"{_OVERFLOW} {number}" for number in count(2))):
         mailbox = index.find_mailbox(user, candidate)
         if mailbox is None:
             return create_with_parents(index, user, candidate, None, time_s)
@@ -77,16 +80,9 @@ def apply_append(index: Index, change: Append) -> Appended:
     """
     mailbox = index.get_mailbox(change.mailbox_id)
     check_uids_left(mailbox, 1)
-    uid = add_message(index, mailbox, change.body, change.flags, date=(change.internal_date, change.internal_zone))
-    return Appended(mailbox.uidvalidity, uid)
-
-
-def add_message(
-    index: Index, mailbox: MailboxState, body: Body, flags: tuple[str, ...], *, date: tuple[int, int]
-) -> int:
-    """Add a message that came from outside, with the next UID and MODSEQ; return the UID. ``date``: (seconds, zone)."""
-    bits, keywords = pack_flags(flags)
-    return add_row(index, mailbox, bits, keywords, (*date, body.size, encode_body(body)))
+    bits, keywords = pack_flags(change.flags)
+    rest = (change.internal_date, change.internal_zone, change.body.size, encode_body(change.body))
+    return Appended(mailbox.uidvalidity, add_row(index, mailbox, bits, keywords, rest))
 
 
 def add_row(index: Index, mailbox: MailboxState, bits: int, keywords: str, rest: tuple[int, int, int, bytes]) -> int:

@@ -97,22 +97,18 @@ class BodyWriter:
         """
         if not self._open:
             raise _closed()
-        if self._digest is None:
-            body = self._finish_small()
+        if self._digest is None:  # one chunk, or none: its digest is the message's
+            parts = self._parts
+            chunk = parts[0] if len(parts) == 1 else b"".join(parts)
+            digest = hashlib.sha256(chunk).digest()
+            if chunk:
+                self._extents.append(Extent(self._append(chunk, digest), 0, len(chunk)))
+                self._parts, self._parts_bytes = [], 0
         else:
             if self._parts_bytes:
                 self._flush()
-            body = Body(self._digest.digest(), self._size, tuple(self._extents))
+            digest = self._digest.digest()
         self._open = False
-        return body
-
-    def _finish_small(self) -> Body:
-        """One chunk, or none: its digest is the message's."""
-        parts = self._parts
-        chunk = parts[0] if len(parts) == 1 else b"".join(parts)
-        digest = hashlib.sha256(chunk).digest()
-        if chunk:
-            self._keep(chunk, digest)
         return Body(digest, self._size, tuple(self._extents))
 
     def abort(self) -> None:
@@ -147,11 +143,7 @@ class BodyWriter:
         if self._digest is None:
             self._digest = hashlib.sha256()
         self._digest.update(chunk)
-        self._keep(chunk, None)
-
-    def _keep(self, chunk: bytes, digest: bytes | None) -> None:
-        position = self._append(chunk, digest)
-        self._extents.append(Extent(position, 0, len(chunk)))
+        self._extents.append(Extent(self._append(chunk, None), 0, len(chunk)))
         self._parts, self._parts_bytes = [], 0
 
 

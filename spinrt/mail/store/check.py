@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from operator import is_
+from functools import lru_cache
 from typing import Final
 
+from spinrt._core import stored_bytes
 from spinrt.errors import UsageError
-from spinrt.mail.store.codec import stored_bytes
 from spinrt.mail.store.flags import check_flags
 from spinrt.mail.store.model import (
     Append,
     Body,
     Change,
-    Copy,
     CreateMailbox,
     DeleteMailbox,
     Deliver,
@@ -26,11 +25,15 @@ from spinrt.mail.store.model import (
     StoreFlags,
     Subscribe,
 )
-from spinrt.mail.store.names import INBOX, SPECIAL_USES, canonical_name, check_user
+from spinrt.mail.store.names import INBOX, NAMES_KEPT, SPECIAL_USES, canonical_name, check_user
 
 DELIVERY_ID_BYTES_MAX: Final = 200
 PREFIX_BYTES_MAX: Final = 1024 * 1024
 _USES: Final = frozenset((*(use for _, use in SPECIAL_USES), "\\Flagged", "\\All", "\\Important"))
+
+
+_check_kept_flags: Final = lru_cache(maxsize=NAMES_KEPT)(check_flags)
+"""Flags found right are remembered: rules set the same few."""
 
 
 def check_change(change: Change) -> Change:
@@ -39,9 +42,9 @@ def check_change(change: Change) -> Change:
     Raises:
         UsageError: It can never be applied.
     """
+    if type(change) is Deliver:
+        return _check_deliver(change)
     match change:
-        case Deliver():
-            return _check_deliver(change)
         case Append():
             check_body(change.body)
             check_flags(change.flags)
@@ -85,20 +88,19 @@ def _check_deliver(change: Deliver) -> Deliver:
     for outbound in change.outbound:
         if outbound.body is not None:
             check_body(outbound.body)
-    copies = [_check_copy(copy) for copy in change.copies]
-    if all(map(is_, copies, change.copies)):
+    renamed = False
+    for copy in change.copies:
+        check_user(copy.user)
+        if copy.flags:
+            _check_kept_flags(copy.flags)
+        if len(copy.prefix) > PREFIX_BYTES_MAX:
+            raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
+        renamed |= canonical_name(copy.mailbox) != copy.mailbox
+    if not renamed:
         return change
-    return change._replace(copies=tuple(copies))
-
-
-def _check_copy(copy: Copy) -> Copy:
-    check_user(copy.user)
-    if copy.flags:
-        check_flags(copy.flags)
-    if len(copy.prefix) > PREFIX_BYTES_MAX:
-        raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
-    name = canonical_name(copy.mailbox)
-    return copy if name == copy.mailbox else copy._replace(mailbox=name)
+    return change._replace(
+        copies=tuple([copy._replace(mailbox=canonical_name(copy.mailbox)) for copy in change.copies])
+    )
 
 
 def check_body(body: Body) -> None:

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from spinrt._core import stored_bytes
 from spinrt.errors import CorruptRecord
 from spinrt.mail.store.model import Body, Extent
 
@@ -125,13 +126,6 @@ class Reader:
         """Raise unless every byte was read."""
         if self._at != len(self._data):
             raise self.fail("bytes left over")
-
-
-def stored_bytes(body: Body) -> int:
-    """Return the bytes that prefix and extents have: what ``body.size`` must be."""
-    if len(body.extents) == 1:
-        return len(body.prefix) + body.extents[0].length
-    return len(body.prefix) + sum([extent.length for extent in body.extents])
 
 
 def decode_body(data: bytes) -> Body:

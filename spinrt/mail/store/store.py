@@ -26,7 +26,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -189,9 +189,8 @@ class Store(Reader):
         checked = check_change(change)
         kind, body = encode_change(checked)
         time_ns = self._clock_ns()
-        references = _references(checked)
         try:
-            position = self._durable_log.append(kind, (body,), time_ns=time_ns, references=references)
+            position = self._durable_log.append(kind, (body,), time_ns=time_ns, references=_references(checked))
         except DeviceFull:
             self._request_commit()  # others may have lost their records too; they are told when it comes back
             raise
@@ -480,10 +479,11 @@ class Store(Reader):
             self._checkpointer = None
 
 
-def _references(change: Change) -> tuple[int, ...]:
-    if type(change) is Deliver and not change.outbound:
-        return tuple([extent.position for extent in change.body.extents])
-    return tuple([extent.position for body in bodies_of(change) for extent in body.extents])
+def _references(change: Change) -> Iterator[int]:
+    """Yield the positions of the chunks that a change refers to; the log asks only once records were given up."""
+    for body in bodies_of(change):
+        for extent in body.extents:
+            yield extent.position
 
 
 def _set_result(future: asyncio.Future[Outcome], result: Outcome | SpinError) -> None:
