@@ -221,7 +221,7 @@ class Index:
     # -------------------------------------------------------------------------------------------------- deliveries
 
     def find_delivery(self, delivery_id: str) -> bytes | None:
-        """Return what a delivery gave (`codec.encode_placed`), of this batch or before it; none for a new id.
+        """Return what a delivery gave (`spinrt._core.encode_placed`), of this batch or before it; none for a new id.
 
         Cost: nothing for an id above all others, as those are that begin with the time.
         """

@@ -62,7 +62,7 @@ CREATE TABLE messages (
     internal_date INTEGER NOT NULL,
     internal_zone INTEGER NOT NULL,
     size          INTEGER NOT NULL,
-    body          BLOB NOT NULL,        -- codec.encode_body
+    body          BLOB NOT NULL,        -- _core.encode_body
     PRIMARY KEY (mailbox_id, uid)
 ) WITHOUT ROWID;
 CREATE INDEX messages_modseq ON messages (mailbox_id, modseq);
@@ -80,7 +80,7 @@ CREATE TABLE keywords (
 CREATE TABLE deliveries (
     delivery_id TEXT PRIMARY KEY,
     position    INTEGER NOT NULL,       -- of the record in the log, which has the tags
-    placed      BLOB NOT NULL           -- codec.encode_placed
+    placed      BLOB NOT NULL           -- _core.encode_placed
 ) WITHOUT ROWID;
 CREATE TABLE queue (
     queue_id  INTEGER PRIMARY KEY,
