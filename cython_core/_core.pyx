@@ -37,6 +37,16 @@ from enum import Enum as _Enum
 from hashlib import sha256 as _sha256
 
 cdef extern from "Python.h":
+    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char *ml_doc
+    object PyCFunction_NewEx(PyMethodDef *method, PyObject *self, PyObject *module)
+    int METH_FASTCALL, METH_KEYWORDS
+    bint PyLong_CheckExact(object value)
+    int64_t PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *state)
 

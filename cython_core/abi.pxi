@@ -78,14 +78,25 @@ cdef class ScalarPlan(Plan):
     cdef Scalar kind
     cdef str name
     cdef object low, high
+    cdef int64_t low_fast, high_fast  # the same as far as 64 signed bits reach
 
     def __init__(self, str name not None):
         kind, size, flat, self.low, self.high = _SCALARS[name]
+        self.low_fast, self.high_fast = self.low, min(self.high, INT64_MAX)
         self.kind = kind
         self.name = name
         self._set(size, size, flat)
 
-    cdef int64_t _integer(self, object value) except? -1:
+    cdef inline int64_t _integer(self, object value) except? -1:
+        cdef int overflow = 0
+        cdef int64_t found
+        if PyLong_CheckExact(value):
+            found = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if not overflow and self.low_fast <= found <= self.high_fast:
+                return found
+        return self._checked_integer(value)
+
+    cdef int64_t _checked_integer(self, object value) except? -1:
         if not isinstance(value, int) or not self.low <= value <= self.high:
             raise UsageError(f"value for {self.name}: found {value!r:.80}, expected an integer from {self.low} to {self.high}")
         if self.kind == U64:

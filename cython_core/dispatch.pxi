@@ -5,8 +5,8 @@ from time import perf_counter_ns as _clock_ns
 cdef enum:
     SAMPLE_EVERY = 1024         # of so many raises one goes through the walk and is timed, handler by handler
 
-# Stands for an argument that was not given.
-_NOTHING = object()
+# Stands for: no answer yet.
+cdef object _NOTHING = object()
 
 
 cdef class _Walk:
@@ -107,7 +107,7 @@ cdef int _note_fault(object on_fault, Entry entry, object error) except -1:
 cdef object _run_handler(Entry entry, Call call, tuple arguments):
     if entry.enqueue is not None:
         return entry.enqueue(call, entry, arguments)
-    if entry.closure is not NO_CLOSURE:
+    if entry.closure is not _no_closure:
         arguments = (entry.closure, *arguments)
     if isinstance(entry.handler, Export):
         return (<Export>entry.handler).invoke(call, arguments, entry.quantum_ticks)
@@ -184,19 +184,25 @@ cdef class Dispatcher:
 
     cdef readonly str name
     cdef readonly FunctionPlan plan
+    cdef str signature
+    cdef int parameter_count
+    cdef ScalarPlan result      # of a flat event
     cdef Table _table
     cdef readonly object on_fault, on_nothing, raise_slowly
-    cdef public object fold
-    cdef public bint long, plain
-    cdef public int tier_max
+    cdef object _fold
+    cdef bint _plain
+    cdef int _tier_max
+    cdef public bint long
+    cdef bint quick             # one handler without guards, plain, and no fold: nothing is left to decide
     cdef _Stub stub
     cdef uint32_t sample_in
 
     def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly):
-        self.name, self.plan = name, plan
-        self.plain = True
+        self.name, self.plan, self.signature = name, plan, plan.export_signature
         self.on_fault, self.on_nothing, self.raise_slowly = on_fault, on_nothing, raise_slowly
-        self.tier_max = 2
+        self.parameter_count = plan.parameter_count
+        self.result = plan.result if plan.is_flat else None
+        self._tier_max, self._plain = 2, True
         self.sample_in = SAMPLE_EVERY
         self._table = Table()
 
@@ -209,6 +215,39 @@ cdef class Dispatcher:
         before, self._table = self._table, table
         if before is not None and (table is None or before.rows is not table.rows):
             before.rows.settle()
+        self._look()
+
+    @property
+    def fold(self):
+        return self._fold
+
+    @fold.setter
+    def fold(self, object fold):
+        self._fold = fold
+        self._look()
+
+    @property
+    def plain(self):
+        return self._plain
+
+    @plain.setter
+    def plain(self, bint plain):
+        self._plain = plain
+        self._look()
+
+    @property
+    def tier_max(self):
+        return self._tier_max
+
+    @tier_max.setter
+    def tier_max(self, int tier):
+        self._tier_max = tier
+        self._look()
+
+    cdef int _look(self) except -1:
+        cdef Table table = self._table
+        self.quick = self._plain and self._fold is None and table is not None and table.count == 1 and not table.rows.guarded and self._takes_flat(table)
+        return 0
 
     # ------------------------------------------------------------------------------------------------------- raising
 
@@ -227,21 +266,26 @@ cdef class Dispatcher:
         self._run(table, raw, call, results, &last)
         return results
 
-    def raise_(self, object a=_NOTHING, object b=_NOTHING, object c=_NOTHING, object d=_NOTHING, object e=_NOTHING, *rest, object context=_NOTHING):
-        """Raise the event in a call of its own, apply its effects, and return the folded result."""
+    @property
+    def raise_(self):
+        """``raise_(*arguments, context=None)``: raise the event in a call of its own, apply its effects, and return the folded result."""
+        return PyCFunction_NewEx(&_raise_method, <PyObject *>self, NULL)
+
+    cdef object _raise_python(self, PyObject **arguments, Py_ssize_t count):
+        """Raise with the right number of arguments, when nothing but a flat raise is asked for; `_NOTHING` when it must go the slow way."""
         cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
-        cdef PyObject *given[6]
-        cdef int count = self.plan.parameter_count, position
-        cdef Table table = self._table
-        given[0], given[1], given[2], given[3], given[4], given[5] = <PyObject *>a, <PyObject *>b, <PyObject *>c, <PyObject *>d, <PyObject *>e, <PyObject *>_NOTHING
-        if (
-            count > 5 or given[count] != <PyObject *>_NOTHING or (count and given[count - 1] == <PyObject *>_NOTHING)
-            or rest or context is not _NOTHING or not self.plain or not self._takes_flat(table)
-        ):
-            return self.raise_slowly((*[one for one in (a, b, c, d, e) if one is not _NOTHING], *rest), None if context is _NOTHING else context)
+        cdef Py_ssize_t position
+        if not self.quick and not (self._plain and self._takes_flat(self._table)):
+            return _NOTHING
         for position in range(count):
-            _lower_scalar(self.plan, position, <object>given[position], &raw[position])
-        return self._raise_boxed(table, raw)
+            _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
+        if not self.quick:
+            return self._raise_boxed(self._table, raw)
+        if self._sampled():
+            return self._raise_sampled(self._table, raw)
+        if self._run_single(self._table.rows, raw, None):
+            return None if self.result is None else self.result.lift(None, raw)
+        return self.on_nothing()
 
     cdef object _raise_boxed(self, Table table, spin_raw *raw):
         """Raise with lowered arguments; the folded result as a Python value."""
@@ -249,25 +293,39 @@ cdef class Dispatcher:
         cdef list results
         if self._sampled():
             return self._raise_sampled(table, raw)
-        results = None if self.fold is None else []
+        results = None if self._fold is None else []
         if not self._run(table, raw, None, results, &last):
             return self.on_nothing()
         if results is not None:
-            return self.fold(results)
+            return self._fold(results)
         return None if self.plan.result is None else self.plan.result.lift(None, &last)
 
     cdef int raise_flat(self, spin_raw *raw) except -1:
         """Raise from Cython: `raw` holds the arguments and then the folded result. For flat events only."""
+        if self.quick and not self._sampled():
+            if self._run_single(self._table.rows, raw, None):
+                return 0
+            return self._give(self.on_nothing(), raw)
+        return self._raise_flat(raw)
+
+    cdef int _raise_flat(self, spin_raw *raw) except -1:
+        """What `raise_flat` does for several handlers, for guards and folds, and for a raise that is sampled."""
         cdef Table table = self._table
         cdef spin_raw last
-        cdef bint flat = self.plain and self._takes_flat(table)
-        if flat and self.fold is None and not self._sampled():
-            if self._run(table, raw, None, None, &last):
-                raw[0] = last
-                return 0
-            answer = self.on_nothing()
-        else:
-            answer = self._raise_boxed(table, raw) if flat else self.raise_slowly(self._box(raw), None)
+        if self.quick:
+            return self._give(self._raise_sampled(table, raw), raw)
+        if not self._plain or not self._takes_flat(table):
+            return self._give(self.raise_slowly(self._box(raw), None), raw)
+        if self._fold is not None:
+            return self._give(self._raise_boxed(table, raw), raw)
+        if self._sampled():
+            return self._give(self._raise_sampled(table, raw), raw)
+        if self._run(table, raw, None, None, &last):
+            raw[0] = last
+            return 0
+        return self._give(self.on_nothing(), raw)
+
+    cdef int _give(self, object answer, spin_raw *raw) except -1:
         if self.plan.result is not None:
             self.plan.result.lower(None, answer, raw)
         return 0
@@ -286,7 +344,7 @@ cdef class Dispatcher:
         call.journal.apply()
         if not results:
             return self.on_nothing()
-        return results[len(results) - 1] if self.fold is None else self.fold(results)
+        return results[len(results) - 1] if self._fold is None else self._fold(results)
 
     cdef inline int bring_stub(self, _Rows rows) except -1:
         if self.stub is None or self.stub.store is not rows.store or self.stub.signature != rows.signature:
@@ -304,7 +362,7 @@ cdef class Dispatcher:
         if table is None:
             return False
         rows = table.rows
-        if table.count == 0 or not rows.flat or self.tier_max < 2 or rows.signature != self.plan.export_signature:
+        if table.count == 0 or not rows.flat or self._tier_max < 2 or (rows.signature is not self.signature and not self._has_type(rows)):
             return False
         if table.count == 1 and not rows.guarded:
             return True
@@ -315,6 +373,12 @@ cdef class Dispatcher:
             return len(rows.index.path) == 1 and _is_integer(self.plan, rows.index.path[0])
         return True
 
+    cdef bint _has_type(self, _Rows rows) except -1:
+        if rows.signature != self.signature:
+            return False
+        rows.signature = self.signature  # so that the next look compares two pointers
+        return True
+
     cdef Py_ssize_t _run(self, Table table, spin_raw *raw, Call call, list results, spin_raw *last) except -1:
         """Run a flat table; how many results there were. They go to `results` unless it is None; the last also to `last`."""
         if table.count == 1 and not table.rows.guarded:
@@ -322,39 +386,36 @@ cdef class Dispatcher:
         return _run_many(self, table, raw, call, results, last)
 
     cdef Py_ssize_t _run_one(self, _Rows rows, spin_raw *raw, Call call, list results, spin_raw *last) except -1:
-        cdef spin_frame frame
-        cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, 0)
-        cdef Export export = <Export>entry.handler
-        cdef Instance guest = export.guest
-        cdef spin_state *state = &guest.store.state
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error
-        rows.walks += 1
-        if guest.g.state or export.generation != state.generation or rows.slots[0].guest != &guest.g or not spin_may_enter(state):
-            if not self._make_ready(rows, entry, export, guest, call):
-                return 0
-        spin_ticker_need(rows.slots[0].ticks + 2)
-        state.seq += 1
-        frame.seq = state.seq
-        frame.slots = rows.slots
-        frame.progress = &_first_slot
-        frame.call = <void *>call if call is not None else NULL
-        frame.dispatcher = <void *>self
-        frame.rows = <void *>rows
-        frame.marked = frame.seen = SPIN_UNSEEN
-        frame.outer = state.frame
-        state.frame = &frame
-        guest.g.state = SPIN_BUSY
-        error = self._enter(guest.context, &export.function, raw, &trap, state)
-        guest.g.state &= ~<uint32_t>SPIN_BUSY
-        state.frame = frame.outer
-        if error != NULL or trap != NULL or frame.call != NULL or guest.store.retired is not None:
-            if not self._end_one(entry, guest, &frame, call, error, trap):
-                return 0
+        if not self._run_single(rows, raw, call):
+            return 0
         last[0] = raw[0]
         if results is not None:
             results.append(None if self.plan.result is None else self.plan.result.lift(None, raw))
         return 1
+
+    cdef inline bint _run_single(self, _Rows rows, spin_raw *raw, Call call) except -1:
+        """Run the only handler; false when it failed. Its result is in `raw`."""
+        cdef spin_frame frame
+        cdef spin_trap *trap = NULL
+        cdef spin_error *error
+        cdef spin_single *single = &rows.single
+        cdef spin_guest *guest
+        rows.walks += 1
+        if single.state == NULL or single.version != single.state.version or single.guest.state or not spin_may_enter(single.state):
+            if not self._make_ready(rows):
+                return False
+        guest = single.guest
+        spin_ticker_touch()
+        spin_push(single.state, &frame, single.slot, &_first_slot, <void *>call if call is not None else NULL)
+        frame.dispatcher = <void *>self
+        frame.rows = <void *>rows
+        guest.state = SPIN_BUSY
+        error = self._enter(single.context, &single.function, raw, &trap, single.state)
+        guest.state &= ~<uint32_t>SPIN_BUSY
+        single.state.frame = frame.outer
+        if error != NULL or trap != NULL or frame.call != NULL or single.state.attention:
+            return self._end_one(rows, guest, &frame, call, error, trap)
+        return True
 
     cdef inline spin_error *_enter(self, spin_context *context, const spin_func *function, spin_raw *raw, spin_trap **trap, spin_state *state) noexcept:
         cdef spin_error *error
@@ -365,30 +426,27 @@ cdef class Dispatcher:
         take_lock(state)
         return error
 
-    cdef bint _make_ready(self, _Rows rows, Entry entry, Export export, Instance guest, Call call) except -1:
+    cdef bint _make_ready(self, _Rows rows) except -1:
         """Look again, or refuse: then the handler has failed without having run."""
+        cdef Entry entry = rows.entries[0]
         try:
-            if guest.g.state:
-                guest.refuse()
-            if not spin_may_enter(&guest.store.state):
-                guest.store.refuse_entry(guest.name)
-            export.refresh()
-            rows.set_slot(0)
+            rows.find_single()
             return True
         except SpinError as error:
             entry.faults += 1
             self.on_fault(entry.domain, error)
             return False
 
-    cdef bint _end_one(self, Entry entry, Instance guest, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
-        """What comes behind a call that failed or had effects; false when it failed."""
+    cdef bint _end_one(self, _Rows rows, spin_guest *ran, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
+        """What comes behind a call that failed, had effects, or that something waited for; false when it failed."""
         cdef bint good = error == NULL and trap == NULL
-        if frame.outer == NULL and guest.store.retired is not None:
-            guest.store.end_outermost()
+        cdef Instance guest = <Instance>ran.owner
         try:
             if not good:
-                self._fault(entry, guest.fault(self.name, error, trap), frame)
+                self._fault(rows.entries[0], guest.fault(self.name, error, trap), frame)
         finally:
+            if frame.outer == NULL and guest.store.state.attention:
+                guest.store.end_outermost()
             self._end_call(frame, call, good)
         return good
 
@@ -419,3 +477,32 @@ cdef class Dispatcher:
             if apply:
                 used.journal.apply()
         return 0
+
+
+# ``raise_`` as the interpreter calls it: arguments in a row, no tuple, no parsing where no keyword is given.
+
+cdef object _raise_vector(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    cdef Dispatcher self = <Dispatcher>event
+    if names == NULL and count == self.parameter_count:
+        answer = self._raise_python(arguments, count)
+        if answer is not _NOTHING:
+            return answer
+    context = _context_of(arguments + count, names)
+    return self.raise_slowly(tuple([<object>arguments[position] for position in range(count)]), context)
+
+
+cdef object _context_of(PyObject **values, PyObject *names):
+    """The one keyword that there is."""
+    if names == NULL:
+        return None
+    given = <tuple>names
+    if given != ("context",):
+        raise TypeError(f"raise_: found keywords {', '.join(given)}, expected only context")
+    return <object>values[0]
+
+
+cdef PyMethodDef _raise_method
+_raise_method.ml_name = "raise_"
+_raise_method.ml_meth = <PyCFunction><void *>_raise_vector
+_raise_method.ml_flags = METH_FASTCALL | METH_KEYWORDS
+_raise_method.ml_doc = "raise_(*arguments, context=None): run the handlers, apply their effects and return the folded result."

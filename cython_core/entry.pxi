@@ -84,7 +84,7 @@ cdef class Entry:
     cdef bint is_flat(self, str signature) except -1:
         """Whether the stub may run it: a function of flat values only, with guards that compare them."""
         cdef Export export
-        if not isinstance(self.handler, Export) or self.closure is not NO_CLOSURE or self.filters or self.enqueue is not None:
+        if not isinstance(self.handler, Export) or self.closure is not _no_closure or self.filters or self.enqueue is not None:
             return False
         export = self.handler
         if not export.plan.is_flat or export.has_post or export.plan.export_signature != signature or export.guest.linked:
@@ -122,6 +122,7 @@ cdef class _Rows:
     cdef str signature          # of the event, when all entries are flat …
     cdef Store store            # … and in this store; else None
     cdef bint flat, guarded, cancelling
+    cdef spin_single single     # the first row, when it is the only one
     cdef GuardIndex index
     cdef uint32_t indexed
     cdef uint32_t *positions    # room for what a flat raise finds; one at a time
@@ -189,6 +190,28 @@ cdef class _Rows:
                 raise MemoryError
             self.positions, self.positions_max = wider, 2 * len(self.entries)
         return self.positions
+
+    cdef int find_single(self) except -1:
+        """Look up the first row as it is now.
+
+        Raises:
+            SpinError: It cannot be entered now.
+        """
+        cdef Export export = (<Entry>self.entries[0]).handler
+        cdef Instance guest = export.guest
+        if guest.g.state:
+            guest.refuse()
+        if not spin_may_enter(&guest.store.state):
+            guest.store.refuse_entry(guest.name)
+        export.refresh()
+        self.set_slot(0)
+        self.single.state = &guest.store.state
+        self.single.guest = &guest.g
+        self.single.slot = self.slots
+        self.single.context = guest.context
+        self.single.function = export.function
+        self.single.version = guest.store.state.version
+        return 0
 
     cdef int settle(self) except -1:
         """Give each entry its share of `walks`: the rows are no longer used."""

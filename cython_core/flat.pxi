@@ -79,7 +79,7 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     finally:
         state.frame = walk.frame.outer
         state.stub_end = NULL
-        if walk.frame.outer == NULL and store.retired is not None:
+        if walk.frame.outer == NULL and state.attention:
             store.end_outermost()
         if walk.frame.call != NULL:
             event._end_call(&walk.frame, call, good)
@@ -87,17 +87,10 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
 
 
 cdef inline int _push(Dispatcher event, spin_state *state, _Rows rows, Call call, spin_frame *frame) except -1:
-    spin_ticker_need(rows.slots[0].ticks + 2)
-    state.seq += 1
-    frame.seq = state.seq
-    frame.slots = rows.slots
-    frame.progress = &_first_slot
-    frame.call = <void *>call if call is not None else NULL
+    spin_ticker_touch()
+    spin_push(state, frame, rows.slots, &_first_slot, <void *>call if call is not None else NULL)
     frame.dispatcher = <void *>event
     frame.rows = <void *>rows
-    frame.marked = frame.seen = SPIN_UNSEEN
-    frame.outer = state.frame
-    state.frame = frame
     return 0
 
 

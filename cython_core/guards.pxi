@@ -11,6 +11,7 @@ class _NoClosure:
 
 
 NO_CLOSURE = _NoClosure()
+cdef object _no_closure = NO_CLOSURE
 
 
 cdef class Guard:
@@ -118,7 +119,7 @@ cdef class CallGuard(Guard):
         self.handler, self.domain, self.closure, self.before = handler, domain, closure, before
 
     cdef bint ask(self, Call call, tuple arguments) except -1:
-        if self.closure is not NO_CLOSURE:
+        if self.closure is not _no_closure:
             arguments = (self.closure, *arguments)
         if not isinstance(self.handler, Export):
             return bool(self.handler(call, *arguments))

@@ -63,6 +63,7 @@ cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t
     (<HostFunction>env).g.state = was | SPIN_BUSY  # the stub does not mark whom it runs
     trap = _call_held(<HostFunction>env, raw)
     (<HostFunction>env).g.state = ((<HostFunction>env).g.state & ~<uint32_t>SPIN_BUSY) | (was & SPIN_BUSY)
+    spin_ticker_touch()  # it may have taken long enough for the ticker to park
     if released != NULL:
         give_lock((<HostFunction>env).state)
     return trap

@@ -23,7 +23,7 @@ cdef class Store:
     cdef long thread        # the one that made it, and may enter it
     cdef object pending     # exception of a host function on its way through guests
     cdef object instances   # a WeakSet
-    cdef list retired       # instances replaced while something was running, kept until nothing is; else None
+    cdef list retired       # instances replaced while something was running, kept until nothing is
     cdef public object on_idle
     cdef uint64_t born      # instances so far: the order in which they were made
     cdef int64_t memory_bytes_max, table_entries_max
@@ -35,6 +35,7 @@ cdef class Store:
         self.table_entries_max = table_entries if table_entries else -1
         self.thread = PyThread_get_thread_ident()
         self.instances = _WeakSet()
+        self.retired = []
         if not spin_stack_find(&low, &size):
             raise InternalError("store: the system does not tell where this thread's stack lies")
         self.state.stack_low = low + STACK_NEEDED_BYTES
@@ -78,38 +79,33 @@ cdef class Store:
         """Begin to run something; every `push` that returned is followed by a `pop`."""
         if not spin_may_enter(&self.state):
             self.refuse_entry(guest.name)
-        if spin_ticker_need(ticks + 2):
+        if spin_ticker_touch():
             raise InternalError("deadline ticker: its thread could not be started")
-        self.state.seq += 1
-        frame.seq = self.state.seq
-        frame.seen = SPIN_UNSEEN
-        frame.marked = SPIN_UNSEEN
-        frame.call = NULL
+        spin_push(&self.state, frame, frame.slots, frame.progress, NULL)
         frame.dispatcher = NULL
         frame.rows = NULL
-        frame.outer = self.state.frame
-        self.state.frame = frame
         return 0
 
     cdef int pop(self, spin_frame *frame) except -1:
         self.state.frame = frame.outer
-        if frame.outer == NULL and self.retired is not None:
+        if frame.outer == NULL and self.state.attention:
             self.end_outermost()
         return 0
 
     cdef int retire(self, Instance guest) except -1:
         """Its code may be on the stack: keep it until nothing runs."""
         if self.state.frame != NULL:
-            self.retired = [*(self.retired or ()), guest]
+            self.retired.append(guest)
+            self.state.attention = 1
         return 0
 
     def wake_when_idle(self):
         """Call ``on_idle`` when nothing of this store is on the stack any more."""
-        if self.retired is None:
-            self.retired = []
+        self.state.attention = 1
 
     cdef int end_outermost(self) except -1:
-        self.retired = None
+        self.state.attention = 0
+        self.retired.clear()
         if self.on_idle is not None:
             self.on_idle()
         return 0
@@ -180,7 +176,7 @@ cdef spin_error *_on_tick(spin_context *context, void *data, uint64_t *ticks, ui
     state.ended = spin_look(state)
     if state.ended != SPIN_RUNS:
         return api.error_new(b"ended")
-    spin_keep_ticking(state)
+    spin_ticker_touch()
     if state.sample != NULL:
         state.sample(state)
     return NULL

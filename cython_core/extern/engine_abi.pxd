@@ -164,7 +164,7 @@ cdef extern from "include/stack.h" nogil:
 
 cdef extern from "include/ticker.h" nogil:
     void spin_ticker_init(void (*increment)(void *), void *engine)
-    int spin_ticker_need(uint64_t ticks)
+    int spin_ticker_touch()
 
 
 cdef extern from "include/frame.h" nogil:
@@ -210,14 +210,23 @@ cdef extern from "include/frame.h" nogil:
         size_t stack_span
         void *released
         uint32_t *stub_end
+        uint32_t attention
         uint32_t ended
         bint (*signalled)(spin_state *) noexcept
         void (*sample)(spin_state *) noexcept nogil
         void *owner
 
+    ctypedef struct spin_single:
+        spin_state *state
+        spin_guest *guest
+        const spin_slot *slot
+        spin_context *context
+        spin_func function
+        uint64_t version
+
+    void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call)
     uint64_t spin_cpu_ns()
     bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
     uint32_t spin_look(spin_state *state)
-    void spin_keep_ticking(const spin_state *state)
     bint spin_may_enter(const spin_state *state)
     void spin_new_version(spin_state *state)

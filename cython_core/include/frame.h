@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "engine_abi.h"
 #include "ticker.h"
 
 #define SPIN_WALL_FACTOR 10
@@ -69,6 +70,7 @@ typedef struct spin_state {
   uintptr_t stack_span;
   void *released;               /* thread state, while a long call runs without the GIL */
   uint32_t *stub_end;           /* where the running stub looks for the end of its walk, or NULL */
+  uint32_t attention;           /* something waits for the end of what runs */
   uint32_t ended;               /* why the last tick ended a call */
   bool (*signalled)(struct spin_state *);   /* with the GIL held: run pending signal handlers, true if one raised */
   void (*sample)(struct spin_state *);      /* the profiler, or NULL */
@@ -111,16 +113,31 @@ static uint32_t spin_look(spin_state *state) {
   return SPIN_RUNS;
 }
 
-/* The ticker must not park while the running call may still run; its deadline may be far off. */
-static void spin_keep_ticking(const spin_state *state) {
-  const spin_frame *frame = state->frame;
-  if (frame != NULL) (void)spin_ticker_need(frame->slots[*frame->progress].ticks + 2);
-}
-
 /* Whether the thread that runs now is the store's, and has room on its stack. */
 static inline bool spin_may_enter(const spin_state *state) {
   char here;
   return (uintptr_t)&here - state->stack_low < state->stack_span;
+}
+
+/* The one handler of an event, looked up for the version of its store that `version` names. */
+typedef struct {
+  spin_state *state;
+  spin_guest *guest;
+  const spin_slot *slot;
+  spin_context *context;
+  spin_func function;
+  uint64_t version;
+} spin_single;
+
+static inline void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call) {
+  frame->outer = state->frame;
+  frame->slots = slots;
+  frame->progress = progress;
+  frame->call = call;
+  frame->seq = ++state->seq;
+  frame->marked = SPIN_UNSEEN;
+  frame->seen = SPIN_UNSEEN;
+  state->frame = frame;
 }
 
 /* A function that a stub may hold has changed: a stub that runs ends behind the handler that it is at. */
