@@ -4,19 +4,22 @@
 cdef class HostFunction:
     """One import of one instance: a plan and the closure that serves it, called as ``closure(call, *arguments)``.
 
-    A `NativeFunction` is asked first, and its own closure serves what it does not.
+    A `NativeFunction` is asked first, and its own closure serves what it does not. A ``meter`` is called before each call,
+    whoever serves it, and may refuse it.
     """
 
     cdef FunctionPlan plan
     cdef object closure
+    cdef object meter
     cdef NativeFunction native
     cdef void *guest        # the Instance; it owns this object
     cdef spin_guest *g      # its part that every call looks at
     cdef spin_state *state  # its store's
 
-    def __init__(self, FunctionPlan plan not None, object closure not None):
+    def __init__(self, FunctionPlan plan not None, object closure not None, object meter=None):
         self.plan = plan
         self.closure = closure
+        self.meter = meter
         if isinstance(closure, NativeFunction):
             self.native = closure
             self.native.check(plan)
@@ -136,9 +139,13 @@ cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:
         pointer = raw[1 if plan.parameters_in_memory else _flat_count(plan)].u32
         _check_aligned(pointer, result.align)
         guest.span(pointer, result.size)
+    if function.meter is not None:
+        function.meter()
     if function.native is not None and function.native.serve(guest, raw, pointer):
         return 0
     answer = _ask(function, guest, raw)
+    if function.g.killed:
+        guest.refuse()
     if result is None:
         return 0
     if plan.result_in_memory:

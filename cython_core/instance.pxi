@@ -342,7 +342,7 @@ cdef class Instance:
     cdef int refuse(self) except -1:
         """Say why it cannot be entered."""
         if self.death is not None:
-            raise self.death
+            raise self.death.with_traceback(None)  # raised again and again: it must not gather frames
         if self.g.state & SPIN_CLOSED:
             raise ClosedError(f"extension {self.name}: found a call after it was unloaded, expected none")
         if self.g.state & SPIN_BROKEN:

@@ -408,7 +408,9 @@ class InstanceLimits:
 
 @final
 class HostFunction:
-    def __init__(self, plan: FunctionPlan, closure: Callable[..., Any]) -> None: ...
+    def __init__(
+        self, plan: FunctionPlan, closure: Callable[..., Any], meter: Callable[[], None] | None = None
+    ) -> None: ...
 
 @final
 class DropFunction:

@@ -189,6 +189,12 @@ class DeadlineExceeded(ExtensionError):
     code = "extension.deadline"
 
 
+class Killed(ExtensionError):
+    """Somebody ended the extension: it runs no more until it is loaded again."""
+
+    code = "extension.killed"
+
+
 class AbiError(ExtensionError):
     """A value at the boundary does not follow the Canonical ABI, or points outside the guest's memory."""
 

@@ -42,6 +42,7 @@ class LoggingInterface(HostInterface):
 
     interface_id = "spinrt:logging/logging@1.0.0"
     attenuations: ClassVar = {"level": "lowest level that is written"}
+    outside: ClassVar = frozenset({"write"})
 
     def __init__(self, sink: Sink = to_trace, now: Callable[[], int] = time.time_ns) -> None:
         self._sink, self._now = sink, now

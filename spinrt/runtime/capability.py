@@ -57,10 +57,13 @@ class HostInterface(ABC):
     """An exporter of one WIT interface, in Python.
 
     ``interface_id`` names the interface. ``attenuations`` says for each key that a grant may carry what it narrows.
+    ``outside`` names the functions whose calls reach outside of the system (mail that leaves, records on a disk): their
+    rate is bounded (``limits.outside_calls_per_minute``).
     """
 
     interface_id: str
     attenuations: ClassVar[Mapping[str, str]] = {}
+    outside: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:

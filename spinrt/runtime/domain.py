@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -30,11 +31,13 @@ from spinrt._core import (
     internalize,
     withdraw,
 )
-from spinrt.errors import ExporterFailed, LinkError, SpinError, StateError
+from spinrt.clock import Clock, wall_s
+from spinrt.errors import ExporterFailed, Killed, LinkError, QuotaExceeded, SpinError, StateError
 from spinrt.runtime.capability import Effect, HostInterface, mint, reach
 from spinrt.runtime.exported import ExportedInterface, Link
 from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.quota import Quotas
 from spinrt.runtime.source import CombinedDomain, HostDomain, Source
 from spinrt.runtime.stores import Stores
 from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
@@ -63,6 +66,8 @@ class DomainCounters:
     faults: int = 0
     restarts: int = 0
     last_fault: str = ""
+    rests: int = 0
+    """Restarts that were put off, because there were too many in a minute."""
 
 
 class Domain(Source):
@@ -73,6 +78,8 @@ class Domain(Source):
         exports: ``interface#function`` → what it exports, once it is initialised.
         watcher: Called after each fault that counts, while the domain is on probation.
         is_loaded: A runtime has installed its handlers: only that runtime's ``unload`` takes it away.
+        quotas: Its rates, over all of its instances.
+        death: Set when it was killed.
     """
 
     def __init__(self, extension: Extension, policy: Policy, stores: Stores) -> None:
@@ -80,6 +87,8 @@ class Domain(Source):
         self.policy = policy
         self.limits: Limits = extension.manifest.limits.clamped(policy.limits)
         self.counters = DomainCounters()
+        self.quotas = Quotas(extension.name, self.limits, stores.clock)
+        self.death: Killed | None = None
         self.links: list[Link] = []
         self.exports: dict[str, Export] = {}
         self.is_loaded = False
@@ -123,6 +132,11 @@ class Domain(Source):
     def is_running(self) -> bool:
         """Whether it may be called."""
         return self._state is DomainState.INITIALISED
+
+    @property
+    def instance(self) -> Instance | None:
+        """What its next call runs in; none when it is not initialised."""
+        return self._instance
 
     def __repr__(self) -> str:
         return f"<Domain {self.name} {self.extension.manifest.version} {self._state.value}>"
@@ -298,8 +312,6 @@ class Domain(Source):
         self._drop_instance()
         self._stores.when_idle(self._forget_everything)
 
-    # ------------------------------------------------------------------------------------------------------- faults
-
     # -------------------------------------------------------------------------------------------------- its own handles
 
     def externalize(
@@ -367,10 +379,15 @@ class Domain(Source):
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
         """
-        if self.is_running and self._instance is not None and self._instance.broken:
+        if self.is_running and self.death is None and self._instance is not None and self._instance.broken:
             self._restart()
 
     def _restart(self) -> None:
+        try:
+            self.quotas.check_restart()
+        except QuotaExceeded as error:
+            self._rest(error)
+            return
         try:
             fresh = self._instantiate()
             self._run_init(fresh, {name: self._export(name, fresh) for name in (_INIT,) if name in self.exports})
@@ -382,9 +399,38 @@ class Domain(Source):
             self.counters.last_fault = error.line()
             _log.error("extension=%s event=restart-failed code=%s reason=%r", self.name, error.code, str(error))
 
+    def _rest(self, error: QuotaExceeded) -> None:
+        """Too many restarts: the broken instance stays, which runs nothing, until tokens have come back."""
+        self.counters.rests += 1
+        self.counters.last_fault = error.line()
+        _log.error("extension=%s event=rest code=%s reason=%r", self.name, error.code, str(error))
+
+    def kill(self, reason: str, by: str) -> None:
+        """End what runs of this domain, and run nothing of it any more; the first kill stays.
+
+        From any thread, from a signal handler, or from a host function that the domain itself called. Its calls fail
+        with `Killed` from now on, and each event does what it does when a handler fails. What it was granted stays its
+        own until it is unloaded.
+
+        Args:
+            reason: Why; for the error.
+            by: Who; for the error.
+        """
+        if self.death is not None:
+            return
+        moment = _moment(self._stores.clock)
+        self.death = Killed(f"extension {self.name}: killed by {by} at {moment}: {reason}", hint="load it again")
+        instance = self._instance
+        if instance is not None:
+            instance.kill(self.death)
+        self.counters.last_fault = self.death.line()
+        _log.warning("extension=%s event=killed by=%r reason=%r", self.name, by, reason)
+
     # ----------------------------------------------------------------------------------------------------- instances
 
     def _instantiate(self) -> Instance:
+        if self.death is not None:
+            raise Killed(str(self.death), hint=self.death.hint)
         limits = self.limits
         return self._stores.instantiate(
             self.extension.module,
@@ -463,3 +509,7 @@ class Domain(Source):
                     f"{exporter.state.value}, expected it to be initialised",
                     hint=f"initialise {exporter.name} first",
                 )
+
+
+def _moment(clock: Clock) -> str:
+    return f"{datetime.fromtimestamp(wall_s(clock), UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -8,7 +8,7 @@ Source: docs/design/dispatch.md, "Domains"; SPIN's in-kernel linker (SOSP'95, se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class BoundFunction:
     source: Source
     plan: FunctionPlan
     closure: Closure
+    meter: Callable[[], None] | None = None
 
     def instantiate(self) -> Import:
         """Return the import as an instance takes it.
@@ -38,7 +39,7 @@ class BoundFunction:
         A `Link` whose types are all scalars is to be handed over as the exporter's `Export` here, once instances take
         one.
         """
-        return HostFunction(self.plan, self.closure)
+        return HostFunction(self.plan, self.closure, self.meter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,10 @@ def _exporter(domain: Domain, id_: str, grant: Grant, source: Source) -> tuple[S
 def _bind(domain: Domain, imported: ImportedFunction, grant: Grant, source: Source, interface: HostInterface) -> Bound:
     if imported.plan is None:
         return BoundDrop(source, imported.resource)
-    return BoundFunction(source, imported.plan, interface.bind(imported.function, grant, domain))
+    closure = interface.bind(imported.function, grant, domain)
+    outside = imported.function in interface.outside
+    meter = domain.quotas.meter(f"{imported.interface}#{imported.function}") if outside else None
+    return BoundFunction(source, imported.plan, closure, meter)
 
 
 def _covering(grant: Grant | None, function: str) -> Grant | None:

@@ -35,6 +35,8 @@ LIMITS_CEILING = Limits(
     effects=1024,
     host_calls=100_000,
     lift_bytes=16 << 20,
+    outside_calls_per_minute=1_000_000,
+    restarts_per_minute=6_000,
 )
 
 

@@ -31,7 +31,7 @@ class Runtime:
 
     Args:
         interfaces: The WIT interfaces that exist here; those that come with spinrt by default.
-        clock: What probations are measured with.
+        clock: For rates, probations and the moments that errors name; the machine's by default.
 
     Attributes:
         domains: What is loaded, by name.
@@ -52,7 +52,7 @@ class Runtime:
         self.nameserver = Nameserver()
         self.events: dict[str, Event] = {}
         self.domains: dict[str, Domain] = {}
-        self.stores = Stores()
+        self.stores = Stores(clock)
         self.pending = Pending()
         self.replacements: dict[str, Replacement] = {}
         self.monotonic_s = clock.monotonic_s

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module, Store
+from spinrt.clock import Clock, SystemClock
 from spinrt.runtime.owner import Owner
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Stores:
         owner: The thread and process that they belong to.
         events: Those that belong to it.
         is_foreign: This process is a forked child of the owner: nothing may be raised here.
+        clock: For rates and for the moments that errors name; the machine's by default.
     """
 
-    __slots__ = ("__weakref__", "depth", "events", "is_foreign", "owner", "shared", "waiting")
+    __slots__ = ("__weakref__", "clock", "depth", "events", "is_foreign", "owner", "shared", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
         self.depth = 0
         self.is_foreign = False
         self.waiting: deque[Callable[[], None]] = deque()

@@ -49,6 +49,7 @@ class Limits:
     """What one extension may use; the names end in their units.
 
     ``lift_bytes`` bounds what one call may pass to the host, 16 bytes counted for each list element besides its size.
+    Those that end in ``_per_minute`` are rates over all calls (``spinrt.runtime.quota``).
     """
 
     memory_bytes: int = 1 << 20
@@ -58,6 +59,8 @@ class Limits:
     effects: int = 64
     host_calls: int = 10_000
     lift_bytes: int = 1 << 20
+    outside_calls_per_minute: int = 6_000
+    restarts_per_minute: int = 600
 
     def clamped(self, ceiling: Limits) -> Limits:
         """Return these limits, none above that of ``ceiling``."""
@@ -73,6 +76,8 @@ LIMITS_HIGHEST = Limits(
     effects=1 << 20,
     host_calls=(1 << 32) - 1,
     lift_bytes=1 << 32,
+    outside_calls_per_minute=1 << 30,
+    restarts_per_minute=1_000_000,
 )
 
 

@@ -49,6 +49,7 @@ class OutboundInterface(HostInterface):
         "addresses": "patterns of addresses that mail may be sent to",
         "redirect_max": "redirects that one recipient's delivery may make",
     }
+    outside: ClassVar = frozenset({"redirect", "notify"})
 
     def __init__(self, hostname: str, now_s: Callable[[], float] = time.time) -> None:
         self._hostname, self._now_s = hostname, now_s
