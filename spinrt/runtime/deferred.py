@@ -3,7 +3,8 @@
 An asynchronous handler is queued when the raise that met it commits, as an effect of that raise; a raise that fails
 queues nothing. Room is taken when the effect is promised, so that committing cannot fail: what is promised and not
 yet dropped counts as waiting. `Runtime.run_pending` runs what waits, oldest first, each in a transaction of its own,
-and looks again before: what was uninstalled or unloaded meanwhile does not run.
+and looks again before: what was uninstalled or unloaded meanwhile does not run, nor what was to be passed a capability
+that was revoked.
 
 Source: docs/design/dispatch.md, "Asynchronous".
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from spinrt._core import Call
 from spinrt.errors import QueueFull, SpinError
 from spinrt.runtime.call import Transaction
+from spinrt.runtime.capability import check_arguments
 from spinrt.runtime.reference import Observer
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class DeferredHandler:
         domain = self.binding.domain
         if not self.binding.installed or (domain is not None and not domain.is_running):
             return
+        check_arguments(self.arguments, f"event {self.name}, later")
         with Transaction(self.context) as transaction:
             transaction.raise_(self, *self.arguments)
             transaction.commit()
@@ -150,4 +153,5 @@ class DeferredRaise:
     context: object
 
     def run(self) -> None:
+        check_arguments(self.arguments, f"event {self.event.name}, later")
         self.event.raise_(*self.arguments, context=self.context)

@@ -20,6 +20,7 @@ from spinrt.errors import (
     WitError,
     WrongDomain,
 )
+from spinrt.runtime.binding import ASYNC, SYNC
 from spinrt.runtime.capability import check_arguments, mint, reach
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event, OnFault
@@ -179,6 +180,28 @@ def test_revoked_while_queued() -> None:
     assert world.domain.counters.faults == 0
     assert not instance_of(world.domain).broken
     assert world.look.raise_(Thing()) == 7
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_revocation_takes_effect_for_what_waits_in_a_queue(whole: bool) -> None:
+    """An asynchronous handler and a whole raise that wait do not run, be they of a guest or in Python."""
+    world = World(f"{NAME} {SIZE}")
+    world.look.uninstall(world.domain)
+    mode = SYNC if whole else ASYNC
+    ran: list[object] = []
+    binding = world.look.install(world.domain, mode=mode)
+    world.look.install(lambda call, thing: ran.append(thing) or 0, mode=mode)
+    world.look.set_default(0)
+    capability, kept = world.mint(Thing()), world.mint(Thing())
+    for one in (capability, kept):
+        (world.look.raise_later if whole else world.look.raise_)(one.delegate("guest-0"))
+    assert (world.named, ran) == (0, [])
+
+    capability.revoke("alice", "no more")
+    world.runtime.run_pending()
+
+    assert world.named == len(ran) == 1
+    assert binding.counts.faults == world.domain.counters.faults == 0
 
 
 def test_revoked_between_two_handlers_ends_the_raise() -> None:
