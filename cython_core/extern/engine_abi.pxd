@@ -214,6 +214,7 @@ cdef extern from "include/frame.h" nogil:
         uint32_t ended
         bint (*signalled)(spin_state *) noexcept
         void (*sample)(spin_state *) noexcept nogil
+        void *profile
         void *owner
 
     ctypedef struct spin_single:

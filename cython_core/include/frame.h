@@ -74,6 +74,7 @@ typedef struct spin_state {
   uint32_t ended;               /* why the last tick ended a call */
   bool (*signalled)(struct spin_state *);   /* with the GIL held: run pending signal handlers, true if one raised */
   void (*sample)(struct spin_state *);      /* the profiler, or NULL */
+  void *profile;                /* what it samples into */
   void *owner;                  /* the Store */
 } spin_state;
 

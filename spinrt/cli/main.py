@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "config": "check, show or start a configuration file",
     "user": "add, list, change and remove accounts",
     "queue": "see and steer mail that waits to leave",
+    "inspect": "see what extensions hold, may do and did",
+    "profile": "see where extensions spend their time",
     "backup": "copy the data directory, also while the server runs",
     "build": "compile extensions from C to WebAssembly",
     "bindgen": "write a C header and glue from WIT interfaces",
@@ -53,6 +55,7 @@ examples:
   spinrt user add alice                         add an account (asks for a password)
   spinrt serve                                  serve what ./spinrt.yaml says
   spinrt queue list                             mail that waits to leave
+  spinrt inspect                                extensions, grants, handles, counters
   spinrt COMMAND --help                         more on one command
 
 The configuration is --config FILE, else $SPINRT_CONFIG, else ./spinrt.yaml,

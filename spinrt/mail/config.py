@@ -123,6 +123,12 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    listen: TcpEndpoint | None = None
+    """Where `GET /metrics` is answered; none means not at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it. ``file`` is where it was read."""
 
@@ -144,6 +150,7 @@ class Config:
     queue: RetryPolicy
     extensions: Mapping[str, ExtensionConfig]
     logging: Logging
+    metrics: Metrics
     event_loop: str
     drain_timeout_s: float
 
@@ -183,6 +190,7 @@ def _config(top: Section, file: Path) -> Config:
         queue=_bounds(top.section("queue"), RetryPolicy()),
         extensions=_extensions(top.section("extensions"), base),
         logging=_logging(top.section("logging")),
+        metrics=_metrics(top.section("metrics")),
         event_loop=top.get("event_loop", values.choice("auto", "asyncio", "uvloop"), "auto"),
         drain_timeout_s=top.get("drain_timeout", values.duration(0.0), 30.0),
     )
@@ -214,10 +222,13 @@ def _checked(config: Config) -> Config:
             if getattr(config.listen, name) is not None:
                 raise ConfigError(f"{config.file}: listen.{name}: needs TLS, but tls.self_signed is false")
     seen: dict[Endpoint, str] = {}
-    for name, endpoint in config.listen.services():
+    places = [(f"listen.{name}", endpoint) for name, endpoint in config.listen.services()]
+    if config.metrics.listen is not None:
+        places.append(("metrics.listen", config.metrics.listen))
+    for name, endpoint in places:
         other = seen.setdefault(endpoint, name)
         if other != name and not (isinstance(endpoint, TcpEndpoint) and endpoint.port == 0):
-            raise ConfigError(f"{config.file}: listen.{name}: {endpoint} is taken by listen.{other}")
+            raise ConfigError(f"{config.file}: {name}: {endpoint} is taken by {other}")
     return config
 
 
@@ -329,5 +340,11 @@ def _logging(section: Section) -> Logging:
         format=section.get("format", values.choice("text", "json"), "text"),
         level=section.get("level", values.choice(*trace.LEVELS), "info"),
     )
+    section.finish()
+    return found
+
+
+def _metrics(section: Section) -> Metrics:
+    found = Metrics(listen=section.get("listen", values.optional(values.tcp_endpoint), None))
     section.finish()
     return found

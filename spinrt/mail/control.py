@@ -1,4 +1,4 @@
-"""The control socket: how ``spinrt queue``, ``backup`` and ``user`` speak to the server that owns the data directory.
+"""The control socket: how ``spinrt queue``, ``inspect`` and others speak to the server that owns the data directory.
 
 A Unix socket called ``control`` in the data directory, which only its owner may enter. One request is one line of JSON,
 and so is its answer; then the next request may come:

@@ -1,4 +1,4 @@
-"""What an operator can ask of a mail system: its queue, a backup, its accounts read again.
+"""What an operator can ask of a mail system: its queue, a backup, its accounts read again, what its extensions hold.
 
 Each operation is a handler for the control socket. ``ask`` sends it to the server that runs, or, when none runs, opens
 the store and does it here: the same handler either way.
@@ -20,6 +20,9 @@ from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
 from spinrt.mail.store.model import QueueEntry, QueueState, QueueUpdate
 from spinrt.mail.store.store import Store
+from spinrt.runtime.inspect import describe
+from spinrt.runtime.profile import Recording
+from spinrt.runtime.runtime import Runtime
 from spinrt.storage.datadir import FORMAT_NAME
 
 QUEUE_ACTIONS: Mapping[str, tuple[frozenset[QueueState], QueueState]] = {
@@ -30,6 +33,7 @@ QUEUE_ACTIONS: Mapping[str, tuple[frozenset[QueueState], QueueState]] = {
 }
 """Action → states that it applies to, state that it leads to."""
 TLS_NAME = "tls"
+PROFILE_SECONDS_MAX = 600
 OPEN_STATES = (QueueState.WAITING, QueueState.HELD, QueueState.FAILED)
 """States that the operator may have to do something about."""
 
@@ -68,6 +72,29 @@ def server_handlers(store: Store, accounts: Accounts, config: Config) -> Mapping
         return {"accounts": len(fresh.accounts)}
 
     return {**store_handlers(store, config.data_directory), "accounts.reload": reload_accounts}
+
+
+def runtime_handlers(runtime: Runtime) -> Mapping[str, Handler]:
+    """Operations about the extensions of a running server."""
+
+    async def inspect(arguments: Mapping[str, Any]) -> Any:
+        return describe(runtime)
+
+    async def profile(arguments: Mapping[str, Any]) -> Any:
+        seconds = _profile_seconds(arguments.get("seconds"))
+        with Recording(runtime) as recording:
+            await asyncio.sleep(seconds)
+        return {"profile": recording.finish().decode(), "samples": recording.samples}
+
+    return {"inspect": inspect, "profile": profile}
+
+
+def _profile_seconds(found: object) -> float:
+    if not isinstance(found, int | float) or not 0 < found <= PROFILE_SECONDS_MAX:
+        raise UsageError(
+            f"profile: found {found!r:.80} seconds, expected more than 0 and at most {PROFILE_SECONDS_MAX}"
+        )
+    return float(found)
 
 
 def store_handlers(store: Store, data_directory: Path) -> Mapping[str, Handler]:

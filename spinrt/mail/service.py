@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spinrt import limits, trace
 from spinrt.errors import ConfigError, SpinError, StateError, StorageError
@@ -30,7 +30,7 @@ from spinrt.mail.delivery import Deliverer, Observer, OnFailure, ignore_failure
 from spinrt.mail.extensions import MailRuntime, load_extensions, make_runtime
 from spinrt.mail.hooks import ImapHooks
 from spinrt.mail.imap.server import ImapServer
-from spinrt.mail.operations import server_handlers
+from spinrt.mail.operations import runtime_handlers, server_handlers
 from spinrt.mail.outbound import OutboundQueue
 from spinrt.mail.receiver import MailReceiver
 from spinrt.mail.smtp.server import SmtpServer
@@ -38,6 +38,10 @@ from spinrt.mail.store.model import KvWrites
 from spinrt.mail.store.store import Store
 from spinrt.mail.throttle import Throttle
 from spinrt.mail.tls import server_context
+from spinrt.runtime.inspect import describe
+
+if TYPE_CHECKING:
+    from spinrt.mail.metrics import MetricsServer
 
 PROGRESS_BYTES = 64 * limits.MIB
 """Recovery says how far it is each time it has applied so much of the log."""
@@ -93,6 +97,7 @@ class MailService:
             await self._open_store()
             await self._load_extensions()
             await self._listen()
+            await self._serve_metrics()
             await self._serve_control()
         except BaseException:
             await self.stop(grace_s=0.0)
@@ -195,8 +200,23 @@ class MailService:
         )
         return server
 
+    async def _serve_metrics(self) -> None:
+        endpoint = self.config.metrics.listen
+        if endpoint is None:
+            return
+        from spinrt.mail.metrics import MetricsServer  # its library is loaded only where somebody wants it
+
+        server = MetricsServer(partial(describe, self.mail.runtime, handles=False))
+        await server.start(endpoint.host, endpoint.port)
+        self._closers.push_async_callback(server.close)
+        self.endpoints["metrics"] = _bound(endpoint, server)
+        trace.log(_LOG, logging.INFO, "listening", service="metrics", at=self.endpoints["metrics"])
+
     async def _serve_control(self) -> None:
-        handlers = server_handlers(self.store, self.accounts, self.config)
+        handlers = {
+            **server_handlers(self.store, self.accounts, self.config),
+            **runtime_handlers(self.mail.runtime),
+        }
         control = await ControlServer.start(self.config.data_directory, handlers)
         self._closers.push_async_callback(control.close)
 
@@ -318,7 +338,7 @@ def loop_factory(name: str) -> LoopFactory | None:
     return uvloop.new_event_loop
 
 
-def _bound(endpoint: Endpoint, server: SmtpServer | ImapServer) -> Endpoint:
+def _bound(endpoint: Endpoint, server: SmtpServer | ImapServer | MetricsServer) -> Endpoint:
     """Where a server listens: the endpoint with the port that the system chose."""
     if not isinstance(endpoint, TcpEndpoint):
         return endpoint

@@ -1,0 +1,225 @@
+"""What a runtime holds, as plain values: for `spinrt inspect`, for metrics, and for programs that embed the runtime.
+
+This is the one place that reads the runtime for people. The result can be written as JSON; its keys are stable.
+
+Source: docs/formats/inspect.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from spinrt._core import Capability, list_handles, live_handles
+from spinrt.runtime.binding import Binding, DomainExport, Ephemeral, callable_name
+from spinrt.runtime.capability import Grant
+from spinrt.runtime.domain import Domain
+from spinrt.runtime.event import Event
+from spinrt.runtime.guard import Check, Guard
+from spinrt.runtime.order import Before, Edge, Place
+from spinrt.runtime.source import HostDomain, Source
+from spinrt.sandbox.condition import Equal, Prefix, Range
+
+if TYPE_CHECKING:
+    from spinrt.runtime.runtime import Runtime
+
+FORMAT: Final = 1
+HOST: Final = "host"
+_SHARES: Final = {"p50": 0.5, "p99": 0.99}
+
+
+def describe(runtime: Runtime, *, handles: bool = True) -> dict[str, Any]:
+    """Return what a runtime holds; see docs/formats/inspect.md.
+
+    Args:
+        runtime: Call it on the runtime's own thread.
+        handles: List the live handles of each domain, too.
+    """
+    return {
+        "format": FORMAT,
+        "domains": [_domain(domain, handles) for domain in runtime.domains.values()],
+        "events": [_event(event) for event in runtime.events.values()],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- domains
+
+
+def _domain(domain: Domain, handles: bool) -> dict[str, Any]:
+    counters = domain.counters
+    return {
+        "name": domain.name,
+        "version": domain.extension.manifest.version,
+        "state": _state(domain),
+        "limits": asdict(domain.limits),
+        "usage": _usage(domain),
+        "counters": {"faults": counters.faults, "restarts": counters.restarts, "rests": counters.rests},
+        "last_fault": counters.last_fault,
+        "exports": list(domain.interfaces),
+        "importers": [importer.name for importer in domain.importers()],
+        "grants": [_grant(grant, domain) for grant in domain.policy.grants.values()],
+        "handles": _handles(domain) if handles else [],
+    }
+
+
+def _state(domain: Domain) -> str:
+    """``running``, ``broken``, ``killed``, or how far it is on its way to running."""
+    instance = domain.instance
+    if domain.death is not None:
+        return "killed"
+    if not domain.is_running or instance is None:
+        return domain.state.value
+    return "broken" if instance.broken else "running"
+
+
+def _usage(domain: Domain) -> dict[str, int]:
+    instance = domain.instance
+    return {
+        "memory_bytes": 0 if instance is None else instance.memory_size,
+        "handles": 0 if instance is None else live_handles(instance),
+        "outside_calls_left": domain.quotas.outside.left,
+        "restarts_left": domain.quotas.restarts.left,
+    }
+
+
+def _grant(grant: Grant, domain: Domain) -> dict[str, Any]:
+    """One grant of the policy, and what the module imports through it."""
+    wanted = [imported.function for imported in domain.extension.imports if imported.interface == grant.interface]
+    exporter = next((_source_name(source) for source in domain.sources() if grant.interface in source.interfaces), None)
+    return {
+        "interface": grant.interface,
+        "functions": list(grant.functions),
+        "attenuations": dict(grant.attenuations),
+        "where": grant.where,
+        "imports": wanted,
+        "exporter": exporter,
+    }
+
+
+def _source_name(source: Source) -> str:
+    return HOST if isinstance(source, HostDomain) else source.name
+
+
+def _handles(domain: Domain) -> list[dict[str, Any]]:
+    instance = domain.instance
+    return [
+        {
+            "handle": handle,
+            "resource": resource,
+            "own": own,
+            "generation": generation,
+            "capability": _capability(held) if isinstance(held, Capability) else None,
+        }
+        for handle, resource, own, generation, held in (list_handles(instance) if instance is not None else ())
+    ]
+
+
+def _capability(capability: Capability) -> dict[str, Any]:
+    """A capability and those that it was made from, the nearest first."""
+    return {
+        "revoked": None if capability.revoked is None else str(capability.revoked),
+        "chain": [_link(link) for link in capability.chain()],
+    }
+
+
+def _link(link: Capability) -> dict[str, Any]:
+    return {
+        "holder": link.holder,
+        "granter": link.granter,
+        "rights": None if link.rights is None else sorted(link.rights),
+        "grant": link.grant.where if isinstance(link.grant, Grant) else None,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "on_fault": event.on_fault.value,
+        "bindings": [_binding(binding) for binding in event.bindings],
+    }
+
+
+def _binding(binding: Binding) -> dict[str, Any]:
+    options = binding.options
+    return {
+        "id": binding.sequence,
+        "domain": None if binding.domain is None else binding.domain.name,
+        "handler": binding.export or callable_name(binding.handler),
+        "by": _who(binding.by),
+        "order": binding.order,
+        "places": [_place(place) for place in binding.places],
+        "mode": f"ephemeral, {options.mode.quantum_ms} ms"
+        if isinstance(options.mode, Ephemeral)
+        else options.mode.value,
+        "filters": options.filters,
+        "cancels": options.cancels,
+        "guards": [
+            *({"text": _guard(one.guard), "imposed_by": _who(one.by) or HOST} for one in binding.imposed),
+            *({"text": _guard(guard), "imposed_by": None} for guard in options.guards),
+        ],
+        "counts": asdict(binding.counts),
+        "latency": _latency(binding),
+    }
+
+
+def _who(who: Domain | str | None) -> str | None:
+    return who.name if isinstance(who, Domain) else who
+
+
+def _place(place: Place) -> str:
+    if isinstance(place, Edge):
+        return repr(place).lower()
+    side = "before" if isinstance(place, Before) else "after"
+    return f"{side} {place.other}"
+
+
+def _guard(guard: Guard) -> str:
+    """A guard as it would be written in a manifest."""
+    match guard:
+        case Equal(field, value):
+            return f"{field} equals {value!r}"
+        case Prefix(field, prefix):
+            return f"{field} begins with {prefix!r}"
+        case Range(field, low, high):
+            bounds = [f"at least {low!r}"] * (low is not None) + [f"at most {high!r}"] * (high is not None)
+            return f"{field} is {' and '.join(bounds) or 'there'}"
+        case Check(handler, _):
+            return _guard(handler)
+        case DomainExport(domain, name):
+            return f"{domain.name}: {name}"
+        case _:
+            return callable_name(guard)
+
+
+def _latency(binding: Binding) -> dict[str, Any] | None:
+    """Sampled run times; none when there is no sample."""
+    latency = getattr(binding.entry, "latency", None)
+    buckets = [] if latency is None else latency()
+    if not buckets:
+        return None
+    return {
+        "samples": sum(count for _, count in buckets),
+        **{f"{name}_ns": quantile(buckets, share) for name, share in _SHARES.items()},
+        "max_ns": buckets[-1][0],
+        "buckets": [list(bucket) for bucket in buckets],
+    }
+
+
+def quantile(buckets: Sequence[tuple[int, int]], share: float) -> int:
+    """Return the upper bound of the bucket below which that share of the samples lies.
+
+    Args:
+        buckets: (upper bound, count) of each, ascending; at least one sample.
+        share: From 0 to 1.
+    """
+    wanted = share * sum(count for _, count in buckets)
+    seen = 0
+    for upper, count in buckets:
+        seen += count
+        if seen >= wanted:
+            return upper
+    return buckets[-1][0]
