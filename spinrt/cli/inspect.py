@@ -83,7 +83,12 @@ def print_description(description: Mapping[str, Any]) -> None:
             print()
     for domain in domains:
         if domain["last_fault"]:
-            print(f"last fault of {domain['name']}: {domain['last_fault']}")
+            print(f"last fault of {domain['name']}: {_printable(domain['last_fault'])}")
+
+
+def _printable(text: str) -> str:
+    """What a guest had a hand in, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 DOMAIN_HEADERS = ("name", "version", "state", "memory", "handles", "faults", "restarts", "put off")

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from spinrt.cli.inspect import print_description
 from spinrt.cli.main import FAILED, OK, main
 from spinrt.errors import ConfigError
 from spinrt.mail.config import parse
 from spinrt.mail.metrics import CONNECTIONS_MAX, MetricsServer
+from spinrt.runtime.inspect import describe
+from tests.guests import EVENTS, extension, granted, runtime
 from tests.mail.service_support import Running, config_of, config_text, message, send, serving
 
 EMPTY: dict[str, Any] = {"domains": [], "events": []}
@@ -176,3 +179,16 @@ def test_metrics_port_in_use_is_named(tmp_path: Path) -> None:
             serving(config_of(tmp_path, metrics={"listen": f"127.0.0.1:{port}"})),
         ):
             pass
+
+
+def test_what_a_guest_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in a fault's text are shown as such, not sent."""
+    made = runtime(events=("ping",))
+    made.load(extension(f'(func (export "{EVENTS}#ping"))', handlers=("ping",)), granted())
+    made.domains["guest"].counters.last_fault = "extension.trap: \x1b[2Jgone\r\n250 ok"
+
+    print_description(describe(made))
+
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert "last fault of guest: extension.trap: \N{REPLACEMENT CHARACTER}[2Jgone" in text
