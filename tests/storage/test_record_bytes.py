@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinrt._core import LogBuffer
@@ -117,6 +117,7 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, st.integers(0, 2**48), st.binary(min_size=16, max_size=16))
+@settings(deadline=None)
 def test_headers_agree_with_the_standard_library(
     records: list[tuple[int, bytes, int, int, int]], start: int, chain: bytes
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinrt._core import DataDecoder, HopCounter, Phase
@@ -53,6 +53,7 @@ def test_decoder_agrees_with_reference(pieces: list[bytes]) -> None:
 
 
 @given(PIECES, st.booleans(), st.integers(0, 4))
+@settings(deadline=None)
 def test_decoder_agrees_with_searches(pieces: list[bytes], normalise: bool, start: int) -> None:
     """One pass gives what searches over whole buffers give, and looks at nothing before ``start``."""
     whole = b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
@@ -191,6 +192,7 @@ HEADER_PIECES = st.lists(
 
 
 @given(HEADER_PIECES)
+@settings(deadline=None)
 def test_hop_counter_agrees_with_searches(pieces: list[bytes]) -> None:
     """Octet by octet, in pieces and whole, it counts what searches over the whole header section count."""
     twin = reference_data.HopCounter()
