@@ -78,6 +78,8 @@ class Transaction:
 
     def rollback(self) -> None:
         """Drop all effects and end the transaction. Does nothing when it has ended."""
+        if self._open:
+            self._call.journal.roll_back(0)
         self._open = False
 
     def __enter__(self) -> Transaction:

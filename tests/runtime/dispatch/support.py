@@ -44,6 +44,10 @@ interface events {
   meet: func(person: person);
   look: func(thing: borrow<thing>) -> u32;
 }
+
+interface folds {
+  fold: func(results: list<u32>) -> u32;
+}
 """
 
 HOST = "test:dispatch/host@1.0.0"
