@@ -22,6 +22,8 @@ cdef class Export:
         self._find(guest)
         if before is not None:
             before.store.retire(before)
+            if before.store is not guest.store:
+                spin_new_version(&before.store.state)
         self.guest = guest
         spin_new_version(&guest.store.state)
 

@@ -165,6 +165,9 @@ cdef class _Stub:
             export = (<Entry>rows.entries[position]).handler
             export.refresh()
             rows.set_slot(position)
+            if export.guest.store is not self.store:  # its domain got an instance elsewhere
+                self.ready = False
+                continue
             self.ready = self.ready and export.guest.g.state == 0
             value.of.func = export.function
             self._check(api.table_set(self.store.context, &self.table, position, &value))

@@ -117,7 +117,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often a binding ran (or was queued), was held back by a guard, failed, and was ended by its quantum."""
+    """How often a binding ran (or was queued), was held back, failed, and was ended by its quantum.
+
+    Held back by a guard that was asked: those that an index passes over are not counted.
+    """
 
     raises: int = 0
     guarded: int = 0
@@ -197,7 +200,7 @@ class Binding:
 
     @property
     def guards(self) -> tuple[Guard, ...]:
-        """All guards in the order in which they are asked: imposed ones, then its own."""
+        """All guards: imposed ones, then its own; conditions on fields are asked before those that run code."""
         return (*(imposed.guard for imposed in self.imposed), *self.options.guards)
 
     @property

@@ -157,7 +157,7 @@ class Event:
             by: Who installs it.
             order: Lower ones run first; those with equal numbers as they were installed.
             place: `FIRST`, `LAST`, `Before` or `After` another one, or several of these.
-            guards: All must hold, or it does not run; asked in this order.
+            guards: All must hold, or it does not run; conditions on fields are asked before those that run code.
             closure: Passed in front of the arguments; for exports an integer of 64 bits.
             filters: What it returns stands in for the arguments of those behind it: the one parameter, or all of them.
             cancels: When it ran, those behind it do not.

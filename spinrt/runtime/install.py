@@ -25,7 +25,7 @@ from spinrt.runtime.binding import (
     resolve,
 )
 from spinrt.runtime.deferred import DeferredHandler
-from spinrt.runtime.entry import EFFECTS_MAX_HOST, Enqueue, Entry, EntryGuard
+from spinrt.runtime.entry import EFFECTS_MAX_HOST, CallGuard, Enqueue, Entry, EntryGuard
 from spinrt.runtime.guard import CLOSED, Guard, compile_guard, is_gone
 from spinrt.runtime.order import After, Before, Edge, Place
 from spinrt.runtime.signature import check_resolved, checked_filter
@@ -115,7 +115,9 @@ def _check_options(event: Event, options: Options, resolved: Resolved) -> None:
 
 
 def _compiled(event: Event, guards: Sequence[Guard]) -> tuple[EntryGuard, ...]:
-    return tuple(CLOSED if is_gone(guard) else compile_guard(guard, event.name, event.function) for guard in guards)
+    """What the dispatcher asks: conditions before code, since an index may answer them without asking anybody."""
+    compiled = [CLOSED if is_gone(guard) else compile_guard(guard, event.name, event.function) for guard in guards]
+    return tuple(sorted(compiled, key=lambda guard: isinstance(guard, CallGuard)))
 
 
 def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, Entry | None]:

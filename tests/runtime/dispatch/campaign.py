@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 
-from spinrt.runtime.event import TIERS
+from spinrt.runtime.tables import TIERS
 from tests.runtime.dispatch.programs import choices_of, disagreement
 
 

@@ -1,8 +1,8 @@
 """Random programs for the dispatcher: the same program runs on every tier, and everything that shows must be the same.
 
-A program is a list of numbers, from which each step chooses: hypothesis draws and shrinks them, a seeded generator makes
-them for as long as it is let. `run` executes it and returns the trace: results and errors, effects in order, what Python
-handlers saw, faults of domains, the counts and the order of bindings.
+A program is a list of numbers, from which each step chooses: hypothesis draws and shrinks them, a seeded generator
+makes them for as long as it is let. `run` executes it and returns the trace: results and errors, effects in order, what
+Python handlers saw, faults of domains, the counts and the order of bindings.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ class Machine:
         for event in self.events.values():
             event.uninstall(domain)
 
-    # ------------------------------------------------------------------------------------------------ from inside a raise
+    # ------------------------------------------------------------------------------------------ from inside a raise
 
     def _again(self, call: Call, number: int) -> None:
         """Raise another event: in this call, or in a transaction of its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinrt.runtime.event import TIERS
+from spinrt.runtime.tables import TIERS
 from tests.runtime.dispatch.programs import choices_of, disagreement, run
 
 

@@ -28,6 +28,16 @@ def test_all_guards_are_asked_before_any_handler_runs(tier: int) -> None:
     assert [binding.counts.guarded for binding in event.bindings] == [0, 1, 0]
 
 
+def test_conditions_are_asked_before_code(tier: int) -> None:
+    """Wherever they stand, imposed or not: code runs only for what passed them."""
+    world = World(tier)
+    event = world.define("one", default=0)
+    seen: list[Any] = []
+    binding = event.install(lambda call, value: value, guards=(note(seen, "own", True), Equal("value", 1)))
+    event.impose(binding, note(seen, "imposed", True))
+    assert ([event.raise_(2), event.raise_(1)], seen) == ([0, 1], ["imposed", "own"])
+
+
 def test_a_handler_cannot_change_what_passed(tier: int) -> None:
     """What a handler does to the state that guards look at counts for the next raise."""
     world = World(tier)
