@@ -18,6 +18,7 @@ class ClockInterface(HostInterface):
     """``spinrt:clock/clock``, from two injected clocks in nanoseconds."""
 
     interface_id = "spinrt:clock/clock@1.0.0"
+    pure = ("now", "monotonic")
 
     def __init__(self, now: Callable[[], int] = time.time_ns, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self._clocks = {"now": now, "monotonic": monotonic}

@@ -11,6 +11,7 @@ class ConfigInterface(HostInterface):
     """Answers from the ``config`` of the importer's policy."""
 
     interface_id = "spinrt:extension/config@1.0.0"
+    pure = ("get",)
 
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
         values = dict(domain.policy.config)

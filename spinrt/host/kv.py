@@ -76,6 +76,7 @@ class KvInterface(HostInterface):
     """``spinrt:kv/store``. A grant may carry ``bytes_max``, the room of the name space (1 MiB by default)."""
 
     interface_id = "spinrt:kv/store@1.0.0"
+    pure = ("get", "keys")
     attenuations: ClassVar = {"bytes_max": "room of the extension's name space in bytes"}
 
     def __init__(self, spaces: KvSpaces | None = None) -> None:

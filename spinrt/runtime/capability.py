@@ -12,7 +12,7 @@ is minted, attenuated, delegated and revoked; see `Capability` and docs/design/c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
@@ -59,11 +59,13 @@ class HostInterface(ABC):
     ``interface_id`` names the interface. ``attenuations`` says for each key that a grant may carry what it narrows.
     ``outside`` names the functions whose calls reach outside of the system (mail that leaves, records on a disk): their
     rate is bounded (``limits.outside_calls_per_minute``).
+    ``pure`` names the functions that change nothing, so that guards may call them.
     """
 
     interface_id: str
     attenuations: ClassVar[Mapping[str, str]] = {}
     outside: ClassVar[frozenset[str]] = frozenset()
+    pure: Collection[str] = ()
 
     @abstractmethod
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
@@ -90,10 +92,12 @@ class Functions(HostInterface):
     Args:
         interface_id: The interface that they serve.
         functions: WIT name → ``function(call, *arguments)``.
+        pure: Those of them that change nothing.
     """
 
-    def __init__(self, interface_id: str, functions: Mapping[str, Closure]) -> None:
+    def __init__(self, interface_id: str, functions: Mapping[str, Closure], *, pure: Collection[str] = ()) -> None:
         self.interface_id = interface_id
+        self.pure = frozenset(pure)
         self._functions = dict(functions)
 
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:

@@ -181,6 +181,13 @@ class Domain(Source):
         """Everybody that its imports are bound to."""
         return tuple(dict.fromkeys(bound.source for bound in self._bound if bound is not None))
 
+    def is_pure_import(self, interface_id: str, function: str) -> bool:
+        """Tell whether an import is bound to a function that changes nothing."""
+        for imported, bound in zip(self.extension.imports, self._bound, strict=True):
+            if (imported.interface, imported.function) == (interface_id, function) and bound is not None:
+                return function in bound.source.interface(interface_id).pure
+        return False
+
     # --------------------------------------------------------------------------------------------------- life cycle
 
     def unresolved(self) -> tuple[ImportedFunction, ...]:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from spinrt.runtime.binding import DomainExport, resolve
+from spinrt.errors import UsageError
+from spinrt.runtime.binding import DomainExport, Resolved, resolve
 from spinrt.runtime.domain import Domain, DomainState
 from spinrt.runtime.entry import NO_CLOSURE, CallGuard, EntryGuard, EqualGuard, PrefixGuard, RangeGuard
 from spinrt.runtime.signature import check_resolved
@@ -45,6 +46,7 @@ def compile_guard(guard: Guard, event: str, function: Function) -> EntryGuard:
 
     Raises:
         UsageError: It names no field, compares it with what it cannot be, or takes other arguments.
+            An export may do what cannot be taken back, or calls what is not pure.
         SignatureMismatch: An export that is no guard of this event.
     """
     if isinstance(guard, Equal | Range | Prefix):
@@ -58,7 +60,22 @@ def compile_guard(guard: Guard, event: str, function: Function) -> EntryGuard:
     what = f"event {event}, guard"
     resolved = resolve(check.handler, event, what=what)
     check_resolved(resolved, function, guard_type, closure=check.closure, what=what)
+    _check_changes_nothing(resolved, what)
     return CallGuard(resolved.handler, resolved.domain, check.closure)
+
+
+def _check_changes_nothing(resolved: Resolved, what: str) -> None:
+    """Refuse an export that may do what cannot be taken back, or call what is not pure."""
+    domain = resolved.domain
+    if domain is None:
+        return
+    assert resolved.export is not None
+    exported = domain.extension.exports[resolved.export]
+    if exported.obstacle:
+        raise UsageError(f"{what}: {resolved}: {exported.obstacle}, expected nothing that cannot be taken back")
+    for interface_id, name in sorted(exported.reached):
+        if not domain.is_pure_import(interface_id, name):
+            raise UsageError(f"{what}: {resolved}: found a call of {interface_id}#{name}, expected pure functions only")
 
 
 def guard_domain(guard: Guard) -> Domain | None:

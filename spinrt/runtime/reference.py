@@ -8,6 +8,7 @@ Source: docs/design/dispatch.md, "The walk".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, TypeAlias
 
@@ -122,7 +123,7 @@ def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], 
     mark = len(call.journal)
     call.domain, call.journal.room = guard.domain, EFFECTS_MAX_HOST
     try:
-        return bool(_invoke(guard.handler, guard.closure, call, arguments))
+        return _ask(guard, call, arguments)
     except BaseException as error:
         call.journal.roll_back(mark)
         on_fault(guard.domain, error)
@@ -131,6 +132,15 @@ def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], 
         return False
     finally:
         call.journal.roll_back(mark)
+
+
+def _ask(guard: CallGuard, call: Call, arguments: tuple[Any, ...]) -> bool:
+    put_back = guard.before() if guard.before is not None else None
+    try:
+        return bool(_invoke(guard.handler, guard.closure, call, arguments))
+    finally:
+        if put_back is not None:
+            put_back()
 
 
 # ------------------------------------------------------------------------------------------------------------ handlers
@@ -169,7 +179,7 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
         if entry.enqueue is not None:
             answer = entry.enqueue(call, entry, arguments)
         else:
-            answer = _invoke(entry.handler, entry.closure, call, arguments)
+            answer = _invoke(_limited(entry), entry.closure, call, arguments)
     except BaseException as error:
         call.journal.roll_back(mark)
         _note_failure(entry, error, on_fault)
@@ -189,6 +199,11 @@ def _note_failure(entry: Entry, error: BaseException, on_fault: OnFailure) -> No
     if isinstance(error, SpinError):
         entry.faults += 1
     on_fault(entry.domain, error)
+
+
+def _limited(entry: Entry) -> Handler:
+    """The handler, ended by its quantum if it is ephemeral."""
+    return partial(entry.handler.call_within, entry.quantum_ticks) if entry.quantum_ticks else entry.handler
 
 
 def _invoke(handler: Handler, closure: Any, call: Call, arguments: tuple[Any, ...]) -> Any:

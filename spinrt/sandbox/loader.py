@@ -9,7 +9,7 @@ handler that its manifest promises.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinrt._core import FunctionPlan, Module
@@ -18,7 +18,8 @@ from spinrt.sandbox.abi import plan_function, resource_name
 from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
 from spinrt.sandbox.manifest import Manifest
-from spinrt.sandbox.types import Function, Interface, ResourceType
+from spinrt.sandbox.purity import guard_obstacle
+from spinrt.sandbox.types import Function, Interface, Primitive, ResourceType
 from spinrt.sandbox.wit import Interfaces, shipped, signature
 
 MODULE_BYTES_MAX = 64 << 20
@@ -41,11 +42,21 @@ class ImportedFunction:
 
 @dataclass(frozen=True, slots=True)
 class ExportedFunction:
-    """One function that the manifest promises: a handler, a guard, or one of an interface."""
+    """One function that the manifest promises: a handler, a guard, or one of an interface.
+
+    Attributes:
+        interface: Where its type comes from.
+        function: Its type.
+        plan: How it is called.
+        reached: The imports that a call of it may reach, (interface, function); known of functions that return a bool.
+        obstacle: What it may do that no guard may, for people; known of these too, and empty for others.
+    """
 
     interface: str
     function: Function
     plan: FunctionPlan
+    reached: frozenset[tuple[str, str]] = frozenset()
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +112,10 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     exports = _promised(manifest, known)
     module = Module(code, manifest.name)
     imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
-    extension = Extension(manifest, module, imports, known, exports)
     for name, exported in exports.items():
-        _check_export(extension, name, exported)
+        _check_export(manifest, module, name, exported)
+    exports = {name: _as_guard(code, name, exported) for name, exported in exports.items()}
+    extension = Extension(manifest, module, imports, known, exports)
     _check_memory(extension)
     return extension
 
@@ -232,19 +244,33 @@ def _check_asked(manifest: Manifest, interface: str, function: str, what: str) -
     )
 
 
-def _check_export(extension: Extension, name: str, exported: ExportedFunction) -> None:
-    what = f"extension {extension.name}: export {name}"
-    kind, core = extension.module.exports.get(name, ("", ""))
+def _as_guard(code: bytes, name: str, exported: ExportedFunction) -> ExportedFunction:
+    """Note what a function that could be a guard may do."""
+    if exported.function.result != Primitive("bool"):
+        return exported
+    reached: set[tuple[str, str]] = set()
+
+    def reach(module: str, function: str) -> bool:
+        reached.add((module, function))
+        return True
+
+    obstacle = guard_obstacle(code, name, reach)
+    return replace(exported, reached=frozenset(reached), obstacle=obstacle or "")
+
+
+def _check_export(manifest: Manifest, module: Module, name: str, exported: ExportedFunction) -> None:
+    what = f"extension {manifest.name}: export {name}"
+    kind, core = module.exports.get(name, ("", ""))
     if kind != "function":
         found = f"a {kind}" if kind else "none"
         raise ModuleError(f"{what}: found {found}, expected a function", hint="the manifest promises it")
     plan = exported.plan
     _compare(what, core, plan.export_signature, signature(exported.function))
-    post = extension.module.exports.get(f"cabi_post_{name}")
+    post = module.exports.get(f"cabi_post_{name}")
     if post is not None:
         results = plan.export_signature.partition(":")[2]
         _compare(
-            f"extension {extension.name}: export cabi_post_{name}",
+            f"extension {manifest.name}: export cabi_post_{name}",
             post[1],
             f"{results}:",
             "takes the function's result",

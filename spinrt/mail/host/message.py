@@ -10,6 +10,7 @@ from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
 
 _RESOURCE: Final = "spinrt:mail/message@1.0.0#message"
+_METHODS: Final = ("size", "body-offset", "header-count", "header-name", "header", "read")
 READ_BYTES_MAX: Final = 65_536
 """Bytes that one ``read`` gives at most."""
 
@@ -18,6 +19,7 @@ class MessageInterface(HostInterface):
     """``spinrt:mail/message``. Takes no attenuations; ``functions`` narrows it (headers without the body, say)."""
 
     interface_id = "spinrt:mail/message@1.0.0"
+    pure = tuple(f"[method]message.{name}" for name in _METHODS)
 
     def bind(self, function: str, grant: Grant, domain: Domain) -> Closure:
         return _CLOSURES[function]

@@ -26,6 +26,7 @@ interface host {
   cancel: func();
   again: func(number: u32);
   leave: func();
+  hour: func() -> u32;
 }
 
 interface events {
@@ -58,6 +59,7 @@ IMPORTS = f"""
 (import "{HOST}" "cancel" (func $cancel))
 (import "{HOST}" "again" (func $again (param i32)))
 (import "{HOST}" "leave" (func $leave))
+(import "{HOST}" "hour" (func $hour (result i32)))
 """
 
 
@@ -98,22 +100,25 @@ class Noted:
 class World:
     """A runtime of the test interfaces on one tier, with what its host functions did.
 
-    ``note(n)`` promises to append n to ``applied``; ``cancel`` cancels; ``again(n)`` and ``leave`` do what a test says.
+    ``note(n)`` promises to append n to ``applied``; ``cancel`` cancels; ``again(n)`` and ``leave`` do what a test says;
+    ``hour`` answers what it says, and is pure.
     """
 
     def __init__(self, tier: int) -> None:
         self.tier = tier
         self.applied: list[Any] = []
         self.again: Callable[[Call, int], None] = lambda call, number: None
+        self.hour = 0
         self.leave: Callable[[Call], None] = lambda call: None
         self.runtime = Runtime(interfaces=INTERFACES)
         functions: Mapping[str, Closure] = {
             "note": lambda call, number: call.journal.append(Noted(self.applied, number)),
             "cancel": lambda call: call.cancel(),
+            "hour": lambda call: self.hour,
             "again": lambda call, number: self.again(call, number),  # noqa: PLW0108 - a test replaces it later
             "leave": lambda call: self.leave(call),  # noqa: PLW0108
         }
-        self.runtime.export(Functions(HOST, functions))
+        self.runtime.export(Functions(HOST, functions, pure=("hour",)))
 
     def define(self, event: str, **options: Any) -> Event:
         return self.runtime.define(named(event), tier=self.tier, **options)

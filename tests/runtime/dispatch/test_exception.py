@@ -67,7 +67,7 @@ def test_an_ephemeral_handler_is_ended_without_fault(tier: int) -> None:
             f"(call $note (i32.const 1)) (if (local.get 0) (then {SPIN})) (i32.const 5)",
         ),
         {"event": "one", "mode": "ephemeral", "quantum_ms": 5},
-        limits={"deadline_ms": 20},
+        limits={"deadline_ms": 60_000},
     )
     assert [event.raise_(1), event.raise_(0), event.raise_(1)] == [0, 5, 0]
     assert world.applied == [1]

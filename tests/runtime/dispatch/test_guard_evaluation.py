@@ -111,28 +111,50 @@ def test_text_and_record_fields_select(tier: int) -> None:
 
 
 def test_a_guard_leaves_no_effect_and_no_wish(tier: int) -> None:
-    """Guests and Python: what a guard promised is dropped, whether it holds or not."""
+    """What a guard in Python promised is dropped, whether it holds or not."""
     world = World(tier)
     event = world.define("add", fold="every", default=[])
-    body = adder(1) + function("wants", GUARD, "(call $note (i32.const 9)) (call $cancel) (local.get 0)")
-    domain = world.load(body, "add")
-    event.uninstall(domain)
 
     def lying(call: Any, left: int, right: int) -> bool:
         call.journal.append(object())
         call.domain = "somebody else"
-        return True
+        call.cancel()
+        return bool(left)
 
-    try:
-        event.install(domain, guards=(DomainExport(domain, "wants"),))
-    except UsageError:  # a guest's guard may not be able to promise anything in the first place
-        event.install(domain)
-    event.install(lambda call, left, right: call.domain, guards=(lying,))
+    event.install(lambda call, left, right: left, guards=(lying,))
+    event.install(lambda call, left, right: call.domain)
     with Transaction() as transaction:
-        assert transaction.raise_(event, 1, 0) == [2, None]
+        assert [transaction.raise_(event, left, 0) for left in (1, 0)] == [[1, None], [None]]
         assert transaction.effects == []
-        transaction.commit()
-    assert world.applied == []
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("(call $note (i32.const 9))", "#note, expected pure functions only"),
+        ("(call $cancel)", "#cancel, expected pure"),
+        ("(drop (memory.grow (i32.const 1)))", "memory.grow"),
+    ],
+)
+def test_an_export_that_may_change_what_cannot_be_taken_back_is_no_guard(tier: int, does: str, said: str) -> None:
+    """Found in its code, however it gets there, before it ever runs; the extension is not loaded."""
+    world = World(tier)
+    event = world.define("add")
+    body = adder(1) + function("wants", GUARD, "(call $deep) (local.get 0)") + f"(func $deep {does})"
+    with pytest.raises(UsageError, match=said):
+        world.load(body, {"event": "add", "guard": "wants"})
+    assert (event.bindings, world.runtime.domains) == ((), {})
+
+
+def test_a_guard_may_call_what_is_pure(tier: int) -> None:
+    """What its host function answers decides."""
+    world = World(tier)
+    event = world.define("add", default=-1)
+    wants = function("wants", GUARD, "(i32.gt_u (call $hour) (i32.const 11))")
+    world.load(adder(1) + wants, {"event": "add", "guard": "wants"})
+    assert event.raise_(1, 0) == -1
+    world.hour = 12
+    assert event.raise_(1, 0) == 2
 
 
 def test_a_guard_that_fails_holds_nothing_and_is_its_owners_fault(tier: int) -> None:
