@@ -15,6 +15,8 @@ def live_handles(Instance guest not None):
 
 def peek(Instance guest not None, uint32_t pointer, uint32_t length):
     """A copy of guest memory, for tests and dumps."""
+    if not guest.is_there():
+        raise ClosedError(f"extension {guest.name}: found its memory gone with its store, expected one that lives")
     return PyBytes_FromStringAndSize(<char *>guest.span(pointer, length), length)
 
 

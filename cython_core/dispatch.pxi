@@ -215,6 +215,8 @@ cdef class Dispatcher:
         before, self._table = self._table, table
         if before is not None and (table is None or before.rows is not table.rows):
             before.rows.settle()
+            if self.stub is not None:
+                self.stub.rows = None  # it would keep alive what was uninstalled
         self._look()
 
     @property

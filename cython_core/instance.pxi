@@ -93,6 +93,7 @@ cdef class Instance:
     cdef uint8_t *base
     cdef size_t memory_bytes
     cdef uint64_t born
+    cdef uint64_t generation  # of the store that it was last found in
     cdef bint counted       # the store counts it as live
     cdef Call call          # the running Call, or None
     cdef object death       # why it was killed: an exception
@@ -109,6 +110,7 @@ cdef class Instance:
         self.handles = HandleTable(limits.handles)
         self.store = Store(limits.memory_bytes, limits.table_entries) if store is None else store
         self.context = self.store.context
+        self.generation = self.store.state.generation
         self.base = _no_memory
         self.g.may_leave = True
         self.g.owner = <void *>self
@@ -123,9 +125,14 @@ cdef class Instance:
         self.store.instances.add(self)
 
     def __dealloc__(self):
+        self._count_out()
+
+    cdef int _count_out(self) noexcept:
         if self.counted:
+            self.counted = False
             self.store.live -= 1
             self.store.dead += 1
+        return 0
 
     # ------------------------------------------------------------------------------------------------------- linking
 
@@ -298,8 +305,8 @@ cdef class Instance:
 
     @property
     def memory_size(self):
-        """Bytes of its memory now."""
-        return api.memory_data_size(self.context, &self.memory) if self.has_memory else 0
+        """Bytes of its memory now; 0 when it has been left behind by its store."""
+        return api.memory_data_size(self.context, &self.memory) if self.has_memory and self.is_there() else 0
 
     @property
     def handle_count(self):
@@ -309,6 +316,11 @@ cdef class Instance:
     def close(self):
         """Let nothing enter it any more; its store may forget it."""
         self._mark(SPIN_CLOSED)
+        self._count_out()
+
+    cdef bint is_there(self) noexcept:
+        """Whether the engine store still has it: what cannot be entered is not moved when the store is collected."""
+        return self.generation == self.store.state.generation
 
     def kill(self, object death not None):
         """End what runs in it at the next tick, with that exception, and let nothing enter it any more.
@@ -455,6 +467,7 @@ cdef class Instance:
     cdef int adopt(self, _Moved made, spin_context *context) except -1:
         """Be that copy from now on."""
         self.handle, self.context = made.handle, context
+        self.generation = self.store.state.generation + 1
         self._find_memory()
         return 0
 

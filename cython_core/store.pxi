@@ -140,6 +140,9 @@ cdef class Store:
             raise
         for guest in living:
             guest.adopt(copies[guest], api.store_context(fresh))
+        for guest in list(self.instances):
+            if guest.broken:
+                guest._count_out()
         self.store, self.context = fresh, api.store_context(fresh)
         self.state.generation += 1
         spin_new_version(&self.state)

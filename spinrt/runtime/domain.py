@@ -440,7 +440,7 @@ class Domain(Source):
             raise Killed(str(self.death), hint=self.death.hint)
         limits = self.limits
         return self._stores.instantiate(
-            self.extension.module,
+            self.extension.fitting.fit(limits),
             tuple(bound.instantiate() for bound in self._bound if bound is not None),
             InstanceLimits(
                 memory_bytes=limits.memory_bytes,
@@ -484,6 +484,7 @@ class Domain(Source):
         instance, self._instance = self._instance, None
         if instance is not None:
             self._stores.when_idle(instance.close)
+            self._stores.collect_soon()
 
     def _forget_everything(self) -> None:
         self.exports = {}

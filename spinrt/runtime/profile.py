@@ -35,12 +35,12 @@ class Recording:
     """
 
     def __init__(self, runtime: Runtime, title: str = "spinrt") -> None:
-        loaded = [(domain, domain.instance) for domain in runtime.domains.values()]
-        modules = tuple((domain.name, domain.extension.module) for domain, _ in loaded)
+        instances = [(domain.name, domain.instance) for domain in runtime.domains.values()]
+        loaded = [(name, instance) for name, instance in instances if instance is not None]
+        modules = tuple((name, instance.module) for name, instance in loaded)
         self._names: dict[Store, list[str]] = {}
-        for domain, instance in loaded:
-            if instance is not None:
-                self._names.setdefault(instance.store, []).append(domain.name)
+        for name, instance in loaded:
+            self._names.setdefault(instance.store, []).append(name)
         self._result: bytes | None = None
         self._samples = 0
         self._profiles = [GuestProfile(store, title, modules) for store in self._names]

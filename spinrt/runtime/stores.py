@@ -14,16 +14,20 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Module, Store
+from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Store
 from spinrt.clock import Clock, SystemClock
+from spinrt.errors import SpinError
 from spinrt.runtime.owner import Owner
+from spinrt.sandbox.fitted import Fitted
 
 if TYPE_CHECKING:
     from spinrt.runtime.event import Event
 
 Import: TypeAlias = HostFunction | DropFunction
+
+DEAD_MAX: Final = 64
 
 _log = logging.getLogger("spinrt.runtime")
 _all_stores: weakref.WeakSet[Stores] = weakref.WeakSet()
@@ -38,11 +42,23 @@ class Stores:
         shared: The store of all instances but those that cannot be moved.
         owner: The thread and process that they belong to.
         events: Those that belong to it.
+        dead_max: So many dead instances may be in the shared store, or as many as live ones, before it is collected.
         is_foreign: This process is a forked child of the owner: nothing may be raised here.
         clock: For rates and for the moments that errors name; the machine's by default.
     """
 
-    __slots__ = ("__weakref__", "clock", "depth", "events", "is_foreign", "owner", "shared", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "_collecting",
+        "clock",
+        "dead_max",
+        "depth",
+        "events",
+        "is_foreign",
+        "owner",
+        "shared",
+        "waiting",
+    )
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
@@ -52,16 +68,35 @@ class Stores:
         self.owner = Owner()
         self.shared = Store()
         self.shared.on_idle = self.run_if_idle
+        self.dead_max = DEAD_MAX
+        self._collecting = False
         self.events: weakref.WeakSet[Event] = weakref.WeakSet()
         _all_stores.add(self)
 
-    def instantiate(self, module: Module, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
-        """Make an instance: the only place that does.
+    def instantiate(self, fitted: Fitted, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
+        """Make an instance: the only place that does. What cannot be moved gets a store that goes with it.
 
         Raises:
             LinkError, ExtensionError: See `Instance`.
         """
-        return Instance(module, imports, limits, name)
+        self.collect_soon()
+        return Instance(fitted.module, imports, limits, name, self.shared if fitted.movable else None)
+
+    def collect_soon(self) -> None:
+        """When enough is dead, move the living to a fresh store between two raises: each is moved for one that died."""
+        if self.shared.dead >= max(self.dead_max, self.shared.live) and not self._collecting:
+            self._collecting = True
+            self.when_idle(self.collect)
+
+    def collect(self) -> None:
+        """Let go of all that is dead in the shared store. When that fails, everything stays where it is."""
+        self._collecting = False
+        try:
+            self.shared.collect()
+            self.dead_max = DEAD_MAX
+        except SpinError as error:
+            self.dead_max = 2 * self.shared.dead
+            _log.error("event=collect-failed code=%s dead=%d reason=%r", error.code, self.shared.dead, str(error))
 
     def when_idle(self, action: Callable[[], None]) -> None:
         """Do it now, or when the outermost raise ends. It must not fail."""

@@ -16,6 +16,7 @@ from spinrt._core import FunctionPlan, Module
 from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport, UsageError
 from spinrt.sandbox.abi import plan_function, resource_name
 from spinrt.sandbox.condition import find_field
+from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
 from spinrt.sandbox.manifest import Manifest
 from spinrt.sandbox.purity import guard_obstacle
@@ -69,6 +70,7 @@ class Extension:
         imports: What it imports, in the module's order.
         interfaces: What it was checked against.
         exports: What can be called of it, by the names of the module's exports.
+        fitting: Its code, for instances.
     """
 
     manifest: Manifest
@@ -76,6 +78,7 @@ class Extension:
     imports: tuple[ImportedFunction, ...]
     interfaces: Interfaces
     exports: Mapping[str, ExportedFunction]
+    fitting: Fitting
 
     @property
     def name(self) -> str:
@@ -115,7 +118,7 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     for name, exported in exports.items():
         _check_export(manifest, module, name, exported)
     exports = {name: _as_guard(code, name, exported) for name, exported in exports.items()}
-    extension = Extension(manifest, module, imports, known, exports)
+    extension = Extension(manifest, module, imports, known, exports, Fitting(manifest.name, code, module))
     _check_memory(extension)
     return extension
 

@@ -22,6 +22,7 @@ from typing import Final
 from spinrt.errors import SpinError
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
+from spinrt.runtime.stores import DEAD_MAX
 from spinrt.sandbox.loader import Extension, check_extension
 from spinrt.sandbox.manifest import Manifest
 from tests.guests import BUMP, EVENTS, wat
@@ -30,7 +31,8 @@ from tests.runtime.linked_guests import ALL_WORDS, WORDS, importer, interfaces, 
 RSS_GROWTH_MAX_KIB: Final = 16 * 1024
 """The allocator's own ups and downs; a single byte kept for each of 200,000 loads would be 200 KiB, an object far
 more."""
-MAPPINGS_GROWTH_MAX: Final = 64
+MAPPINGS_GROWTH_MAX: Final = 64 + 4 * DEAD_MAX
+"""Each of the dead instances that may wait to be collected holds up to four."""
 WARM_UP_SHARE: Final = 0.1
 MANIFEST: Final = f"""
 {{spinrt: 1, name: words, version: 1.0.0, module: w.wasm, exports: ['{WORDS}'], handlers: ['{EVENTS}#add']}}
