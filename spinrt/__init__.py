@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from spinrt.errors import SpinError
     from spinrt.runtime.call import Transaction
     from spinrt.runtime.capability import Effect, Functions, Grant, HostInterface
+    from spinrt.runtime.debug import DebugDomain
     from spinrt.runtime.domain import Domain
     from spinrt.runtime.event import Event, OnFault
     from spinrt.runtime.policy import Policy
+    from spinrt.runtime.replace import Probation
     from spinrt.runtime.runtime import Runtime
     from spinrt.sandbox.types import Err, Ok
     from spinrt.sandbox.wit import Interfaces
@@ -29,6 +31,7 @@ if "t" in getattr(sys, "abiflags", ""):
 __version__ = "0.1.0"
 
 _HOME = {
+    "DebugDomain": "spinrt.runtime.debug",
     "Domain": "spinrt.runtime.domain",
     "Effect": "spinrt.runtime.capability",
     "Err": "spinrt.sandbox.types",
@@ -40,12 +43,14 @@ _HOME = {
     "Ok": "spinrt.sandbox.types",
     "OnFault": "spinrt.runtime.event",
     "Policy": "spinrt.runtime.policy",
+    "Probation": "spinrt.runtime.replace",
     "Runtime": "spinrt.runtime.runtime",
     "SpinError": "spinrt.errors",
     "Transaction": "spinrt.runtime.call",
 }
 __all__ = [  # noqa: RUF022 - the version comes first
     "__version__",
+    "DebugDomain",
     "Domain",
     "Effect",
     "Err",
@@ -57,6 +62,7 @@ __all__ = [  # noqa: RUF022 - the version comes first
     "Ok",
     "OnFault",
     "Policy",
+    "Probation",
     "Runtime",
     "SpinError",
     "Transaction",

@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "serve": "serve SMTP, LMTP and IMAP in the foreground",
     "config": "check, show or start a configuration file",
     "user": "add, list, change and remove accounts",
+    "reload": "bring changed extensions into the running server",
+    "extension": "check an extension against the mail system",
     "queue": "see and steer mail that waits to leave",
     "inspect": "see what extensions hold, may do and did",
     "profile": "see where extensions spend their time",

@@ -11,7 +11,8 @@ from spinrt.mail.config_values import Endpoint, TcpEndpoint
 
 EPILOG = """\
 Serves until SIGTERM or Ctrl-C; then takes nothing new, finishes what runs
-(drain_timeout in the configuration) and stops. SIGHUP reads accounts again.
+(drain_timeout in the configuration) and stops. SIGHUP reads accounts and
+extensions again, as does `spinrt reload` for extensions.
 
 example:
   spinrt serve --config spinrt.yaml

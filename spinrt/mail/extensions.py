@@ -29,6 +29,7 @@ from spinrt.mail.host.records import to_diagnostics
 from spinrt.mail.host.tags import TagsInterface
 from spinrt.runtime.capability import Grant
 from spinrt.runtime.event import Event, OnFault
+from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.loader import Extension, load_extension
 
@@ -117,26 +118,47 @@ def load_extensions(runtime: Runtime, configured: Mapping[str, ExtensionConfig])
     """
     for config in configured.values():
         if config.enabled:
-            _load(runtime, config)
+            put_in_place(runtime, config)
 
 
-def _load(runtime: Runtime, config: ExtensionConfig) -> None:
-    for grant in config.policy.grants.values():
-        _check_names(runtime, grant)
+def put_in_place(runtime: Runtime, config: ExtensionConfig) -> None:
+    """Load one extension, or replace the version that is loaded by what is configured now.
+
+    Raises:
+        UsageError, LinkError, ExtensionError: What is wrong with it, and where the operator wrote it; what was loaded
+            goes on.
+    """
+    check_grants(runtime, config.policy)
+    loaded = runtime.domains.get(config.name)
     try:
         extension = _find(runtime, config)
         order = config.order
         orders = None if order is None else {handler.event: order for handler in extension.manifest.handlers}
-        domain = runtime.load(extension, config.policy, orders=orders)
+        if loaded is None:
+            runtime.load(extension, config.policy, orders=orders)
+        else:
+            runtime.replace(loaded, extension, config.policy, orders=orders)
     except SpinError as error:
         raise _placed(error, config) from error
     handled = " ".join(handler.event.partition("#")[2] for handler in extension.manifest.handlers)
-    trace.log(_LOG, logging.INFO, "loaded", extension=domain.name, version=extension.manifest.version, handles=handled)
+    trace.log(
+        _LOG,
+        logging.INFO,
+        "loaded" if loaded is None else "replaced",
+        extension=extension.name,
+        version=extension.manifest.version,
+        handles=handled,
+    )
+
+
+def directory_of(config: ExtensionConfig) -> Path:
+    """Where an extension lies: as configured, or among those that come with spinrt."""
+    return config.path or SHIPPED / config.name
 
 
 def _find(runtime: Runtime, config: ExtensionConfig) -> Extension:
     """Load the extension from its directory: the configured one, or the one that ships under that name."""
-    directory = config.path or SHIPPED / config.name
+    directory = directory_of(config)
     if not directory.is_dir():
         shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/manifest.yaml"))) or "none"
         raise ConfigError(
@@ -152,8 +174,17 @@ def _find(runtime: Runtime, config: ExtensionConfig) -> Extension:
     return extension
 
 
+def check_grants(runtime: Runtime, policy: Policy) -> None:
+    """Refuse grants of what does not exist: a misspelt name would grant nothing, and say nothing.
+
+    Raises:
+        ConfigError: There is one; says what was probably meant.
+    """
+    for grant in policy.grants.values():
+        _check_names(runtime, grant)
+
+
 def _check_names(runtime: Runtime, grant: Grant) -> None:
-    """Refuse a grant of what does not exist: a misspelt name would grant nothing, and say nothing."""
     if grant.interface not in runtime.interfaces.ids():
         raise _unknown(grant, "interface", grant.interface, runtime.interfaces.ids())
     known = runtime.interfaces.get(grant.interface).functions

@@ -1,4 +1,4 @@
-"""What an operator can ask of a mail system: its queue, a backup, its accounts read again, what its extensions hold.
+"""What an operator can ask of a mail system: its queue, a backup, accounts and extensions anew, what extensions hold.
 
 Each operation is a handler for the control socket. ``ask`` sends it to the server that runs, or, when none runs, opens
 the store and does it here: the same handler either way.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from spinrt.errors import NotFound, StateError, StorageError, UsageError
 from spinrt.mail import config as configuration
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
+from spinrt.mail.reload import Reloaded
 from spinrt.mail.store.model import QueueEntry, QueueState, QueueUpdate
 from spinrt.mail.store.store import Store
 from spinrt.runtime.inspect import describe
@@ -61,8 +63,14 @@ async def _do_here(data_directory: Path, operation: str, arguments: Mapping[str,
         await store.close()
 
 
-def server_handlers(store: Store, accounts: Accounts, config: Config) -> Mapping[str, Handler]:
-    """Every operation of a running server."""
+ReloadExtensions: TypeAlias = Callable[[Config], Awaitable[Reloaded]]
+"""Brings the extensions that are loaded to what a configuration says; see `spinrt.mail.reload`."""
+
+
+def server_handlers(
+    store: Store, accounts: Accounts, config: Config, reload_extensions: ReloadExtensions | None = None
+) -> Mapping[str, Handler]:
+    """Every operation of a running server; ``extensions.reload`` if there is somebody to do it."""
 
     async def reload_accounts(arguments: Mapping[str, Any]) -> Any:
         fresh = configuration.load(config.file)
@@ -71,7 +79,18 @@ def server_handlers(store: Store, accounts: Accounts, config: Config) -> Mapping
         accounts.replace(Directory(fresh.accounts, fresh.domains, fresh.postmaster))
         return {"accounts": len(fresh.accounts)}
 
-    return {**store_handlers(store, config.data_directory), "accounts.reload": reload_accounts}
+    handlers: dict[str, Handler] = {
+        **store_handlers(store, config.data_directory),
+        "accounts.reload": reload_accounts,
+    }
+    if reload_extensions is not None:
+        reload = reload_extensions
+
+        async def extensions_reload(arguments: Mapping[str, Any]) -> Any:
+            return asdict(await reload(configuration.load(config.file)))
+
+        handlers["extensions.reload"] = extensions_reload
+    return handlers
 
 
 def runtime_handlers(runtime: Runtime) -> Mapping[str, Handler]:

@@ -15,7 +15,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,6 +33,7 @@ from spinrt.mail.imap.server import ImapServer
 from spinrt.mail.operations import runtime_handlers, server_handlers
 from spinrt.mail.outbound import OutboundQueue
 from spinrt.mail.receiver import MailReceiver
+from spinrt.mail.reload import Reloaded, Reloader
 from spinrt.mail.smtp.server import SmtpServer
 from spinrt.mail.store.model import KvWrites
 from spinrt.mail.store.store import Store
@@ -118,11 +119,26 @@ class MailService:
             hostname=config.hostname, has_smarthost=config.smarthost is not None, kv_load=self.store.kv_load
         )
         load_extensions(self.mail.runtime, config.extensions)
-        initial = self.mail.ledger.unstored(self.mail.runtime.domains)
-        if initial:
-            await self.store.submit(KvWrites(initial))
+        self._reloader = Reloader(self.mail.runtime, config.extensions)
+        await self._store_initial(self.mail.runtime.domains)
         if config.smarthost is not None:
             self._start_queue(config)
+
+    async def _store_initial(self, names: Iterable[str]) -> None:
+        """Make durable what extensions wrote into their maps when they were initialised."""
+        initial = self.mail.ledger.unstored(names)
+        if initial:
+            await self.store.submit(KvWrites(initial))
+
+    async def reload_extensions(self, fresh: Config) -> Reloaded:
+        """Load, replace and unload what ``extensions`` of a configuration says differently; look at nothing else."""
+        done = self._reloader.apply(fresh.extensions)
+        await self._store_initial(done.changed)
+        runtime = self.mail.runtime
+        if runtime.replacements:
+            delay_s = max(one.probation.seconds for one in runtime.replacements.values()) + 1.0
+            asyncio.get_running_loop().call_later(delay_s, runtime.end_probations)
+        return done
 
     def _start_queue(self, config: Config) -> None:
         assert config.smarthost is not None
@@ -214,7 +230,7 @@ class MailService:
 
     async def _serve_control(self) -> None:
         handlers = {
-            **server_handlers(self.store, self.accounts, self.config),
+            **server_handlers(self.store, self.accounts, self.config, self.reload_extensions),
             **runtime_handlers(self.mail.runtime),
         }
         control = await ControlServer.start(self.config.data_directory, handlers)
@@ -239,7 +255,10 @@ class MailService:
                 trace.log(_LOG, logging.ERROR, "listener did not close", reason=result)
 
     async def reload(self) -> None:
-        """Read accounts and domains anew from the configuration; a mistake in it is logged and changes nothing."""
+        """Read accounts, domains and extensions anew from the configuration; a mistake in it changes nothing.
+
+        What is wrong is logged: with the file, all stays; with one extension, that one stays as it was.
+        """
         try:
             fresh = load(self.config.file)
             await asyncio.gather(*(self.store.ensure_account(name) for name in fresh.accounts))
@@ -247,7 +266,15 @@ class MailService:
             trace.log(_LOG, logging.ERROR, "not reloaded", reason=error.line())
             return
         self.accounts.replace(Directory(fresh.accounts, fresh.domains, fresh.postmaster))
-        trace.log(_LOG, logging.INFO, "reloaded", accounts=len(fresh.accounts))
+        done = await self.reload_extensions(fresh)
+        trace.log(
+            _LOG,
+            logging.INFO,
+            "reloaded",
+            accounts=len(fresh.accounts),
+            extensions=len(done.changed) + len(done.unloaded),
+            failed=len(done.failed),
+        )
 
 
 @contextlib.asynccontextmanager
@@ -262,7 +289,7 @@ async def running(config: Config) -> AsyncIterator[MailService]:
 
 
 async def serve_until_stopped(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reads the accounts anew.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reads anew.
 
     Raises:
         SpinError: It cannot start; see `MailService.start`.

@@ -170,8 +170,8 @@ def test_tutorial(tmp_path: Path) -> None:
 
 
 def test_embedding(tmp_path: Path) -> None:
-    """Both programs print what the page says."""
+    """The programs print what the page says."""
     reader = Reader("embedding.md", tmp_path)
-    for program in ("shop.py", "effects.py"):
+    for program in ("shop.py", "effects.py", "by_hand.py"):
         shown = reader.until(f"python {program}")
         assert reader.type(f"python {program}") == shown
