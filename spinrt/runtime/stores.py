@@ -118,6 +118,7 @@ class Stores:
                 self.waiting.popleft()()
             except Exception:
                 _log.exception("event=idle-action-failed")
+        self.collect_soon()
 
 
 def _mark_foreign() -> None:

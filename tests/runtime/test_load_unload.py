@@ -16,6 +16,7 @@ from spinrt.runtime import fold
 from spinrt.runtime.capability import Grant, HostInterface
 from spinrt.runtime.domain import Domain, DomainState
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.stores import DEAD_MAX
 from tests.guests import EVENTS, HOST
 from tests.runtime import load_campaign
 from tests.runtime.linked_guests import guest, runtime
@@ -145,4 +146,6 @@ def test_a_thousand_extensions_at_once() -> None:
         made.unload(domain)
     assert event.bindings == ()
     del domains, domain
+    assert made.stores.shared.dead <= DEAD_MAX
+    made.stores.collect()
     assert load_campaign.use().mappings - before.mappings <= load_campaign.MAPPINGS_GROWTH_MAX
