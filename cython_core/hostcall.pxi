@@ -77,6 +77,8 @@ cdef spin_trap *_call_held(HostFunction function, spin_raw *raw) noexcept:
     try:
         _admit(function, guest)
         _serve(function, guest, raw)
+        if guest.call is not None and (<Call>guest.call).cancelled:
+            spin_end_stub(function.state)
         return NULL
     except BaseException as failure:
         return _trap_with(guest, _host_failure(function, failure))

@@ -230,4 +230,5 @@ cdef extern from "include/frame.h" nogil:
     bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
     uint32_t spin_look(spin_state *state)
     bint spin_may_enter(const spin_state *state)
+    void spin_end_stub(spin_state *state)
     void spin_new_version(spin_state *state)

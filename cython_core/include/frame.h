@@ -141,10 +141,15 @@ static inline void spin_push(spin_state *state, spin_frame *frame, const spin_sl
   state->frame = frame;
 }
 
-/* A function that a stub may hold has changed: a stub that runs ends behind the handler that it is at. */
+/* A stub that runs ends behind the handler that it is at, and whoever started it looks what is to be done. */
+static inline void spin_end_stub(spin_state *state) {
+  if (state->stub_end != NULL) *state->stub_end = 0;
+}
+
+/* A function that a stub may hold has changed. */
 static inline void spin_new_version(spin_state *state) {
   state->version++;
-  if (state->stub_end != NULL) *state->stub_end = 0;
+  spin_end_stub(state);
 }
 
 #endif

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from spinrt.runtime.call import Transaction
 from tests.runtime.dispatch.support import World, function, note
 
@@ -37,6 +39,22 @@ def test_a_handler_cancels_by_asking(tier: int) -> None:
         event.raise_()
         assert seen == ["before", "before"]
         assert world.applied == ([1, 1] if install == "guest" else [])
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_guest_among_guests_cancels(tier: int, guarded: bool) -> None:
+    """Flat values and extensions only: what the stub would run without coming back in between."""
+    world = World(tier)
+    event = world.define("one", fold="every")
+    body = function(
+        "one",
+        "(param i32) (result i32)",
+        "(if (i32.eq (local.get 0) (i32.const 3)) (then (call $cancel))) (local.get 0)",
+    )
+    when = [{"field": "value", "at_least": 1}] if guarded else []
+    for name in ("a", "b", "c"):
+        world.load(body, {"event": "one", "when": when}, name=name)
+    assert [event.raise_(value) for value in (2, 3, 2)] == [[2, 2, 2], [3], [2, 2, 2]]
 
 
 def test_one_that_was_held_back_or_failed_cancels_nothing(tier: int) -> None:
