@@ -7,7 +7,8 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``store`` (where instances live), ``instance`` (a module at work), ``export`` (its functions, to be called), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
-the engine), ``dispatch`` and ``flat`` (what a raise does), ``profile`` (where guest code spends its time), ``counters`` (what benchmarks and tests read).
+the engine), ``dispatch`` and ``flat`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
+``counters`` (what benchmarks and tests read).
 
 Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``smtp_data`` (a
 message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between transport and session).
@@ -98,6 +99,7 @@ include "entry.pxi"
 include "stub.pxi"
 include "dispatch.pxi"
 include "flat.pxi"
+include "control.pxi"
 include "records.pxi"
 include "log_buffer.pxi"
 include "smtp_data.pxi"

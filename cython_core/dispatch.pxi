@@ -395,6 +395,16 @@ cdef class Dispatcher:
             results.append(None if self.plan.result is None else self.plan.result.lift(None, raw))
         return 1
 
+    cdef Py_ssize_t _run_found(self, _Rows rows, uint32_t row, const spin_raw *given, Call call, list results, spin_raw *last) except -1:
+        cdef spin_raw raw[RAW_MAX]
+        memcpy(raw, given, max(1, self.parameter_count) * sizeof(spin_raw))
+        if not self._run_row(rows, row, raw, call):
+            return 0
+        last[0] = raw[0]
+        if results is not None:
+            results.append(None if self.plan.result is None else self.plan.result.lift(None, raw))
+        return 1
+
     cdef inline bint _run_single(self, _Rows rows, spin_raw *raw, Call call) except -1:
         """Run the only handler; false when it failed. Its result is in `raw`."""
         cdef spin_frame frame
@@ -404,7 +414,7 @@ cdef class Dispatcher:
         cdef spin_guest *guest
         rows.walks += 1
         if single.state == NULL or single.version != single.state.version or single.guest.state or not spin_may_enter(single.state):
-            if not self._make_ready(rows):
+            if not self._make_ready(rows, 0):
                 return False
         guest = single.guest
         spin_ticker_touch()
@@ -416,7 +426,7 @@ cdef class Dispatcher:
         guest.state &= ~<uint32_t>SPIN_BUSY
         single.state.frame = frame.outer
         if error != NULL or trap != NULL or frame.call != NULL or single.state.attention:
-            return self._end_one(rows, guest, &frame, call, error, trap)
+            return self._end_one(rows.entries[0], guest, &frame, call, error, trap)
         return True
 
     cdef inline spin_error *_enter(self, spin_context *context, const spin_func *function, spin_raw *raw, spin_trap **trap, spin_state *state) noexcept:
@@ -428,24 +438,48 @@ cdef class Dispatcher:
         take_lock(state)
         return error
 
-    cdef bint _make_ready(self, _Rows rows) except -1:
+    cdef inline bint _run_row(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
+        """Run one handler of several, the only one whose guards hold; as `_run_single`."""
+        cdef spin_frame frame
+        cdef spin_trap *trap = NULL
+        cdef spin_error *error
+        cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, row)
+        cdef Export export = <Export>entry.handler
+        cdef Instance guest = export.guest
+        cdef spin_state *state = &guest.store.state
+        if guest.g.state or export.generation != state.generation or rows.slots[row].guest != &guest.g or not spin_may_enter(state):
+            if not self._make_ready(rows, row):
+                return False
+        spin_ticker_touch()
+        spin_push(state, &frame, rows.slots, &row, <void *>call if call is not None else NULL)
+        frame.dispatcher = <void *>self
+        frame.rows = <void *>rows
+        guest.g.state = SPIN_BUSY
+        error = self._enter(guest.context, &export.function, raw, &trap, state)
+        guest.g.state &= ~<uint32_t>SPIN_BUSY
+        state.frame = frame.outer
+        if error != NULL or trap != NULL or frame.call != NULL or state.attention:
+            return self._end_one(entry, &guest.g, &frame, call, error, trap)
+        return True
+
+    cdef bint _make_ready(self, _Rows rows, uint32_t row) except -1:
         """Look again, or refuse: then the handler has failed without having run."""
-        cdef Entry entry = rows.entries[0]
+        cdef Entry entry = rows.entries[row]
         try:
-            rows.find_single()
+            rows.find_single(row)
             return True
         except SpinError as error:
             entry.faults += 1
             self.on_fault(entry.domain, error)
             return False
 
-    cdef bint _end_one(self, _Rows rows, spin_guest *ran, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
+    cdef bint _end_one(self, Entry entry, spin_guest *ran, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
         """What comes behind a call that failed, had effects, or that something waited for; false when it failed."""
         cdef bint good = error == NULL and trap == NULL
         cdef Instance guest = <Instance>ran.owner
         try:
             if not good:
-                self._fault(rows.entries[0], guest.fault(self.name, error, trap), frame)
+                self._fault(entry, guest.fault(self.name, error, trap), frame)
         finally:
             if frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()

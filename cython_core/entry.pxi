@@ -191,20 +191,22 @@ cdef class _Rows:
             self.positions, self.positions_max = wider, 2 * len(self.entries)
         return self.positions
 
-    cdef int find_single(self) except -1:
-        """Look up the first row as it is now.
+    cdef int find_single(self, uint32_t row) except -1:
+        """Look up a row as it is now; what is found of the first one is kept in `single`.
 
         Raises:
             SpinError: It cannot be entered now.
         """
-        cdef Export export = (<Entry>self.entries[0]).handler
+        cdef Export export = (<Entry>self.entries[row]).handler
         cdef Instance guest = export.guest
         if guest.g.state:
             guest.refuse()
         if not spin_may_enter(&guest.store.state):
             guest.store.refuse_entry(guest.name)
         export.refresh()
-        self.set_slot(0)
+        self.set_slot(row)
+        if row:
+            return 0
         self.single.state = &guest.store.state
         self.single.guest = &guest.g
         self.single.slot = self.slots

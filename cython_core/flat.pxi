@@ -30,6 +30,8 @@ cdef Py_ssize_t _run_many(Dispatcher event, Table table, spin_raw *raw, Call cal
         _find_passing(event, rows, table.count, raw, &walk)
         if walk.count == 0:
             return 0
+        if walk.count == 1:
+            return event._run_found(rows, walk.positions[0], raw, call, results, last)
     else:
         rows.walks += 1
     return _run_stub(event, rows, &walk, raw, call, results, last)

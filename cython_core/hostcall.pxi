@@ -12,6 +12,7 @@ cdef class HostFunction:
     cdef object closure
     cdef object meter
     cdef NativeFunction native
+    cdef bint is_quick      # the native function needs nothing of what `_admit` does but the quota
     cdef void *guest        # the Instance; it owns this object
     cdef spin_guest *g      # its part that every call looks at
     cdef spin_state *state  # its store's
@@ -24,6 +25,7 @@ cdef class HostFunction:
             self.native = closure
             self.native.check(plan)
             self.closure = self.native.closure
+            self.is_quick = self.native.quick != NULL and meter is None
 
 
 @cython.final
@@ -60,9 +62,13 @@ cdef spin_trap *_trap_with(Instance guest, object failure) noexcept:
 
 
 cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
-    cdef PyThreadState *released = take_lock((<HostFunction>env).state)
+    cdef PyThreadState *released
     cdef spin_trap *trap
-    cdef uint32_t was = (<HostFunction>env).g.state
+    cdef uint32_t was
+    if (<HostFunction>env).is_quick and _serve_quickly(<HostFunction>env, raw):
+        return NULL
+    released = take_lock((<HostFunction>env).state)
+    was = (<HostFunction>env).g.state
     (<HostFunction>env).g.state = was | SPIN_BUSY  # the stub does not mark whom it runs
     trap = _call_held(<HostFunction>env, raw)
     (<HostFunction>env).g.state = ((<HostFunction>env).g.state & ~<uint32_t>SPIN_BUSY) | (was & SPIN_BUSY)
@@ -70,6 +76,21 @@ cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t
     if released != NULL:
         give_lock((<HostFunction>env).state)
     return trap
+
+
+cdef inline bint _serve_quickly(HostFunction function, spin_raw *raw) noexcept:
+    """Serve a call of which nothing but its quota is to be looked at; the first call of a handler is not one of these."""
+    cdef spin_guest *guest = function.g
+    cdef spin_frame *frame = function.state.frame
+    cdef uint32_t progress = frame.progress[0]
+    if (
+        guest.budget_seq != frame.seq or guest.budget_progress != progress or guest.host_calls_left == 0
+        or spin_must_look(frame) or not guest.may_leave or function.state.released != NULL
+    ):
+        return False
+    guest.host_calls_left -= 1
+    function.native.quick(<PyObject *>function.native, function.state, guest, raw)
+    return True
 
 
 cdef spin_trap *_call_held(HostFunction function, spin_raw *raw) noexcept:
@@ -110,13 +131,18 @@ cdef inline int _admit(HostFunction function, Instance guest) except -1:
     if function.g.host_calls_left == 0:
         raise QuotaExceeded(f"extension {guest.name}: found more than {guest.limits.host_calls} host calls in one call, expected at most that", hint="raise limits.host_calls")
     function.g.host_calls_left -= 1
-    if frame.seen == progress and spin_is_over(frame, spin_cpu_ns()):
+    if spin_must_look(frame) and _is_late(frame):
         raise DeadlineExceeded(
             f"extension {guest.name}: found a call of {function.plan.name} after its deadline, expected none", hint="raise limits.deadline_ms or make the handler shorter"
         )
     if guest.call is None and (frame.call != NULL or frame.dispatcher != NULL):
         _join_call(frame, guest)
     return 0
+
+
+cdef bint _is_late(spin_frame *frame) noexcept:
+    frame.looked_tick = spin_tick_now()
+    return spin_is_over(frame, spin_cpu_ns())
 
 
 cdef object _host_failure(HostFunction function, object failure):

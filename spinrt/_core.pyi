@@ -297,6 +297,10 @@ class NativeFunction:
     def __call__(self, *arguments: Any) -> Any: ...
 
 @final
+class ControlFunction(NativeFunction):
+    def __init__(self, name: str, closure: Callable[..., Any]) -> None: ...
+
+@final
 class LentMessage:
     size: int
     lent: bool

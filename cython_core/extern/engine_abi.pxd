@@ -201,6 +201,7 @@ cdef extern from "include/frame.h" nogil:
         uint32_t seen
         uint64_t seen_tick
         uint64_t seen_cpu_ns
+        uint64_t looked_tick
     ctypedef struct spin_state:
         spin_frame *frame
         uint64_t seq
@@ -227,6 +228,8 @@ cdef extern from "include/frame.h" nogil:
 
     void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call)
     uint64_t spin_cpu_ns()
+    uint64_t spin_tick_now()
+    bint spin_must_look(spin_frame *frame)
     bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
     uint32_t spin_look(spin_state *state)
     bint spin_may_enter(const spin_state *state)

@@ -59,6 +59,7 @@ typedef struct spin_frame {
   int64_t mark;
   uint32_t seen;                /* handler whose clock runs, or SPIN_UNSEEN */
   uint64_t seen_tick, seen_cpu_ns;
+  uint64_t looked_tick;         /* when a host call last looked at the clock */
 } spin_frame;
 
 typedef struct spin_state {
@@ -93,6 +94,11 @@ static void spin_start_clocks(spin_frame *frame, uint64_t cpu_ns) {
     frame->seen_tick = spin_tick_now();
     frame->seen_cpu_ns = cpu_ns;
   }
+}
+
+/* Whether a host call has to look at the clock: once a tick is enough. */
+static inline bool spin_must_look(spin_frame *frame) {
+  return frame->seen == *frame->progress && frame->looked_tick != spin_tick_now();
 }
 
 static bool spin_is_over(const spin_frame *frame, uint64_t cpu_ns) {

@@ -18,6 +18,7 @@ from spinrt import trace
 from spinrt.errors import ConfigError, SpinError
 from spinrt.host.clock import ClockInterface, RandomInterface
 from spinrt.host.config import ConfigInterface
+from spinrt.host.control import ControlInterface
 from spinrt.host.kv import KvInterface, KvSpaces
 from spinrt.host.logging import LoggingInterface, Sink
 from spinrt.mail.config import ExtensionConfig
@@ -87,6 +88,7 @@ def make_runtime(
         ClockInterface(),
         RandomInterface(),
         ConfigInterface(),
+        ControlInterface(),
     )
     for interface in exported:
         runtime.export(interface)
