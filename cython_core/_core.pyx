@@ -56,6 +56,7 @@ cdef extern from *:
 
 from spinrt.errors import (
     AbiError,
+    CallerDeadline,
     CapabilityRevoked,
     ClosedError,
     DeadlineExceeded,

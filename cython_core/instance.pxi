@@ -409,6 +409,8 @@ cdef class Instance:
             failure = DeadlineExceeded(
                 f"extension {self.name}, {where}: still running at its deadline", hint="raise limits.deadline_ms or make the handler shorter"
             )
+        if failure is None and ended == SPIN_ENDED_OUTER:
+            failure = CallerDeadline(f"extension {self.name}, {where}: ended at the deadline of the call that it served")
         if failure is not None:
             _discard(error, trap)
             return failure

@@ -195,6 +195,12 @@ class Killed(ExtensionError):
     code = "extension.killed"
 
 
+class CallerDeadline(DeadlineExceeded):
+    """The call ran past the deadline of a call that it was made for. It is not at fault; the outer one is."""
+
+    code = "extension.deadline-of-caller"
+
+
 class AbiError(ExtensionError):
     """A value at the boundary does not follow the Canonical ABI, or points outside the guest's memory."""
 

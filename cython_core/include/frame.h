@@ -22,7 +22,7 @@
 #define SPIN_WALL_FACTOR 10
 #define SPIN_UNSEEN UINT32_MAX
 
-enum { SPIN_RUNS = 0, SPIN_ENDED_DEADLINE = 1, SPIN_ENDED_KILL = 2, SPIN_ENDED_SIGNAL = 3 };
+enum { SPIN_RUNS = 0, SPIN_ENDED_DEADLINE = 1, SPIN_ENDED_KILL = 2, SPIN_ENDED_SIGNAL = 3, SPIN_ENDED_OUTER = 4 };
 
 /* The part of an instance that is looked at on every call. */
 typedef struct {
@@ -109,13 +109,15 @@ static bool spin_is_over(const spin_frame *frame, uint64_t cpu_ns) {
 
 /* Returns why what runs must end now, or SPIN_RUNS. */
 static uint32_t spin_look(spin_state *state) {
-  spin_frame *frame = state->frame;
+  spin_frame *frame = state->frame, *outer;
   uint64_t cpu_ns;
   if (frame == NULL) return SPIN_RUNS;
   if (atomic_load_explicit(&frame->slots[*frame->progress].guest->killed, memory_order_relaxed)) return SPIN_ENDED_KILL;
   cpu_ns = spin_cpu_ns();
   spin_start_clocks(frame, cpu_ns);
   if (spin_is_over(frame, cpu_ns)) return SPIN_ENDED_DEADLINE;
+  for (outer = frame->outer; outer != NULL; outer = outer->outer)
+    if (spin_is_over(outer, cpu_ns)) return SPIN_ENDED_OUTER;
   if (state->released == NULL && state->signalled(state)) return SPIN_ENDED_SIGNAL;
   return SPIN_RUNS;
 }

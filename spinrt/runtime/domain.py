@@ -32,7 +32,7 @@ from spinrt._core import (
     withdraw,
 )
 from spinrt.clock import Clock, wall_s
-from spinrt.errors import ExporterFailed, Killed, LinkError, QuotaExceeded, SpinError, StateError
+from spinrt.errors import CallerDeadline, ExporterFailed, Killed, LinkError, QuotaExceeded, SpinError, StateError
 from spinrt.runtime.capability import Effect, HostInterface, mint, reach
 from spinrt.runtime.exported import ExportedInterface, Link
 from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
@@ -370,7 +370,7 @@ class Domain(Source):
 
         A call that was cut short because somebody else failed breaks the instance too, and is not counted here.
         """
-        if isinstance(error, ExporterFailed):
+        if isinstance(error, ExporterFailed | CallerDeadline):
             _log.warning("extension=%s event=cut-short code=%s reason=%r", self.name, error.code, str(error))
         else:
             self.counters.faults += 1

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from spinrt._core import Call, Export
 from spinrt.errors import (
     AbiError,
+    CallerDeadline,
+    DeadlineExceeded,
     ExporterFailed,
     LinkError,
     QuotaExceeded,
@@ -80,6 +82,8 @@ class Link:
         """What the importer's call ends with; the exporter's part in it is noted."""
         if broken:
             self.exporter.note_fault(error)
+            if isinstance(error, CallerDeadline):
+                return DeadlineExceeded(f"{self._what()}: still running at the importer's deadline")
             return ExporterFailed(f"{self._what()}: {error}", hint=error.hint)
         if type(error) in (UsageError, RevokedArgument):  # what would be the raiser's mistake is the importer's here
             return AbiError(f"{self._what()}: {error}")

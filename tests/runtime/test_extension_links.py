@@ -376,3 +376,47 @@ def test_refusing_event_names_the_exporter() -> None:
     made.load(importer(), GRANTED)
     with pytest.raises(HandlerFailed, match=f"doubler failed: .*{WORDS}#double from words.*unreachable"):
         event.raise_(1, 0)
+
+
+def looping(deadline_ms: int) -> tuple[Any, Policy]:
+    """An exporter that never comes back, and a policy that lets it."""
+    limits = {"deadline_ms": deadline_ms}
+    return exporter(body=words("(loop (br 0)) (local.get 0)"), limits=limits), Policy.from_mapping({"limits": limits})
+
+
+def test_deadline_of_the_importer_holds_in_the_exporter() -> None:
+    """Asking somebody with more time gives nobody more time: the importer's call is over, and it is its fault."""
+    made = runtime()
+    made.load(*looping(60_000))
+    made.load(importer(limits={"deadline_ms": 20}), GRANTED)
+    assert made.events[f"{EVENTS}#add"].raise_(1, 0) is None
+    assert made.domains["words"].counters.faults == 0
+    assert made.domains["doubler"].counters.faults == 1
+    assert "still running at the importer's deadline" in made.domains["doubler"].counters.last_fault
+    assert [one.counters.restarts for one in made.domains.values()] == [1, 1]
+
+
+def test_deadline_of_the_exporter_is_its_own() -> None:
+    """It ends first: the exporter is at fault, the importer is cut short."""
+    made = runtime()
+    made.load(*looping(20))
+    limits = {"deadline_ms": 60_000}
+    made.load(importer(limits=limits), Policy(GRANTED.grants, Policy.from_mapping({"limits": limits}).limits))
+    assert made.events[f"{EVENTS}#add"].raise_(1, 0) is None
+    assert made.domains["words"].counters.last_fault.startswith("extension.deadline: ")
+    assert (made.domains["words"].counters.faults, made.domains["doubler"].counters.faults) == (1, 0)
+
+
+def test_deadline_of_a_handler_holds_in_raises_that_it_causes() -> None:
+    """A handler that has an event raised for it is over when its own time is: who ran for it then is not at fault."""
+    made = runtime({"again": lambda call: made.events[f"{EVENTS}#ping"].raise_()}, events=("add", "ping"))
+    limits = {"deadline_ms": 60_000}
+    forever = guest("forever", f'(func (export "{EVENTS}#ping") (loop (br 0)))', handlers=("ping",), limits=limits)
+    made.load(forever, Policy.from_mapping({"limits": limits}))
+    body = f"""
+    (import "{HOST}" "again" (func $again))
+    (func (export "{EVENTS}#add") (param i32 i32) (result i32) (call $again) (loop (br 0)) (i32.const 1))
+    """
+    made.load(guest("outer", body, imports=(HOST,), handlers=("add",), limits={"deadline_ms": 20}), BOTH)
+    assert made.events[f"{EVENTS}#add"].raise_(1, 0) is None
+    assert (made.domains["forever"].counters.faults, made.domains["outer"].counters.faults) == (0, 1)
