@@ -9,15 +9,13 @@ No issue sets targets here. docs/benchmarks.md says what each row means.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import wasmtime
 import yaml
 
 from benchmarks.harness import Options, Result, Row, compare, main, progress, ratio
+from benchmarks.timing import Subject, inside, loop, one_run
 from spinrt import _core
 from spinrt.runtime.capability import Functions
 from spinrt.runtime.event import Event
@@ -33,7 +31,6 @@ RUN_NS: Final = 20_000_000
 RUN_NS_QUICK: Final = 5_000_000
 ROUNDS: Final = 21
 ROUNDS_QUICK: Final = 9
-CALIBRATION_CALLS_MAX: Final = 1 << 24
 
 WIT: Final = """
 package bench:core@1.0.0;
@@ -118,18 +115,6 @@ ENVELOPE: Final = (
     "lists",
 )
 
-Measure: TypeAlias = Callable[[int], int]
-"""Makes so many calls and returns the nanoseconds they took."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One row: what is called, and how."""
-
-    name: str
-    params: dict[str, object]
-    measure: Measure
-
 
 class Guest:
     """The guest, loaded as an extension into a runtime of its own."""
@@ -175,13 +160,13 @@ def subjects(guest: Guest) -> list[Subject]:
     """Every row of the table: calls, host calls, values."""
     add = guest.event("add")
     return [
-        Subject("python_call", {}, _loop(_add, 1, 2)),
+        Subject("python_call", {}, loop(_add, 1, 2)),
         Subject("engine_call", {}, lambda calls: _core.time_engine_call(guest.export("add"), (1, 2), calls)),
         Subject("raise_from_core", {}, lambda calls: _core.time_raise(add.dispatcher, (1, 2), calls)),
-        Subject("raise_from_python", {}, _loop(add.raise_, 1, 2)),
-        Subject("export_from_python", {}, _loop(guest.export("add"), None, 1, 2)),
-        Subject("host_call", {}, _inside(guest.export("tick-many"))),
-        Subject("host_call_text", {"bytes": 16}, _inside(guest.export("note-many"))),
+        Subject("raise_from_python", {}, loop(add.raise_, 1, 2)),
+        Subject("export_from_python", {}, loop(guest.export("add"), None, 1, 2)),
+        Subject("host_call", {}, inside(guest.export("tick-many"))),
+        Subject("host_call_text", {"bytes": 16}, inside(guest.export("note-many"))),
         *_value_subjects(guest),
     ]
 
@@ -201,7 +186,7 @@ def _value_subjects(guest: Guest) -> list[Subject]:
         ("lift_result", {}, "check", line),
     ]
     return [
-        Subject(f"{name}{_suffix(params)}", params, _loop(guest.export(function), None, value))
+        Subject(f"{name}{_suffix(params)}", params, loop(guest.export(function), None, value))
         for name, params, function, value in values
     ]
 
@@ -209,38 +194,6 @@ def _value_subjects(guest: Guest) -> list[Subject]:
 def _suffix(params: dict[str, object]) -> str:
     """Tells rows of one name apart."""
     return f"_{params['bytes']}" if list(params) == ["bytes"] else ""
-
-
-def one_run(subject: Subject, run_ns: int) -> Callable[[], float]:
-    """Calibrate a subject to runs of about ``run_ns``; what is returned makes one and gives nanoseconds per call."""
-    calls = 1
-    while (taken := subject.measure(calls)) < run_ns // 8 and calls < CALIBRATION_CALLS_MAX:
-        calls *= 4
-    calls = max(1, calls * run_ns // max(taken, 1))
-    return lambda: subject.measure(calls) / calls
-
-
-def _loop(function: Callable[..., Any], *arguments: Any) -> Measure:
-    """Call a function over and over; the loop itself is part of the cost, as it is for a caller."""
-
-    def run(calls: int) -> int:
-        began = time.perf_counter_ns()
-        for _ in range(calls):
-            function(*arguments)
-        return time.perf_counter_ns() - began
-
-    return run
-
-
-def _inside(export: Any) -> Measure:
-    """Let the guest make the calls: one call in, many out."""
-
-    def run(calls: int) -> int:
-        began = time.perf_counter_ns()
-        export(None, calls)
-        return time.perf_counter_ns() - began
-
-    return run
 
 
 def _extension(handlers: list[str], interfaces: Interfaces) -> Extension:

@@ -41,7 +41,7 @@ from typing import Any, Literal, TypeAlias
 from tabulate import tabulate
 
 ROUND_SEED = 1
-PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd")
+PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd", "extism", "pluggy")
 """Whose versions are part of the result, where they are installed."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -20,6 +20,28 @@ def peek(Instance guest not None, uint32_t pointer, uint32_t length):
     return PyBytes_FromStringAndSize(<char *>guest.span(pointer, length), length)
 
 
+cdef extern from *:
+    """
+    static int64_t spin_next(int64_t value) { return value + 1; }
+    /* Volatile: read anew for each call, so the compiler does not know whom it calls. */
+    static int64_t (*volatile spin_indirect)(int64_t) = spin_next;
+    """
+    int64_t (*spin_indirect)(int64_t) noexcept
+
+
+def time_indirect_call(uint64_t rounds):
+    """Nanoseconds of `rounds` calls through a C function pointer, of one integer each: what a call costs the machine."""
+    cdef int64_t value = 0
+    cdef uint64_t round
+    began = _now_ns()
+    for round in range(rounds):
+        value = spin_indirect(value)
+    taken = _now_ns() - began
+    if <uint64_t>value != rounds:
+        raise InternalError(f"indirect calls: found {value}, expected {rounds}")
+    return taken
+
+
 def time_raise(Dispatcher event not None, tuple arguments not None, uint64_t rounds):
     """Nanoseconds of `rounds` raises of a flat event from Cython; the arguments are integers."""
     cdef spin_raw raw[RAW_MAX]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.bench_core import ENVELOPE, Guest, measure, one_run, subjects
+from benchmarks.bench_core import ENVELOPE, Guest, measure, subjects
 from benchmarks.harness import as_json
 
 
@@ -26,15 +26,6 @@ def test_every_row_is_measured_and_positive(guest: Guest) -> None:
 def test_it_sets_no_targets(guest: Guest) -> None:
     """No issue states a limit for these rows, so none is judged."""
     assert as_json("core", "spinrt bench core", measure(guest, 10_000, 1))["targets"] == []
-
-
-def test_calibration_scales_calls_to_the_time_of_a_run(guest: Guest) -> None:
-    """A run makes about as many calls as fit its time, judged by what the subject says it took."""
-    made = []
-    subject = next(one for one in subjects(guest) if one.name == "python_call")
-    steady = type(subject)("steady", {}, lambda calls: made.append(calls) or calls * 100)  # type: ignore[func-returns-value]
-    assert one_run(steady, 1_000_000)() == 100
-    assert made[-1] == 10_000
 
 
 def test_guest_answers_what_the_rows_assume(guest: Guest) -> None:

@@ -1,0 +1,97 @@
+"""Calls out of a guest: to the host, and to another extension."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.dispatch.fleet import check
+from benchmarks.timing import Subject, inside
+from spinrt.runtime.capability import Functions
+from spinrt.runtime.domain import Domain
+from spinrt.runtime.policy import Policy
+from spinrt.runtime.runtime import Runtime
+from spinrt.sandbox.manifest import LIMITS_HIGHEST
+from spinrt.sandbox.wit import Interfaces, Source, shipped
+
+HOST_CALL: Final = "host_call"
+HOST_CALL_PARAMS: Final = {"function": "python"}
+EXTENSION_CALL: Final = "extension_call"
+HOST: Final = "bench:crossings/host@1.0.0"
+CALLEE: Final = "bench:crossings/callee@1.0.0"
+CALLER: Final = "bench:crossings/caller@1.0.0"
+TEXT_BYTES: Final = 16
+
+WIT: Final = """
+package bench:crossings@1.0.0;
+
+interface host {
+  tick: func();
+}
+
+interface callee {
+  scalar: func(number: u32) -> u32;
+  text: func(text: string);
+}
+
+interface caller {
+  tick-many: func(times: u32);
+  scalar-many: func(times: u32);
+  text-many: func(times: u32);
+}
+"""
+
+CALLEE_CODE: Final = f"""
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func (export "{CALLEE}#scalar") (param i32) (result i32) (local.get 0))
+  (func (export "{CALLEE}#text") (param i32 i32)))
+"""
+
+
+def subjects() -> list[Subject]:
+    """Host call, and calls of another extension: scalars, and a text that crosses from memory to memory."""
+    caller = _caller()
+    exports = {name: caller.exports[f"{CALLER}#{name}-many"] for name in ("tick", "scalar", "text")}
+    return [
+        Subject(HOST_CALL, HOST_CALL_PARAMS, inside(exports["tick"])),
+        Subject(EXTENSION_CALL, {"values": "u32"}, inside(exports["scalar"])),
+        Subject(EXTENSION_CALL, {"values": f"text of {TEXT_BYTES} bytes"}, inside(exports["text"])),
+    ]
+
+
+def _caller() -> Domain:
+    """A runtime with the two extensions; long runs need the highest limits."""
+    interfaces = Interfaces.parse([Source("crossings.wit", WIT)], known=shipped())
+    runtime = Runtime(interfaces=interfaces)
+    runtime.export(Functions(HOST, {"tick": _tick}))
+    limits = {"host_calls": 1 << 31, "lift_bytes": 1 << 32, "deadline_ms": 60_000}
+    callee = check(CALLEE_CODE, {"name": "callee", "exports": [CALLEE], "limits": limits}, interfaces)
+    runtime.load(callee, Policy.granting(limits=LIMITS_HIGHEST))
+    manifest = {"name": "caller", "imports": [HOST, CALLEE], "exports": [CALLER], "limits": limits}
+    policy = Policy.granting(HOST, CALLEE, limits=LIMITS_HIGHEST)
+    return runtime.load(check(_caller_code(), manifest, interfaces), policy)
+
+
+def _caller_code() -> str:
+    return f"""
+(module
+  (import "{HOST}" "tick" (func $tick))
+  (import "{CALLEE}" "scalar" (func $scalar (param i32) (result i32)))
+  (import "{CALLEE}" "text" (func $text (param i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "{"x" * TEXT_BYTES}")
+  {_many("tick", "(call $tick)")}
+  {_many("scalar", "(drop (call $scalar (local.get $left)))")}
+  {_many("text", f"(call $text (i32.const 64) (i32.const {TEXT_BYTES}))")})
+"""
+
+
+def _many(name: str, call: str) -> str:
+    return f"""
+  (func (export "{CALLER}#{name}-many") (param $left i32)
+    (loop $again {call} (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"""
+
+
+def _tick(call: object) -> None:
+    """The cheapest host function in Python."""
