@@ -65,25 +65,32 @@ Authorizer: TypeAlias = "Callable[[Request], str | Sequence[Guard] | None]"
 """Returns None (allowed), a text (refused, and why), or guards to impose on what is being installed or swapped in."""
 
 
-def authorize(request: Request) -> tuple[Guard, ...]:
-    """Ask whether a change is allowed, and return the guards to impose with it.
+def authorize(
+    event: Event,
+    operation: Operation,
+    by: Principal,
+    binding: Binding | None = None,
+    guard: Guard | None = None,
+    imposed: Imposed | None = None,
+) -> tuple[Guard, ...]:
+    """Ask whether a change is allowed, and return the guards to impose with it; the arguments are those of `Request`.
 
     Raises:
         LinkDenied: It is not.
         UsageError: The authorizer answered something else.
     """
-    event = request.event
-    answer: Any = event.authorizer(request) if event.authorizer is not None else _refusal(request)
+    if event.authorizer is None:
+        answer: Any = _refusal(event, operation, by, binding, imposed)
+    else:
+        answer = event.authorizer(Request(operation, event, by, binding, guard, imposed))
     if answer is None:
         return ()
     if isinstance(answer, str):
-        raise LinkDenied(
-            f"event {event.name}: {request.operation.value} by {principal_name(request.by)}: refused: {answer}"
-        )
-    if isinstance(answer, list | tuple) and request.operation in (Operation.INSTALL, Operation.SWAP):
+        raise LinkDenied(f"event {event.name}: {operation.value} by {principal_name(by)}: refused: {answer}")
+    if isinstance(answer, list | tuple) and operation in (Operation.INSTALL, Operation.SWAP):
         return tuple(answer)
     raise UsageError(
-        f"event {event.name}: its authorizer answered {answer!r:.80} to {request.operation.value}, "
+        f"event {event.name}: its authorizer answered {answer!r:.80} to {operation.value}, "
         "expected None, a text, or (for install and swap) a list of guards"
     )
 
@@ -100,12 +107,14 @@ def same(one: Principal, other: Principal) -> bool:
     return one is other or (isinstance(one, str) and one == other)
 
 
-def _refusal(request: Request) -> str | None:
-    owner, by, binding = request.event.owner, request.by, request.binding
-    if owner is None or same(owner, by) or request.operation is Operation.INSTALL:
+def _refusal(
+    event: Event, operation: Operation, by: Principal, binding: Binding | None, imposed: Imposed | None
+) -> str | None:
+    owner = event.owner
+    if owner is None or same(owner, by) or operation is Operation.INSTALL:
         return None
-    if request.operation is Operation.LIFT:
-        allowed = request.imposed is not None and same(request.imposed.by, by)
+    if operation is Operation.LIFT:
+        allowed = imposed is not None and same(imposed.by, by)
     else:
         allowed = binding is not None and (same(binding.by, by) or (by is not None and binding.domain is by))
     if allowed:

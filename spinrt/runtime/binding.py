@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from spinrt._core import TICK_NS
 from spinrt.errors import StateError, UsageError
@@ -54,8 +54,7 @@ HandlerSource: TypeAlias = Domain | DomainExport | Callable[..., Any]
 """What can be installed; a domain alone stands for its export of the event's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A handler that can be called, whose it is, and what to call it in messages; ``export`` is none in Python."""
 
     handler: Handler
@@ -102,8 +101,7 @@ def resolve(source: HandlerSource, default_export: str, *, what: str) -> Resolve
     return Resolved(export, domain, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How a handler is installed; `Event.install` says what each means."""
 
     order: int = 100
@@ -115,8 +113,7 @@ class Options:
     mode: Mode | Ephemeral = SYNC
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How often a binding ran (or was queued), was held back, failed, and was ended by its quantum.
 
     Held back by a guard that was asked: those that an index passes over are not counted.
@@ -126,6 +123,9 @@ class Counts:
     guarded: int = 0
     faults: int = 0
     ended: int = 0
+
+
+_NO_COUNTS: Final = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,8 @@ class Binding:
         "sequence",
     )
 
+    entry: Entry
+
     def __init__(
         self, event: Event, resolved: Resolved, options: Options, *, by: Domain | str | None, sequence: int
     ) -> None:
@@ -179,9 +181,8 @@ class Binding:
         self.sequence = sequence
         self.imposed: tuple[Imposed, ...] = ()
         self.installed = False
-        self.entry = Entry(resolved.handler)
         self.later: Entry | None = None
-        self._before = Counts()
+        self._before = _NO_COUNTS
 
     @property
     def order(self) -> int:

@@ -10,14 +10,13 @@ Source: docs/design/dispatch.md; Pardyak and Bershad, "Dynamic Binding for an Ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from spinrt._core import Call, Dispatcher, Table
 from spinrt.errors import HandlerFailed, QueueFull, RevokedArgument, SpinError, StateError, UsageError
 from spinrt.runtime.answer import NO_DEFAULT, Answer, FoldSource
-from spinrt.runtime.authority import Authorizer, Operation, Principal, Request, authorize
+from spinrt.runtime.authority import Authorizer, Operation, Principal, authorize
 from spinrt.runtime.binding import SYNC, Binding, DomainExport, Ephemeral, HandlerSource, Imposed, Mode, Options
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.deferred import QUEUE_MAX, DeferredRaise, Pending, Queue
@@ -172,7 +171,7 @@ class Event:
         options = Options(order, places(place), tuple(guards), closure, filters, cancels, mode)
         source = DomainExport(handler, export) if export is not None and isinstance(handler, Domain) else handler
         binding = self.make(source, options, by=by)
-        self.take_guards(binding, authorize(Request(Operation.INSTALL, self, by, binding)))
+        self.take_guards(binding, authorize(self, Operation.INSTALL, by, binding))
         self.installed.accept(self.installed.propose(added=(binding,)))
         return binding
 
@@ -198,7 +197,7 @@ class Event:
             raise StateError(f"event {self.name}: found no binding of {binding} to uninstall")
         for one in going:
             self.installed.check(one)
-            authorize(Request(Operation.UNINSTALL, self, by, one))
+            authorize(self, Operation.UNINSTALL, by, one)
         self.installed.accept(self.installed.propose(going))
         self._forget_intrinsic()
 
@@ -218,10 +217,10 @@ class Event:
             LinkDenied: The authorizer refuses.
         """
         order = binding.order if order is None else order
-        options = replace(binding.options, order=order, places=places(place))
+        options = binding.options._replace(order=order, places=places(place))
         self.installed.check(binding)
         check_places(self, options.places)
-        authorize(Request(Operation.REORDER, self, by, binding))
+        authorize(self, Operation.REORDER, by, binding)
         self.installed.reorder(binding, options)
 
     def impose(self, binding: Binding, guard: Guard, *, by: Principal = None) -> None:
@@ -234,7 +233,7 @@ class Event:
         """
         self.installed.check(binding)
         compile_guard(guard, self.name, self.function)
-        authorize(Request(Operation.IMPOSE, self, by, binding, guard))
+        authorize(self, Operation.IMPOSE, by, binding, guard)
         self._reimpose(binding, (Imposed(guard, by), *binding.imposed))
 
     def lift(self, binding: Binding, guard: Guard, *, by: Principal = None) -> None:
@@ -248,7 +247,7 @@ class Event:
         found = next((one for one in binding.imposed if one.guard == guard), None)
         if found is None:
             raise StateError(f"event {self.name}: found no guard {guard!r:.120} imposed on {binding}")
-        authorize(Request(Operation.LIFT, self, by, binding, guard, found))
+        authorize(self, Operation.LIFT, by, binding, guard, found)
         kept = list(binding.imposed)
         kept.remove(found)
         self._reimpose(binding, tuple(kept))
@@ -304,7 +303,7 @@ class Event:
         if handler is not None:
             made = self.make(handler, old.options if old else Options(), by=self.owner, sequence=0)
             equip(made, old.imposed if old else ())
-        authorize(Request(Operation.INTRINSIC, self, by, old))
+        authorize(self, Operation.INTRINSIC, by, old)
         replaced = {old: made} if old and made else {}
         self.installed.accept(self.installed.propose([old] if old else [], [made] if made else [], replaced))
         self.intrinsic = made
@@ -317,7 +316,7 @@ class Event:
             LinkDenied: The authorizer refuses.
         """
         checked = self.answer.checked_default(default)
-        authorize(Request(Operation.DEFAULT, self, by))
+        authorize(self, Operation.DEFAULT, by)
         self.answer.default = checked
         self._note_answer()
 
@@ -329,7 +328,7 @@ class Event:
             LinkDenied: The authorizer refuses.
         """
         checked = self.answer.checked_fold(fold)
-        authorize(Request(Operation.FOLD, self, by))
+        authorize(self, Operation.FOLD, by)
         self.answer.folding = checked
         self._note_answer()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from spinrt.errors import UsageError
 from spinrt.runtime.binding import ASYNC, SYNC, Binding, DomainExport, Ephemeral, Mode, Options
@@ -104,9 +103,9 @@ def _carried_options(
         None,
     )
     if was is None or found.order != was.order:
-        options = replace(options, order=found.order)
+        options = options._replace(order=found.order)
     if was is None or found.places != _places(was):
-        options = replace(options, places=found.places)
+        options = options._replace(places=found.places)
     return options
 
 
@@ -123,7 +122,7 @@ def _moved_options(binding: Binding, old: Domain, new: Domain) -> Options:
         DomainExport(new, guard.name) if isinstance(guard, DomainExport) and guard.domain is old else guard
         for guard in binding.options.guards
     )
-    return replace(binding.options, guards=guards)
+    return binding.options._replace(guards=guards)
 
 
 def handler_options(handler: Handler, domain: Domain, order: int) -> Options:

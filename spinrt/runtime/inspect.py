@@ -161,7 +161,7 @@ def _binding(binding: Binding) -> dict[str, Any]:
             *({"text": _guard(one.guard), "imposed_by": _who(one.by) or HOST} for one in binding.imposed),
             *({"text": _guard(guard), "imposed_by": None} for guard in options.guards),
         ],
-        "counts": asdict(binding.counts),
+        "counts": binding.counts._asdict(),
         "latency": _latency(binding),
     }
 

@@ -15,6 +15,7 @@ from spinrt.errors import UsageError
 from spinrt.runtime.authority import Principal
 from spinrt.runtime.binding import (
     ASYNC,
+    SYNC,
     Binding,
     Ephemeral,
     HandlerSource,
@@ -52,11 +53,10 @@ def make_binding(event: Event, source: HandlerSource, options: Options, *, by: P
     what = f"event {event.name}"
     resolved = resolve(source, event.name, what=what)
     _check_options(event, options, resolved)
-    check_resolved(
-        resolved, event.function, partial(handler_type, filters=options.filters), closure=options.closure, what=what
-    )
+    type_of = partial(handler_type, filters=True) if options.filters else handler_type
+    check_resolved(resolved, event.function, type_of, closure=options.closure, what=what)
     binding = Binding(event, resolved, options, by=by, sequence=sequence)
-    equip(binding, ())
+    binding.entry, binding.later = _entries(binding, _compiled(event, options.guards))
     return binding
 
 
@@ -78,6 +78,8 @@ def check_places(event: Event, given: tuple[Place, ...]) -> None:
     Raises:
         UsageError: It is that.
     """
+    if not given:
+        return
     for place in given:
         if not isinstance(place, Edge | Before | After):
             raise UsageError(
@@ -92,30 +94,36 @@ def check_places(event: Event, given: tuple[Place, ...]) -> None:
 
 
 def _check_options(event: Event, options: Options, resolved: Resolved) -> None:
-    what = f"event {event.name}: {resolved}"
     check_places(event, options.places)
-    if type(options.order) is not int:
-        raise UsageError(f"{what}: found the order {options.order!r:.80}, expected an integer")
+    mistake = _mistake(options, resolved)
+    if mistake:
+        raise UsageError(f"event {event.name}: {resolved}: {mistake}")
+
+
+def _mistake(options: Options, resolved: Resolved) -> str:
+    """What was found in the options and expected instead; empty when they make sense."""
     mode = options.mode
+    if type(options.order) is not int:
+        return f"found the order {options.order!r:.80}, expected an integer"
+    if mode is SYNC:
+        return ""
     if not isinstance(mode, Mode | Ephemeral):
-        raise UsageError(f"{what}: found the mode {mode!r:.80}, expected SYNC, ASYNC or Ephemeral")
-    if mode is ASYNC and (options.filters or options.cancels):
-        raise UsageError(
-            f"{what}: found an asynchronous handler that filters or cancels, expected one that runs in the raise"
-        )
-    if isinstance(mode, Ephemeral):
-        if resolved.domain is None:
-            raise UsageError(
-                f"{what}: found it ephemeral, expected an extension's: nothing can end a handler in Python"
-            )
-        if type(mode.quantum_ms) is not int or not 1 <= mode.quantum_ms <= QUANTUM_MS_MAX:
-            raise UsageError(
-                f"{what}: found a quantum of {mode.quantum_ms!r:.80} ms, expected an integer from 1 to {QUANTUM_MS_MAX}"
-            )
+        return f"found the mode {mode!r:.80}, expected SYNC, ASYNC or Ephemeral"
+    if not isinstance(mode, Ephemeral):
+        if options.filters or options.cancels:
+            return "found an asynchronous handler that filters or cancels, expected one that runs in the raise"
+        return ""
+    if resolved.domain is None:
+        return "found it ephemeral, expected an extension's: nothing can end a handler in Python"
+    if type(mode.quantum_ms) is not int or not 1 <= mode.quantum_ms <= QUANTUM_MS_MAX:
+        return f"found a quantum of {mode.quantum_ms!r:.80} ms, expected an integer from 1 to {QUANTUM_MS_MAX}"
+    return ""
 
 
 def _compiled(event: Event, guards: Sequence[Guard]) -> tuple[EntryGuard, ...]:
     """What the dispatcher asks: conditions before code, since an index may answer them without asking anybody."""
+    if not guards:
+        return ()
     compiled = [CLOSED if is_gone(guard) else compile_guard(guard, event.name, event.function) for guard in guards]
     return tuple(sorted(compiled, key=lambda guard: isinstance(guard, CallGuard)))
 

@@ -11,7 +11,7 @@ n).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from spinrt.errors import StateError, UsageError
 from spinrt.runtime.binding import Binding, Options
@@ -19,8 +19,7 @@ from spinrt.runtime.order import NOTHING_REPLACED, Rank, arrange, is_moved, rank
 from spinrt.runtime.tables import Kind, Publish, Table
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A change that was checked. ``order`` is none where what stays keeps its order and what is added comes last."""
 
     removed: tuple[Binding, ...]
@@ -161,7 +160,7 @@ class Installed:
         for binding in order:
             if replaced and is_moved(binding):
                 places = tuple(renamed(place, replaced) for place in binding.places)
-                binding.options = replace(binding.options, places=places)
+                binding.options = binding.options._replace(places=places)
         self._bindings = dict.fromkeys(order)
         self._moved = any(is_moved(binding) for binding in order)
         self._last_rank = rank(order[-1]) if order else None

@@ -68,13 +68,14 @@ def renamed(place: Place, replaced: Mapping[Binding, Binding]) -> Place:
 
 def rank(binding: Binding) -> Rank:
     """The place of a binding by its group, order and installation alone."""
-    group = sum(place.group for place in binding.places if isinstance(place, Edge))
-    return (group, binding.order, binding.sequence, 0)
+    options = binding.options
+    group = sum(place.group for place in options.places if isinstance(place, Edge)) if options.places else 0
+    return (group, options.order, binding.sequence, 0)
 
 
 def is_moved(binding: Binding) -> bool:
     """Tell whether a binding's place depends on others."""
-    return any(not isinstance(place, Edge) for place in binding.places)
+    return bool(binding.options.places) and any(not isinstance(place, Edge) for place in binding.places)
 
 
 def arrange(

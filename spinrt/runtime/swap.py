@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spinrt.errors import UsageError
-from spinrt.runtime.authority import Operation, Principal, Request, authorize
+from spinrt.runtime.authority import Operation, Principal, authorize
 from spinrt.runtime.binding import Binding, HandlerSource, Options
 from spinrt.runtime.install import equip
 
@@ -86,11 +86,11 @@ def _made(one: Swap, by: Principal) -> Binding | None:
 def _authorize(one: Swap, made: Binding | None, by: Principal) -> None:
     if one.old is None:
         if made is not None:
-            one.event.take_guards(made, authorize(Request(Operation.INSTALL, one.event, by, made)))
+            one.event.take_guards(made, authorize(one.event, Operation.INSTALL, by, made))
     elif made is None:
-        authorize(Request(Operation.UNINSTALL, one.event, by, one.old))
+        authorize(one.event, Operation.UNINSTALL, by, one.old)
     else:
-        one.event.take_guards(made, authorize(Request(Operation.SWAP, one.event, by, one.old)))
+        one.event.take_guards(made, authorize(one.event, Operation.SWAP, by, one.old))
 
 
 def _events(swaps: Sequence[Swap]) -> list[Event]:

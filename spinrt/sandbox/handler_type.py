@@ -52,7 +52,7 @@ def difference(found: Function, expected: Function) -> str:
 
     What differs stands between asterisks: ``found func(u32, *string*) -> u32, expected func(u32, *u32*) -> u32``.
     """
-    if found is expected:
+    if found is expected or _equal(found, expected):
         return ""
     pairs = list(
         zip_longest(
@@ -61,14 +61,20 @@ def difference(found: Function, expected: Function) -> str:
     )
     results = (found.result, expected.result)
     differs = [not _same(*pair) for pair in pairs]
-    if not any(differs) and _same(*results):
-        return ""
     texts = [_text([pair[side] for pair in pairs], differs, results[side], not _same(*results)) for side in (0, 1)]
     note = " (a type of the same name was defined differently)" if texts[0] == texts[1] else ""
     return f"found {texts[0]}, expected {texts[1]}{note}"
 
 
+def _equal(found: Function, expected: Function) -> bool:
+    if len(found.parameters) != len(expected.parameters) or not _same(found.result, expected.result):
+        return False
+    return all(_same(one.type, other.type) for one, other in zip(found.parameters, expected.parameters, strict=True))
+
+
 def _same(one: WitType | None, other: WitType | None) -> bool:
+    if isinstance(one, Primitive) and isinstance(other, Primitive):
+        return one.name == other.name
     return one is other or bare_type(one) == bare_type(other)
 
 
