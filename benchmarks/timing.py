@@ -74,12 +74,12 @@ def statement_loop(statement: str, **names: Any) -> Measure:
     return run
 
 
-def inside(export: Callable[..., Any]) -> Measure:
-    """Let a guest make the calls: one call in, many out."""
+def inside(enter: Callable[[int], Any]) -> Measure:
+    """Let a guest make the calls: one call in, which says how many, and so many out."""
 
     def run(calls: int) -> int:
         began = time.perf_counter_ns()
-        export(None, calls)
+        enter(calls)
         return time.perf_counter_ns() - began
 
     return run

@@ -6,17 +6,20 @@ from typing import Final
 
 from benchmarks.dispatch.fleet import check
 from benchmarks.timing import Subject, inside
+from spinrt.host.control import ControlInterface
 from spinrt.runtime.capability import Functions
-from spinrt.runtime.domain import Domain
+from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.manifest import LIMITS_HIGHEST
 from spinrt.sandbox.wit import Interfaces, Source, shipped
 
 HOST_CALL: Final = "host_call"
-HOST_CALL_PARAMS: Final = {"function": "python"}
+HOST_CALL_PARAMS: Final = {"function": "cancel"}
+"""The one that is judged: a native function without arguments that has an effect on the raise."""
 EXTENSION_CALL: Final = "extension_call"
 HOST: Final = "bench:crossings/host@1.0.0"
+CONTROL: Final = ControlInterface.interface_id
 CALLEE: Final = "bench:crossings/callee@1.0.0"
 CALLER: Final = "bench:crossings/caller@1.0.0"
 TEXT_BYTES: Final = 16
@@ -34,7 +37,9 @@ interface callee {
 }
 
 interface caller {
-  tick-many: func(times: u32);
+  python-many: func(times: u32);
+  cancel-many: func(times: u32);
+  left-many: func(times: u32);
   scalar-many: func(times: u32);
   text-many: func(times: u32);
 }
@@ -50,38 +55,49 @@ CALLEE_CODE: Final = f"""
 
 
 def subjects() -> list[Subject]:
-    """Host call, and calls of another extension: scalars, and a text that crosses from memory to memory."""
-    caller = _caller()
-    exports = {name: caller.exports[f"{CALLER}#{name}-many"] for name in ("tick", "scalar", "text")}
-    return [
-        Subject(HOST_CALL, HOST_CALL_PARAMS, inside(exports["tick"])),
-        Subject(EXTENSION_CALL, {"values": "u32"}, inside(exports["scalar"])),
-        Subject(EXTENSION_CALL, {"values": f"text of {TEXT_BYTES} bytes"}, inside(exports["text"])),
+    """Host calls, and calls of another extension: scalars, and a text that crosses from memory to memory."""
+    events = _events()
+    rows: list[tuple[str, dict[str, object], str]] = [
+        (HOST_CALL, {"function": "cancel"}, "cancel"),
+        (HOST_CALL, {"function": "host-calls-left"}, "left"),
+        (HOST_CALL, {"function": "python"}, "python"),
+        (EXTENSION_CALL, {"values": "u32"}, "scalar"),
+        (EXTENSION_CALL, {"values": f"text of {TEXT_BYTES} bytes"}, "text"),
     ]
+    return [Subject(name, params, inside(events[function].raise_)) for name, params, function in rows]
 
 
-def _caller() -> Domain:
-    """A runtime with the two extensions; long runs need the highest limits."""
+def _events() -> dict[str, Event]:
+    """Events whose handler calls out as often as they say, by what it calls; long runs need the highest limits."""
     interfaces = Interfaces.parse([Source("crossings.wit", WIT)], known=shipped())
     runtime = Runtime(interfaces=interfaces)
     runtime.export(Functions(HOST, {"tick": _tick}))
+    runtime.export(ControlInterface())
+    names = [name.removesuffix("-many") for name in interfaces.get(CALLER).functions]
+    events = {name: runtime.define(f"{CALLER}#{name}-many", on_fault=OnFault.REFUSE) for name in names}
     limits = {"host_calls": 1 << 31, "lift_bytes": 1 << 32, "deadline_ms": 60_000}
     callee = check(CALLEE_CODE, {"name": "callee", "exports": [CALLEE], "limits": limits}, interfaces)
     runtime.load(callee, Policy.granting(limits=LIMITS_HIGHEST))
-    manifest = {"name": "caller", "imports": [HOST, CALLEE], "exports": [CALLER], "limits": limits}
-    policy = Policy.granting(HOST, CALLEE, limits=LIMITS_HIGHEST)
-    return runtime.load(check(_caller_code(), manifest, interfaces), policy)
+    imports = [HOST, CONTROL, CALLEE]
+    manifest = {"name": "caller", "imports": imports, "handlers": [event.name for event in events.values()]}
+    caller = check(_caller_code(), manifest | {"limits": limits}, interfaces)
+    runtime.load(caller, Policy.granting(*imports, limits=LIMITS_HIGHEST))
+    return events
 
 
 def _caller_code() -> str:
     return f"""
 (module
   (import "{HOST}" "tick" (func $tick))
+  (import "{CONTROL}" "cancel" (func $cancel))
+  (import "{CONTROL}" "host-calls-left" (func $left (result i32)))
   (import "{CALLEE}" "scalar" (func $scalar (param i32) (result i32)))
   (import "{CALLEE}" "text" (func $text (param i32 i32)))
   (memory (export "memory") 1)
   (data (i32.const 64) "{"x" * TEXT_BYTES}")
-  {_many("tick", "(call $tick)")}
+  {_many("python", "(call $tick)")}
+  {_many("cancel", "(call $cancel)")}
+  {_many("left", "(drop (call $left))")}
   {_many("scalar", "(drop (call $scalar (local.get $left)))")}
   {_many("text", f"(call $text (i32.const 64) (i32.const {TEXT_BYTES}))")})
 """

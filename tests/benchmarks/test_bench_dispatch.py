@@ -103,7 +103,7 @@ def numbers(changed: Mapping[str, list[float]]) -> Derived:
         *(key_of("raise_from_cython", Shape(1, count).params | {"modules": 128}) for count in (8, 128)),
         *(key_of(name, {"arguments": count}) for name in ("python_call", "engine_call") for count in (0, 1, 5)),
         *(key_of("install", {"bindings": count}) for count in scale.bindings),
-        key_of("host_call", {"function": "python"}),
+        key_of("host_call", {"function": "cancel"}),
         *(key_of(name, {}) for name in ("wasmtime_py_call", "extism_call")),
         *(key_of(name, {"handlers": 1}) for name in ("pluggy_call", "python_list")),
     ]
