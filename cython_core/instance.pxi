@@ -204,6 +204,8 @@ cdef class Instance:
         made.kind = SPIN_EXTERN_FUNC
         if isinstance(function, Export):
             _check_signature(f"extension {self.name}, import of {(<Export>function).name}", signature, (<Export>function).plan.export_signature)
+            if context == self.context:
+                (<Export>function).refresh()
             made.of.func = (<Export>function).function
             return 0
         _check_signature(f"extension {self.name}, import", signature, _bind_import(function, self, &callback, &env))
@@ -340,16 +342,58 @@ cdef class Instance:
         return 0
 
     cdef int mark_broken(self) except -1:
-        """A call failed half-way. What it may have called directly is as unsure as itself, and so is what calls it directly."""
+        """A call failed half-way. What it may have called directly is as unsure as itself; what calls it directly has to be linked anew."""
         cdef Instance other
         self._mark(SPIN_BROKEN)
         for other in self.linked:
             other._mark(SPIN_BROKEN)
         if self.store.live > 1:
             for other in list(self.store.instances):
-                if other.linked and not other.broken and any([(<Instance>one).broken for one in other.linked]):
-                    other._mark(SPIN_BROKEN)
+                if other.linked and any([one is self or one in self.linked for one in other.linked]):
+                    other.lose_exporter(self)
         return 0
+
+    cdef int lose_exporter(self, Instance exporter) except -1:
+        """One that it calls directly is broken. If it is running it would go on calling it: it ends as soon as it calls out."""
+        if self.g.state & SPIN_BUSY:
+            if self.death is None:
+                self.death = StateError(f"extension {self.name}: {exporter.name}, which it calls directly, failed while it was running")
+            self.g.killed = True
+            self._mark(SPIN_BROKEN)
+        else:
+            self._mark(SPIN_STALE)
+        return 0
+
+    @property
+    def stale(self):
+        """Whether something that it calls directly was replaced: `relink` brings it back with all that it has."""
+        return self.g.state == SPIN_STALE
+
+    def relink(self, tuple imports not None):
+        """Serve its imports by these from now on; its memory, globals and handles stay.
+
+        Its exports must be bound again afterwards (`Export.rebind`).
+
+        Raises:
+            StateError: It is running.
+            LinkError, ExtensionError: They do not fit; it is as it was.
+        """
+        cdef _Moved made
+        cdef uint32_t was = self.g.state
+        cdef tuple before = self.imports, linked = self.linked
+        if was & SPIN_BUSY:
+            raise StateError(f"extension {self.name}: found it running, expected it at rest while its imports are linked")
+        self.imports, self.linked = imports, self._linked_through(imports)
+        self.g.state = 0
+        try:
+            made = self.copy_to(self.context, {})
+        except BaseException:
+            self.imports, self.linked, self.g.state = before, linked, was
+            raise
+        self.handle = made.handle
+        self._find_memory()
+        self.store.dead += 1  # what it was
+        spin_new_version(&self.store.state)
 
     cdef int refuse(self) except -1:
         """Say why it cannot be entered."""
@@ -357,6 +401,8 @@ cdef class Instance:
             raise self.death.with_traceback(None)  # raised again and again: it must not gather frames
         if self.g.state & SPIN_CLOSED:
             raise ClosedError(f"extension {self.name}: found a call after it was unloaded, expected none")
+        if self.g.state & SPIN_STALE and not self.g.state & SPIN_BROKEN:
+            raise StateError(f"extension {self.name}: found one that it calls directly failed, expected it to be linked again")
         if self.g.state & SPIN_BROKEN:
             raise StateError(f"extension {self.name}: a call failed in this instance, expected a fresh one")
         raise StateError(f"extension {self.name}: found a call while one is running in it, expected it to be entered once at a time")
@@ -490,9 +536,13 @@ cdef int _check_moved(Instance guest, spin_error *error) except -1:
 
 
 cdef Export _moved_export(Export export, spin_context *context, dict copies):
-    """The same function in the copy of its instance."""
-    cdef Export moved = Export.__new__(Export)
-    cdef _Moved other = copies[export.guest]
+    """The same function in the copy of its instance; of one that is not moved, itself."""
+    cdef Export moved
+    cdef _Moved other = copies.get(export.guest)
+    if other is None:
+        export.refresh()
+        return export
+    moved = Export.__new__(Export)
     cdef spin_extern found
     cdef bytes text = export.name.encode()
     moved.name, moved.plan, moved.guest = export.name, export.plan, export.guest

@@ -170,7 +170,7 @@ cdef extern from "include/ticker.h" nogil:
 cdef extern from "include/frame.h" nogil:
     int SPIN_UNSEEN
     int SPIN_RUNS, SPIN_ENDED_DEADLINE, SPIN_ENDED_KILL, SPIN_ENDED_SIGNAL, SPIN_ENDED_OUTER
-    int SPIN_BUSY, SPIN_BROKEN, SPIN_CLOSED
+    int SPIN_BUSY, SPIN_BROKEN, SPIN_CLOSED, SPIN_STALE
 
     ctypedef struct spin_guest:
         uint32_t state

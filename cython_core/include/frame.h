@@ -39,7 +39,7 @@ typedef struct {
   void *owner;                  /* the Instance */
 } spin_guest;
 
-enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4 };
+enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8 };
 
 typedef struct {
   spin_guest *guest;

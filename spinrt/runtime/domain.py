@@ -27,6 +27,7 @@ from spinrt._core import (
     FunctionPlan,
     Instance,
     InstanceLimits,
+    Store,
     externalize,
     internalize,
     withdraw,
@@ -39,7 +40,7 @@ from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.quota import Quotas
 from spinrt.runtime.source import CombinedDomain, HostDomain, Source
-from spinrt.runtime.stores import Stores
+from spinrt.runtime.stores import Import, Stores
 from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
@@ -243,7 +244,7 @@ class Domain(Source):
         return count
 
     def rebind(self, old: Domain, new: Domain) -> None:
-        """Serve what one domain served by another, which runs and exports it too, without touching the instance."""
+        """Serve what one domain served by another, which runs and exports it too, without losing state."""
         moved = [link for link in old.links if link.importer is self]
         for link in moved:
             link.point_at(new)
@@ -252,6 +253,7 @@ class Domain(Source):
         self._bound = [
             replace(one, source=new) if one is not None and one.source is old else one for one in self._bound
         ]
+        self._stores.when_idle(self.relink)
 
     def initialize(self) -> None:
         """Make an instance, run its init and apply what that promised.
@@ -386,8 +388,30 @@ class Domain(Source):
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
         """
-        if self.is_running and self.death is None and self._instance is not None and self._instance.broken:
+        if not self.is_running or self.death is not None or self._instance is None:
+            return
+        if self._instance.broken:
             self._restart()
+        elif self._instance.stale:
+            self.relink()
+
+    def relink(self) -> None:
+        """Call directly what its exporters export now; its state stays. Where that fails it starts afresh."""
+        instance = self._instance
+        if instance is None or not instance.linked or instance.busy or not self.is_running:
+            return
+        try:
+            instance.relink(self._imports(instance.store))
+            for export in self.exports.values():
+                export.rebind(instance)
+        except SpinError as error:
+            self.counters.last_fault = error.line()
+            _log.error("extension=%s event=relink-failed code=%s reason=%r", self.name, error.code, str(error))
+        for importer in self.importers():
+            importer.relink()
+
+    def _imports(self, store: Store) -> tuple[Import, ...]:
+        return tuple(bound.instantiate(store) for bound in self._bound if bound is not None)
 
     def _restart(self) -> None:
         try:
@@ -402,6 +426,8 @@ class Domain(Source):
                 export.rebind(fresh)
             self._instance = fresh
             self.counters.restarts += 1
+            for importer in self.importers():
+                importer.relink()
         except SpinError as error:
             self.counters.last_fault = error.line()
             _log.error("extension=%s event=restart-failed code=%s reason=%r", self.name, error.code, str(error))
@@ -441,7 +467,7 @@ class Domain(Source):
         limits = self.limits
         return self._stores.instantiate(
             self.extension.fitting.fit(limits),
-            tuple(bound.instantiate() for bound in self._bound if bound is not None),
+            self._imports,
             InstanceLimits(
                 memory_bytes=limits.memory_bytes,
                 table_entries=limits.table_entries,

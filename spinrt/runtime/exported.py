@@ -13,7 +13,7 @@ Source: docs/design/dispatch.md, "Extension to extension".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spinrt._core import Call, Export
 from spinrt.errors import (
@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 class Link:
     """One import of one domain, served by another's export; called like any closure. Made by `ExportedInterface`."""
 
-    __slots__ = ("_export", "exporter", "importer", "name")
+    __slots__ = ("_export", "exporter", "importer", "is_direct", "name")
 
-    def __init__(self, importer: Domain, exporter: Domain, name: str) -> None:
+    def __init__(self, importer: Domain, exporter: Domain, name: str, *, is_direct: bool = False) -> None:
         self.importer = importer
+        self.is_direct = is_direct
         self.name = name
         self.point_at(exporter)
 
@@ -49,9 +50,19 @@ class Link:
         self.exporter = exporter
         self._export: Export = exporter.exports[self.name]
 
+    def current_export(self) -> Export:
+        """The exporter's function as it can be called now; a broken exporter is restored first.
+
+        Raises:
+            ExporterFailed: It cannot be.
+        """
+        if self._export.guest.broken or self._export.guest.stale:
+            self._revive(self._export)
+        return self._export
+
     def __call__(self, call: Call | None, *arguments: Any) -> Any:
         export = self._export
-        if export.guest.broken:
+        if export.guest.broken or export.guest.stale:
             self._revive(export)
         if call is None:
             return self._run(export, None, arguments)
@@ -75,7 +86,7 @@ class Link:
 
     def _revive(self, export: Export) -> None:
         self.exporter.restore()
-        if export.guest.broken:
+        if export.guest.broken or export.guest.stale:
             raise ExporterFailed(f"{self._what()}: found it not running, expected it initialised")
 
     def _failure(self, error: SpinError, *, broken: bool) -> SpinError:
@@ -102,7 +113,14 @@ class Link:
 
 
 class ExportedInterface(HostInterface):
-    """One interface of an extension's domain, as an exporter like any other; grants of it can only name functions."""
+    """One interface of an extension's domain, as an exporter like any other.
+
+    A grant may carry ``direct: true``: functions that pass only numbers, bools and chars are then linked in the engine,
+    with nothing in between. A fault in such a call counts against the importer, whose call it is, and both get fresh
+    instances.
+    """
+
+    attenuations: ClassVar = {"direct": "link functions of scalars in the engine, for speed"}
 
     def __init__(self, interface_id: str, exporter: Domain) -> None:
         self.interface_id = interface_id
@@ -132,7 +150,10 @@ class ExportedInterface(HostInterface):
                 "expected it to be initialised",
                 hint=f"initialise {self._exporter.name} first",
             )
-        return Link(domain, self._exporter, name)
+        direct = grant.attenuations.get("direct", False)
+        if not isinstance(direct, bool):
+            raise grant.refuse("direct", direct, "true or false")
+        return Link(domain, self._exporter, name, is_direct=direct)
 
 
 def find_path(start: Domain, goal: Domain) -> list[str]:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spinrt._core import DropFunction, FunctionPlan, HostFunction
+from spinrt._core import DropFunction, FunctionPlan, HostFunction, Store
 from spinrt.errors import LinkDenied, LinkError, UnresolvedImport
 from spinrt.runtime.capability import Closure, Grant, HostInterface
+from spinrt.runtime.exported import Link
 from spinrt.runtime.nameserver import Nameserver
 from spinrt.runtime.source import Source
 from spinrt.runtime.stores import Import
@@ -33,12 +34,16 @@ class BoundFunction:
     closure: Closure
     meter: Callable[[], None] | None = None
 
-    def instantiate(self) -> Import:
-        """Return the import as an instance takes it.
+    def instantiate(self, store: Store) -> Import:
+        """Return the import as an instance in that store takes it.
 
-        A `Link` whose types are all scalars is to be handed over as the exporter's `Export` here, once instances take
-        one.
+        Where a direct `Link` passes only scalars and both sides are in one store, it is the exporter's `Export`
+        itself: the engine links the two, and nothing stands in between.
         """
+        if isinstance(self.closure, Link) and self.closure.is_direct and self.plan.is_flat and self.meter is None:
+            export = self.closure.current_export()
+            if export.guest.store is store:
+                return export
         return HostFunction(self.plan, self.closure, self.meter)
 
 
@@ -49,7 +54,7 @@ class BoundDrop:
     source: Source
     resource: str
 
-    def instantiate(self) -> Import:
+    def instantiate(self, store: Store) -> Import:
         return DropFunction(self.resource)
 
 

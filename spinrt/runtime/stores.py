@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from spinrt._core import DropFunction, HostFunction, Instance, InstanceLimits, Store
+from spinrt._core import DropFunction, Export, HostFunction, Instance, InstanceLimits, Store
 from spinrt.clock import Clock, SystemClock
 from spinrt.errors import SpinError
 from spinrt.runtime.owner import Owner
@@ -25,7 +25,7 @@ from spinrt.sandbox.fitted import Fitted
 if TYPE_CHECKING:
     from spinrt.runtime.event import Event
 
-Import: TypeAlias = HostFunction | DropFunction
+Import: TypeAlias = HostFunction | DropFunction | Export
 
 DEAD_MAX: Final = 64
 
@@ -73,14 +73,20 @@ class Stores:
         self.events: weakref.WeakSet[Event] = weakref.WeakSet()
         _all_stores.add(self)
 
-    def instantiate(self, fitted: Fitted, imports: tuple[Import, ...], limits: InstanceLimits, name: str) -> Instance:
+    def instantiate(
+        self, fitted: Fitted, imports: Callable[[Store], tuple[Import, ...]], limits: InstanceLimits, name: str
+    ) -> Instance:
         """Make an instance: the only place that does. What cannot be moved gets a store that goes with it.
+
+        Args:
+            imports: What serves the module's imports in the store that the instance gets.
 
         Raises:
             LinkError, ExtensionError: See `Instance`.
         """
         self.collect_soon()
-        return Instance(fitted.module, imports, limits, name, self.shared if fitted.movable else None)
+        store = self.shared if fitted.movable else Store(limits.memory_bytes, limits.table_entries)
+        return Instance(fitted.module, imports(store), limits, name, store)
 
     def collect_soon(self) -> None:
         """When enough is dead, move the living to a fresh store between two raises: each is moved for one that died."""

@@ -166,6 +166,8 @@ def test_instances_are_made_here_with_the_limits_of_their_domain() -> None:
     limits = InstanceLimits(
         memory_bytes=1 << 16, table_entries=1, handles=3, deadline_ticks=5, effects=1, host_calls=1, lift_bytes=1
     )
-    instance = made.stores.instantiate(counting().fitting.fit(counting().manifest.limits), (), limits, "x")
+    instance = made.stores.instantiate(
+        counting().fitting.fit(counting().manifest.limits), lambda store: (), limits, "x"
+    )
     assert instance.limits is limits
     assert instance.store is made.stores.shared
