@@ -480,9 +480,8 @@ cdef class Instance:
             self.g.may_leave = True
             self.leave(&frame)
         self._copy_memory(context, &made.handle)
-        for name, (kind, _) in self.module.exports.items():
-            if kind == "global" and name.startswith(GLOBAL_EXPORT):
-                self._copy_global(context, &made.handle, name.encode())
+        for name in self.module.host_globals:
+            self._copy_global(context, &made.handle, name)
         return made
 
     cdef int _copy_memory(self, spin_context *context, spin_instance *made) except -1:
@@ -501,6 +500,24 @@ cdef class Instance:
         for at in range(0, self.memory_bytes, COPY_BYTES):  # pages that nobody touched stay untouched
             if memcmp(target + at, self.base + at, COPY_BYTES) != 0:
                 memcpy(target + at, self.base + at, COPY_BYTES)
+        return 0
+
+    cdef int64_t read_global(self, bytes name) except? -1:
+        """The bits of a mutable number global that the module exports to the host."""
+        cdef spin_extern found
+        cdef spin_value value
+        api.instance_export_get(self.context, &self.handle, name, len(name), &found)
+        value.of.i64 = 0
+        api.global_get(self.context, &found.of.global_, &value)
+        return value.of.i64
+
+    cdef int write_global(self, bytes name, int64_t bits) except -1:
+        cdef spin_extern found
+        cdef spin_value value
+        api.instance_export_get(self.context, &self.handle, name, len(name), &found)
+        api.global_get(self.context, &found.of.global_, &value)  # for its kind
+        value.of.i64 = bits
+        _check_moved(self, api.global_set(self.context, &found.of.global_, &value))
         return 0
 
     cdef int _copy_global(self, spin_context *context, spin_instance *made, bytes name) except -1:
@@ -523,11 +540,6 @@ cdef class Instance:
 cdef enum:
     PAGE_BYTES = 65536
     COPY_BYTES = 4096
-
-# What ``spinrt.sandbox.rewrite`` exports of a module for the host's own use.
-START_EXPORT = "spinrt:start"
-GLOBAL_EXPORT = "spinrt:global/"
-
 
 cdef int _check_moved(Instance guest, spin_error *error) except -1:
     if error != NULL:

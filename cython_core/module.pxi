@@ -27,6 +27,11 @@ cdef str _name_text(const spin_bytes *name):
     return PyBytes_FromStringAndSize(name.data, <Py_ssize_t>name.size).decode("utf-8", "replace")
 
 
+# What ``spinrt.sandbox.rewrite`` exports of a module for the host's own use.
+START_EXPORT = "spinrt:start"
+GLOBAL_EXPORT = "spinrt:global/"
+
+
 @cython.final
 cdef class Module:
     """A compiled module.
@@ -42,6 +47,7 @@ cdef class Module:
     cdef readonly tuple imports
     cdef readonly dict exports
     cdef readonly str name
+    cdef list host_globals      # names of the globals that are exported for the host
 
     def __cinit__(self, bytes code not None, str name not None="module"):
         cdef spin_error *error = api.module_new(
@@ -56,6 +62,7 @@ cdef class Module:
         self.name = name
         self.imports = self._read_imports()
         self.exports = self._read_exports()
+        self.host_globals = [found.encode() for found, (kind, _) in self.exports.items() if kind == "global" and found.startswith(GLOBAL_EXPORT)]
 
     def __dealloc__(self):
         if self.pointer != NULL:

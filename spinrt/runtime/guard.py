@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from spinrt._core import Export, Saved, save
 from spinrt.errors import UsageError
 from spinrt.runtime.binding import DomainExport, Resolved, resolve
 from spinrt.runtime.domain import Domain, DomainState
@@ -61,7 +62,17 @@ def compile_guard(guard: Guard, event: str, function: Function) -> EntryGuard:
     resolved = resolve(check.handler, event, what=what)
     check_resolved(resolved, function, guard_type, closure=check.closure, what=what)
     _check_changes_nothing(resolved, what)
-    return CallGuard(resolved.handler, resolved.domain, check.closure)
+    return CallGuard(resolved.handler, resolved.domain, check.closure, _saver(resolved))
+
+
+def _saver(resolved: Resolved) -> Callable[[], Saved] | None:
+    """Return what keeps the guest's memory before such a guard runs; none where its code provably changes nothing."""
+    handler = resolved.handler
+    if resolved.domain is None or resolved.export is None or not isinstance(handler, Export):
+        return None
+    if not resolved.domain.extension.exports[resolved.export].changes:
+        return None
+    return lambda: save(handler.guest)
 
 
 def _check_changes_nothing(resolved: Resolved, what: str) -> None:

@@ -19,7 +19,7 @@ from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
 from spinrt.sandbox.manifest import Manifest
-from spinrt.sandbox.purity import guard_obstacle
+from spinrt.sandbox.purity import guard_obstacle, impurity
 from spinrt.sandbox.types import Function, Interface, Primitive, ResourceType
 from spinrt.sandbox.wit import Interfaces, shipped, signature
 
@@ -51,6 +51,7 @@ class ExportedFunction:
         plan: How it is called.
         reached: The imports that a call of it may reach, (interface, function); known of functions that return a bool.
         obstacle: What it may do that no guard may, for people; known of these too, and empty for others.
+        changes: What it may change that is put back behind a guard; known of these too.
     """
 
     interface: str
@@ -58,6 +59,7 @@ class ExportedFunction:
     plan: FunctionPlan
     reached: frozenset[tuple[str, str]] = frozenset()
     obstacle: str = ""
+    changes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ def _as_guard(code: bytes, name: str, exported: ExportedFunction) -> ExportedFun
         return True
 
     obstacle = guard_obstacle(code, name, reach)
-    return replace(exported, reached=frozenset(reached), obstacle=obstacle or "")
+    changes = impurity(code, name, reach) if exported.plan.is_flat else "its arguments lie in its memory"
+    return replace(exported, reached=frozenset(reached), obstacle=obstacle or "", changes=changes or "")
 
 
 def _check_export(manifest: Manifest, module: Module, name: str, exported: ExportedFunction) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spinrt._core import GLOBAL_EXPORT, START_EXPORT
 from spinrt.errors import MemoryExceeded
 from spinrt.sandbox.binary import CoreModule, encode_limits, parse, replace_sections
 from spinrt.sandbox.binary_opcodes import SEGMENT_DROPS, TABLE_WRITES
@@ -37,8 +38,8 @@ from spinrt.sandbox.binary_sections import (
     TableType,
 )
 
-GLOBAL_PREFIX: Final = "spinrt:global/"
-START_NAME: Final = "spinrt:start"
+GLOBAL_PREFIX: Final = GLOBAL_EXPORT
+START_NAME: Final = START_EXPORT
 MEMORY_NAME: Final = "memory"
 
 TABLES_MAX: Final = 8

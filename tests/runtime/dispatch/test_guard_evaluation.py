@@ -218,3 +218,29 @@ def test_guards_that_make_no_sense_are_refused(tier: int) -> None:
         event.impose(binding, DomainExport(domain, event.name))
     assert binding.guards == ()
     assert event.bindings == (binding,)
+
+
+def test_what_a_guard_changed_in_its_guest_is_put_back(tier: int) -> None:
+    """Memory and globals are as before it, whether it held, did not hold, or failed; handlers keep what they change."""
+    world = World(tier)
+    event = world.define("add", default=-1)
+    count = "(global $count (mut i32) (i32.const 0))"
+    both = "(i32.add (i32.mul (global.get $count) (i32.const 100)) (i32.load (i32.const 256)))"
+    change = "(global.set $count (i32.add (global.get $count) (i32.const 1)))"
+    change += f" (i32.store (i32.const 256) {both})"
+    wants = function("wants", GUARD, f"{change} {change} (local.get 0)")
+    handler = function("add", GUARD, f"{change} {both}")
+    domain = world.load(count + handler + wants, {"event": "add", "guard": "wants"})
+    assert [event.raise_(left, 0) for left in (1, 0, 0, 1)] == [200, -1, -1, 500]
+    assert domain.counters.faults == 0
+
+
+def test_a_guard_with_text_leaves_the_allocator_as_it_was(tier: int) -> None:
+    """Lowering its arguments is part of the guard; ten thousand of them fill nothing."""
+    world = World(tier)
+    event = world.define("ask", default=False)
+    wants = function("wants", "(param i32 i32) (result i32)", "(i32.eq (i32.load8_u (local.get 0)) (i32.const 97))")
+    handler = function("ask", "(param i32 i32) (result i32)", "(i32.gt_u (global.get $top) (i32.const 8192))")
+    world.load(wants + handler, {"event": "ask", "guard": "wants"})
+    assert not any(event.raise_("b" * 100) for _ in range(10_000))
+    assert event.raise_("a") is False
