@@ -199,10 +199,10 @@ cdef class _Rows:
         """
         cdef Export export = (<Entry>self.entries[row]).handler
         cdef Instance guest = export.guest
-        if guest.g.state:
-            guest.refuse()
         if not spin_may_enter(&guest.store.state):
             guest.store.refuse_entry(guest.name)
+        if guest.g.state:
+            guest.refuse()
         export.refresh()
         self.set_slot(row)
         if row:

@@ -410,6 +410,8 @@ cdef class Instance:
     cdef int enter(self, spin_frame *frame, spin_slot *slot) except -1:
         """Begin a call: no call inside a call, fresh quotas, a deadline. Every `enter` that returned is followed by a `leave`."""
         cdef Instance other
+        if not spin_may_enter(&self.store.state):
+            self.store.refuse_entry(self.name)
         if self.g.state:
             self.refuse()
         slot.guest = &self.g

@@ -76,9 +76,7 @@ cdef class Store:
         )
 
     cdef int push(self, spin_frame *frame, Instance guest, uint32_t ticks) except -1:
-        """Begin to run something; every `push` that returned is followed by a `pop`."""
-        if not spin_may_enter(&self.state):
-            self.refuse_entry(guest.name)
+        """Begin to run something, where `spin_may_enter` holds; every `push` that returned is followed by a `pop`."""
         if spin_ticker_touch():
             raise InternalError("deadline ticker: its thread could not be started")
         spin_push(&self.state, frame, frame.slots, frame.progress, NULL)
