@@ -83,8 +83,6 @@ def test_host_functions_of_a_long_event_hold_the_lock(handlers: int) -> None:
 
 def test_another_thread_may_kill_what_runs_long() -> None:
     """It ends at the next tick, and nothing of it runs again."""
-    made, event = spinner()
-    domain = made.domains["spin-0"]
     entered = threading.Event()
 
     def kill() -> None:
@@ -105,7 +103,7 @@ def test_another_thread_may_not_raise_meanwhile() -> None:
     """A runtime belongs to one thread, whoever holds the lock."""
     caught: list[BaseException] = []
     entered = threading.Event()
-    made, event = spinner(again=lambda call: entered.set())
+    _, event = spinner(again=lambda call: entered.set())
 
     def intrude() -> None:
         entered.wait()
