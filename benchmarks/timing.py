@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 CALIBRATION_CALLS_MAX: Final = 1 << 24
+CALIBRATION_LOOKS: Final = 3
 UNROLLED: Final = 8
 """Statements in a row in a Python loop: what the loop itself costs is then little beside them."""
 
@@ -44,12 +45,19 @@ def key_of(name: str, params: Mapping[str, object]) -> str:
 
 
 def one_run(subject: Subject, run_ns: int) -> Callable[[], float]:
-    """Calibrate a subject to runs of about ``run_ns``; what is returned makes one and gives nanoseconds for each."""
+    """Calibrate a subject to runs of about ``run_ns``; what is returned makes one and gives nanoseconds for each.
+
+    The best of a few looks counts, so that an interruption does not pass for a slow subject.
+    """
     calls = 1
-    while (taken := subject.measure(calls)) < run_ns // 8 and calls < CALIBRATION_CALLS_MAX:
+    while (taken := _best(subject.measure, calls)) < run_ns // 8 and calls < CALIBRATION_CALLS_MAX:
         calls *= 4
     calls = max(1, calls * run_ns // max(taken, 1))
     return lambda: subject.measure(calls) / (calls * subject.each)
+
+
+def _best(measure: Measure, calls: int) -> int:
+    return min(measure(calls) for _ in range(CALIBRATION_LOOKS))
 
 
 def loop(function: Callable[..., Any], *arguments: Any) -> Measure:

@@ -7,7 +7,7 @@ from typing import Final
 from benchmarks.dispatch.fleet import check
 from benchmarks.timing import Subject, inside
 from spinrt.host.control import ControlInterface
-from spinrt.runtime.capability import Functions
+from spinrt.runtime.capability import Functions, Grant
 from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
@@ -56,18 +56,20 @@ CALLEE_CODE: Final = f"""
 
 def subjects() -> list[Subject]:
     """Host calls, and calls of another extension: scalars, and a text that crosses from memory to memory."""
-    events = _events()
-    rows: list[tuple[str, dict[str, object], str]] = [
-        (HOST_CALL, {"function": "cancel"}, "cancel"),
-        (HOST_CALL, {"function": "host-calls-left"}, "left"),
-        (HOST_CALL, {"function": "python"}, "python"),
-        (EXTENSION_CALL, {"values": "u32"}, "scalar"),
-        (EXTENSION_CALL, {"values": f"text of {TEXT_BYTES} bytes"}, "text"),
+    events, direct = _events(direct=False), _events(direct=True)
+    text = f"text of {TEXT_BYTES} bytes"
+    rows: list[tuple[str, dict[str, object], Event]] = [
+        (HOST_CALL, {"function": "cancel"}, events["cancel"]),
+        (HOST_CALL, {"function": "host-calls-left"}, events["left"]),
+        (HOST_CALL, {"function": "python"}, events["python"]),
+        (EXTENSION_CALL, {"values": "u32", "link": "direct"}, direct["scalar"]),
+        (EXTENSION_CALL, {"values": "u32", "link": "host"}, events["scalar"]),
+        (EXTENSION_CALL, {"values": text, "link": "host"}, events["text"]),
     ]
-    return [Subject(name, params, inside(events[function].raise_)) for name, params, function in rows]
+    return [Subject(name, params, inside(event.raise_)) for name, params, event in rows]
 
 
-def _events() -> dict[str, Event]:
+def _events(*, direct: bool) -> dict[str, Event]:
     """Events whose handler calls out as often as they say, by what it calls; long runs need the highest limits."""
     interfaces = Interfaces.parse([Source("crossings.wit", WIT)], known=shipped())
     runtime = Runtime(interfaces=interfaces)
@@ -81,7 +83,8 @@ def _events() -> dict[str, Event]:
     imports = [HOST, CONTROL, CALLEE]
     manifest = {"name": "caller", "imports": imports, "handlers": [event.name for event in events.values()]}
     caller = check(_caller_code(), manifest | {"limits": limits}, interfaces)
-    runtime.load(caller, Policy.granting(*imports, limits=LIMITS_HIGHEST))
+    grants = {name: Grant(name) for name in imports} | {CALLEE: Grant(CALLEE, attenuations={"direct": direct})}
+    runtime.load(caller, Policy(grants, LIMITS_HIGHEST))
     return events
 
 

@@ -17,6 +17,18 @@ def test_calibration_scales_calls_to_the_time_of_a_run() -> None:
     assert made[-1] == 10_000
 
 
+def test_an_interruption_is_not_taken_for_a_slow_subject() -> None:
+    """The first look took a second because something else ran: calls are as many as without it."""
+    made: list[int] = []
+
+    def interrupted(calls: int) -> int:
+        made.append(calls)
+        return calls * 100 + (1_000_000_000 if len(made) == 1 else 0)
+
+    assert one_run(Subject("interrupted", {}, interrupted), 1_000_000)() == 100
+    assert made[-1] == 10_000
+
+
 def test_a_call_that_does_many_is_shared_out() -> None:
     """What is given is the time for each of what the row counts."""
     assert one_run(Subject("batch", {}, lambda calls: calls * 100, each=50), 1_000_000)() == 2
