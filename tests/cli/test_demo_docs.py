@@ -7,6 +7,7 @@ can run beside a server.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -140,7 +141,10 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.timeout(300)
 def test_tutorial(tmp_path: Path) -> None:
-    """Refused without grants, as the page shows; with them the message is where the page says; broken, it is 451."""
+    """Refused without grants, as the page shows; with them the message is where the page says.
+
+    With a condition it runs for nobody else; broken, it is 451 until the version before is back.
+    """
     reader = Reader("tutorial.md", tmp_path)
     shown = reader.until("spinrt build hello")
     assert reader.type("spinrt build hello") == shown
@@ -154,6 +158,7 @@ def test_tutorial(tmp_path: Path) -> None:
     reader.until("python greet.py")
     with reader.serving():
         printed = reader.type("python greet.py")
+        _check_condition(reader)
     assert r"\\Flagged" in printed
     assert r"Subject: Hello, world\r\n\r\nIt works.\r\n" in printed
 
@@ -161,17 +166,39 @@ def test_tutorial(tmp_path: Path) -> None:
     text = source.read_text(encoding="utf-8")
     start, end = text.index("  const char *word"), text.index("}\n\nmail_delivery")
     source.write_text(f"{text[:start]}  for (;;) {{}}\n{text[end:]}", encoding="utf-8")
-    reader.type("spinrt build hello")
-    with reader.serving(), smtplib.SMTP("127.0.0.1", reader.port("2525"), timeout=30) as client:
-        with pytest.raises(smtplib.SMTPDataError) as caught:
-            client.sendmail("me@example.net", ["demo@example.org"], b"Subject: Hello\r\n\r\n")
-        assert caught.value.smtp_code == 451
-        assert client.noop()[0] == 250
+    with reader.serving():  # the sources are broken, what was built is not
+        reader.type("spinrt build hello")
+        assert reader.type("spinrt reload") == "replaced: hello\n"
+        _check_broken(reader)
+
+
+def _check_broken(reader: Reader) -> None:
+    """Three tries are 451; then the version before is back, and the message is taken."""
+    with smtplib.SMTP("127.0.0.1", reader.port("2525"), timeout=30) as client:
+        for _ in range(3):
+            with pytest.raises(smtplib.SMTPDataError) as caught:
+                client.sendmail("me@example.net", ["demo@example.org"], b"Subject: Hello\r\n\r\n")
+            assert caught.value.smtp_code == 451
+        assert client.sendmail("me@example.net", ["demo@example.org"], b"Subject: Hello\r\n\r\n") == {}
+
+
+def _check_condition(reader: Reader) -> None:
+    """The new version runs for the one sender that its manifest names, and is not entered for another."""
+    shown = reader.until("spinrt reload")
+    assert reader.type("spinrt reload") == shown
+    reader.until("spinrt inspect hello")
+    greet = reader.directory / "greet.py"
+    greet.with_name("other.py").write_text(greet.read_text().replace("me@example.net", "you@example.net"))
+    assert reader.type("python greet.py").count("Hello, world") == 2
+    assert reader.type("python other.py").count("Hello, world") == 2  # not filed: what lay there before
+    assert "envelope.sender equals 'me@example.net'" in reader.type("spinrt inspect hello")
+    (event,) = json.loads(reader.type("spinrt inspect hello --json"))["events"]
+    assert event["bindings"][0]["counts"]["raises"] == 1
 
 
 def test_embedding(tmp_path: Path) -> None:
     """The programs print what the page says."""
     reader = Reader("embedding.md", tmp_path)
-    for program in ("shop.py", "effects.py", "by_hand.py"):
+    for program in ("shop.py", "effects.py", "guards.py", "capabilities.py", "swap.py", "by_hand.py"):
         shown = reader.until(f"python {program}")
         assert reader.type(f"python {program}") == shown
