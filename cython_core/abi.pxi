@@ -114,12 +114,14 @@ cdef class ScalarPlan(Plan):
         return value
 
     cdef int lower(self, Instance guest, object value, spin_raw *flat) except -1:
-        flat.u64 = 0
         if self.kind <= U32:
-            flat.i32 = <int32_t>self._integer(value)
-        elif self.kind <= U64:
-            flat.i64 = self._integer(value)
-        elif self.kind == F32:
+            spin_raw_set(flat, <uint32_t>self._integer(value))
+            return 0
+        if self.kind <= U64:
+            spin_raw_set(flat, <uint64_t>self._integer(value))
+            return 0
+        spin_raw_set(flat, 0)
+        if self.kind == F32:
             flat.f32 = <float>self._float(value)
         elif self.kind == F64:
             flat.f64 = self._float(value)

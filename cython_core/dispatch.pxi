@@ -265,7 +265,12 @@ cdef class Dispatcher:
         for position, value in enumerate(arguments):
             _lower_scalar(self.plan, position, value, &raw[<int>position])
         results = []
-        self._run(table, raw, call, results, &last)
+        outer, room, cancelled = call.domain, call.journal.room, call.cancelled
+        call.cancelled = False
+        try:
+            self._run(table, raw, call, results, &last)
+        finally:
+            call.domain, call.journal.room, call.cancelled = outer, room, cancelled
         return results
 
     @property
@@ -416,6 +421,8 @@ cdef class Dispatcher:
         if single.state == NULL or single.version != single.state.version or single.guest.state or not spin_may_enter(single.state):
             if not self._make_ready(rows, 0):
                 return False
+            if not rows.flat:
+                return self._run_slowly(rows, 0, raw, call)
         guest = single.guest
         spin_ticker_touch()
         spin_push(single.state, &frame, single.slot, &_first_slot, <void *>call if call is not None else NULL)
@@ -424,7 +431,7 @@ cdef class Dispatcher:
         guest.state = SPIN_BUSY
         error = self._enter(single.context, &single.function, raw, &trap, single.state)
         guest.state &= ~<uint32_t>SPIN_BUSY
-        single.state.frame = frame.outer
+        spin_pop(single.state, &frame)
         if error != NULL or trap != NULL or frame.call != NULL or single.state.attention:
             return self._end_one(rows.entries[0], guest, &frame, call, error, trap)
         return True
@@ -450,6 +457,8 @@ cdef class Dispatcher:
         if guest.g.state or export.generation != state.generation or rows.slots[row].guest != &guest.g or not spin_may_enter(state):
             if not self._make_ready(rows, row):
                 return False
+            if not rows.flat:
+                return self._run_slowly(rows, row, raw, call)
         spin_ticker_touch()
         spin_push(state, &frame, rows.slots, &row, <void *>call if call is not None else NULL)
         frame.dispatcher = <void *>self
@@ -457,10 +466,27 @@ cdef class Dispatcher:
         guest.g.state = SPIN_BUSY
         error = self._enter(guest.context, &export.function, raw, &trap, state)
         guest.g.state &= ~<uint32_t>SPIN_BUSY
-        state.frame = frame.outer
+        spin_pop(state, &frame)
         if error != NULL or trap != NULL or frame.call != NULL or state.attention:
             return self._end_one(entry, &guest.g, &frame, call, error, trap)
         return True
+
+    cdef bint _run_slowly(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
+        """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
+        cdef _Walk walk = _Walk()
+        self._look()
+        walk.call = Call(self.name) if call is None else call
+        walk.arguments, walk.on_fault, walk.results = self._box(raw), self.on_fault, []
+        outer, room, cancelled = walk.call.domain, walk.call.journal.room, walk.call.cancelled
+        try:
+            walk.run(rows.entries[row])
+        finally:
+            walk.call.domain, walk.call.journal.room, walk.call.cancelled = outer, room, cancelled
+        if call is None:
+            walk.call.journal.apply()
+        if walk.results:
+            self._give(walk.results[0], raw)
+        return bool(walk.results)
 
     cdef bint _make_ready(self, _Rows rows, uint32_t row) except -1:
         """Look again, or refuse: then the handler has failed without having run."""

@@ -122,7 +122,8 @@ cdef class _Rows:
     cdef str signature          # of the event, when all entries are flat …
     cdef Store store            # … and in this store; else None
     cdef bint flat, guarded, cancelling
-    cdef spin_single single     # the first row, when it is the only one
+    cdef spin_single single     # the first row, when it is the only one …
+    cdef Instance single_guest  # … and whose it is: `single` points into it and into its store
     cdef GuardIndex index
     cdef uint32_t indexed
     cdef uint32_t *positions    # room for what a flat raise finds; one at a time
@@ -205,8 +206,11 @@ cdef class _Rows:
             guest.refuse()
         export.refresh()
         self.set_slot(row)
+        if guest.linked:
+            self.flat = False  # it calls others directly since it was installed: only tier 1 marks them as running
         if row:
             return 0
+        self.single_guest = guest
         self.single.state = &guest.store.state
         self.single.guest = &guest.g
         self.single.slot = self.slots

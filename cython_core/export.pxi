@@ -36,8 +36,14 @@ cdef class Export:
         return 0
 
     cdef inline int refresh(self) except -1:
-        """Look again after the store was collected."""
+        """Look again after the store was collected.
+
+        Raises:
+            SpinError: The instance could not be entered then, and was left behind.
+        """
         if self.generation != self.guest.store.state.generation:
+            if not self.guest.is_there():
+                self.guest.refuse()
             self._find(self.guest)
         return 0
 

@@ -79,7 +79,7 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
                 found += _run_rest(event, rows, walk, raw, results, last)
         good = True
     finally:
-        state.frame = walk.frame.outer
+        spin_pop(state, &walk.frame)
         state.stub_end = NULL
         if walk.frame.outer == NULL and state.attention:
             store.end_outermost()

@@ -132,6 +132,7 @@ cdef class Instance:
             self.counted = False
             self.store.live -= 1
             self.store.dead += 1
+            self.store.dead_bytes += self.memory_bytes
         return 0
 
     # ------------------------------------------------------------------------------------------------------- linking
@@ -202,6 +203,11 @@ cdef class Instance:
         cdef spin_callback callback = NULL
         cdef void *env = NULL
         made.kind = SPIN_EXTERN_FUNC
+        if function is None:
+            type = _function_type(signature)
+            api.func_new_unchecked(context, type, <spin_callback><void *>_call_nobody, NULL, NULL, &made.of.func)
+            api.functype_delete(type)
+            return 0
         if isinstance(function, Export):
             _check_signature(f"extension {self.name}, import of {(<Export>function).name}", signature, (<Export>function).plan.export_signature)
             if context == self.context:
@@ -393,6 +399,7 @@ cdef class Instance:
         self.handle = made.handle
         self._find_memory()
         self.store.dead += 1  # what it was
+        self.store.dead_bytes += self.memory_bytes
         spin_new_version(&self.store.state)
 
     cdef int refuse(self) except -1:
@@ -469,18 +476,27 @@ cdef class Instance:
     # ------------------------------------------------------------------------------------------------------- moving
 
     cdef _Moved copy_to(self, spin_context *context, dict copies):
-        """Make a copy of it in another engine store: same imports, memory and mutable globals."""
+        """Make a copy of it in another engine store: same imports, memory and mutable globals.
+
+        A stale one is copied without those that it calls directly; `relink` gives it others before anything enters it.
+        """
         cdef _Moved made = _Moved()
         cdef spin_frame frame
         cdef spin_slot slot
-        imports = tuple([_moved_export(one, context, copies) if isinstance(one, Export) else one for one in self.imports])
-        self.enter(&frame, &slot)
-        self.g.may_leave = False
+        cdef uint32_t was = self.g.state
+        imports = tuple([_moved_export(one, copies, context, was) if isinstance(one, Export) else one for one in self.imports])
+        linked, self.linked = self.linked, ()
+        self.g.state = 0
         try:
-            made.handle = self._instantiate(context, imports)
+            self.enter(&frame, &slot)
+            self.g.may_leave = False
+            try:
+                made.handle = self._instantiate(context, imports)
+            finally:
+                self.g.may_leave = True
+                self.leave(&frame)
         finally:
-            self.g.may_leave = True
-            self.leave(&frame)
+            self.linked, self.g.state = linked, was
         self._copy_memory(context, &made.handle)
         for name in self.module.host_globals:
             self._copy_global(context, &made.handle, name)
@@ -549,20 +565,27 @@ cdef int _check_moved(Instance guest, spin_error *error) except -1:
     return 0
 
 
-cdef Export _moved_export(Export export, spin_context *context, dict copies):
-    """The same function in the copy of its instance; of one that is not moved, itself."""
+cdef Export _moved_export(Export export, dict copies, spin_context *context, uint32_t state):
+    """The same function in the copy of its instance; of one that is not moved, itself; none for one that is gone."""
     cdef Export moved
     cdef _Moved other = copies.get(export.guest)
+    cdef spin_extern found
+    cdef bytes text = export.name.encode()
     if other is None:
+        if state & SPIN_STALE:
+            return None
         export.refresh()
         return export
     moved = Export.__new__(Export)
-    cdef spin_extern found
-    cdef bytes text = export.name.encode()
     moved.name, moved.plan, moved.guest = export.name, export.plan, export.guest
+    moved.generation = export.guest.store.state.generation
     api.instance_export_get(context, &other.handle, text, len(text), &found)
     moved.function = found.of.func
     return moved
+
+
+cdef spin_trap *_call_nobody(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
+    return api.trap_new(b"not linked", 10)
 
 
 cdef int _discard(spin_error *error, spin_trap *trap) except -1:

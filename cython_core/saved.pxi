@@ -17,7 +17,7 @@ cdef class Saved:
             QuotaExceeded: The guest has grown its memory, which nothing takes back; the instance is broken.
         """
         cdef Instance guest = self.guest
-        if guest.g.state & (SPIN_BROKEN | SPIN_CLOSED):
+        if guest.g.state & (SPIN_BROKEN | SPIN_CLOSED) or not guest.is_there():
             return
         guest._refresh(0, 0)
         if guest.memory_bytes != <size_t>len(self.memory):
@@ -33,6 +33,8 @@ cdef class Saved:
 def save(Instance guest not None):
     """Keep what a guard may change of an instance; see `Saved`."""
     cdef Saved saved = Saved.__new__(Saved)
+    if guest.g.state & ~<uint32_t>SPIN_BUSY or not guest.is_there():
+        guest.refuse()
     saved.guest = guest
     guest._refresh(0, 0)
     saved.memory = PyBytes_FromStringAndSize(<char *>guest.base, guest.memory_bytes)

@@ -13,6 +13,7 @@ cdef class Store:
 
     Attributes:
         live, dead: Instances that can be called, and those that only wait for `collect`.
+        dead_bytes: Memory that the dead ones hold, as far as the host has seen it.
         generation: How often it was collected.
         on_idle: Called without arguments when something waited for the end of what ran; must not raise.
     """
@@ -25,9 +26,11 @@ cdef class Store:
     cdef object instances   # a WeakSet
     cdef list retired       # instances replaced while something was running, kept until nothing is
     cdef public object on_idle
+    cdef bint interrupted   # a signal handler runs, from within a look at a guest
     cdef uint64_t born      # instances so far: the order in which they were made
     cdef int64_t memory_bytes_max, table_entries_max
     cdef readonly uint32_t live, dead
+    cdef readonly uint64_t dead_bytes
 
     def __cinit__(self, uint64_t memory_bytes=0, uint32_t table_entries=0):
         cdef size_t low = 0, size = 0
@@ -68,6 +71,11 @@ cdef class Store:
 
     cdef int refuse_entry(self, str who) except -1:
         """Say why `spin_may_enter` does not hold."""
+        if self.interrupted:
+            raise UsageError(
+                f"extension {who}: found a call from a signal handler that interrupted a guest of the same store, expected none",
+                hint="let the handler leave a note (an event loop's add_signal_handler does), and raise behind it",
+            )
         if self.thread != PyThread_get_thread_ident():
             raise UsageError(f"extension {who}: found a call from another thread, expected the one that loaded it")
         raise QuotaExceeded(
@@ -85,7 +93,7 @@ cdef class Store:
         return 0
 
     cdef int pop(self, spin_frame *frame) except -1:
-        self.state.frame = frame.outer
+        spin_pop(&self.state, frame)
         if frame.outer == NULL and self.state.attention:
             self.end_outermost()
         return 0
@@ -144,7 +152,7 @@ cdef class Store:
         self.store, self.context = fresh, api.store_context(fresh)
         self.state.generation += 1
         spin_new_version(&self.state)
-        self.live, self.dead = len(living), 0
+        self.live, self.dead, self.dead_bytes = len(living), 0, 0
         api.store_delete(old)
         return len(living)
 
@@ -162,12 +170,18 @@ def _birth(Instance guest):
 cdef bint _run_signal_handlers(spin_state *state) noexcept:
     """Run what the interpreter has pending (Ctrl-C); whether it raised, and left that in the store."""
     cdef Store store = <Store>state.owner
+    cdef size_t span = state.stack_span
+    state.stack_span = 0  # the engine cannot be entered from within its own look
+    store.interrupted = True
     try:
         PyErr_CheckSignals()
         return False
     except BaseException as failure:
         store.pending = failure
         return True
+    finally:
+        store.interrupted = False
+        state.stack_span = span
 
 
 cdef spin_error *_on_tick(spin_context *context, void *data, uint64_t *ticks, uint8_t *kind) noexcept nogil:

@@ -117,7 +117,8 @@ cdef class _Stub:
         self.store, self.signature = store, signature
         self.generation = 0xFFFFFFFFFFFFFFFF
 
-    cdef int _instantiate(self) except -1:
+    cdef bint _instantiate(self) except -1:
+        """Make it anew in the engine store as it is now; false when that store's bounds forbid it."""
         cdef spin_instance made
         cdef spin_extern found
         cdef spin_trap *trap = NULL
@@ -128,8 +129,8 @@ cdef class _Stub:
             module = _stub_modules[self.signature] = Module(stub_code(self.signature), f"stub {self.signature}")
         error = api.instance_new(context, module.pointer, NULL, 0, &made, &trap)
         if error != NULL or trap != NULL:
-            _discard(NULL, trap)
-            raise InternalError(f"stub {self.signature}: {_first_line(_take_error(error)) if error != NULL else 'trapped'}")
+            _discard(error, trap)
+            return False
         api.instance_export_get(context, &made, b"range", 5, &found)
         self.range_ = found.of.func
         api.instance_export_get(context, &made, b"list", 4, &found)
@@ -143,7 +144,7 @@ cdef class _Stub:
         self.table_size = TABLE_MIN
         self.generation = self.store.state.generation
         self.rows = None
-        return 0
+        return True
 
     cdef inline int prepare(self, _Rows rows, uint32_t count) except -1:
         """Have the functions of the first `count` rows in the table, and room for their results."""
@@ -155,38 +156,47 @@ cdef class _Stub:
         cdef uint32_t position
         cdef Export export
         cdef spin_value value
-        if self.generation != self.store.state.generation:
-            self._instantiate()
+        if self.generation != self.store.state.generation and not self._instantiate():
+            return self._give_up(rows)
         if self.rows is not rows or self.version != self.store.state.version:
             self.rows, self.filled, self.ready = rows, 0, True
-        self._make_room(count)
+        if not self._make_room(count):
+            return self._give_up(rows)
         value.kind = SPIN_VALUE_FUNC
         for position in range(self.filled, count):
             export = (<Entry>rows.entries[position]).handler
-            export.refresh()
             rows.set_slot(position)
-            if export.guest.store is not self.store:  # its domain got an instance elsewhere
+            # Broken, elsewhere, or calling others directly: such a handler is run by itself.
+            if export.guest.g.state or export.guest.linked or export.guest.store is not self.store:
                 self.ready = False
                 continue
-            self.ready = self.ready and export.guest.g.state == 0
+            export.refresh()
             value.of.func = export.function
             self._check(api.table_set(self.store.context, &self.table, position, &value))
         self.filled = count
         self.version = self.store.state.version
         return 0
 
-    cdef int _make_room(self, uint32_t count) except -1:
+    cdef int _give_up(self, _Rows rows) except -1:
+        """There is no room for a stub in a store that was bounded for one extension: every handler is run by itself."""
+        rows.flat = self.ready = False
+        return 0
+
+    cdef bint _make_room(self, uint32_t count) except -1:
+        """Grow the table and the memory; false when the store does not allow it."""
         cdef spin_value none
         cdef uint64_t before = 0, bytes_needed = SCRATCH_AT + <uint64_t>count * (RESULT_BYTES + sizeof(uint32_t))
         memset(&none, 0, sizeof(none))
         none.kind = SPIN_VALUE_FUNC
         if count > self.table_size:
-            self._check(api.table_grow(self.store.context, &self.table, max(count, 2 * self.table_size) - self.table_size, &none, &before))
+            if not _grew(api.table_grow(self.store.context, &self.table, max(count, 2 * self.table_size) - self.table_size, &none, &before)):
+                return False
             self.table_size = max(count, 2 * self.table_size)
         if bytes_needed > self.memory_bytes:
-            self._check(api.memory_grow(self.store.context, &self.memory, bytes_needed // PAGE_BYTES + 1, &before))
+            if not _grew(api.memory_grow(self.store.context, &self.memory, bytes_needed // PAGE_BYTES + 1, &before)):
+                return False
             self.memory_bytes = api.memory_data_size(self.store.context, &self.memory)
-        return 0
+        return True
 
     cdef int _check(self, spin_error *error) except -1:
         if error != NULL:
@@ -201,3 +211,9 @@ cdef class _Stub:
 
     cdef inline uint64_t *results(self) noexcept:
         return <uint64_t *>(self.base + SCRATCH_AT)
+
+
+cdef bint _grew(spin_error *error) except -1:
+    if error != NULL:
+        api.error_delete(error)
+    return error == NULL

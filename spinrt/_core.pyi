@@ -449,6 +449,7 @@ class Instance:
 class Store:
     live: int
     dead: int
+    dead_bytes: int
     generation: int
     running: bool
     on_idle: Callable[[], None] | None

@@ -75,6 +75,8 @@ cdef extern from "include/engine_abi.h" nogil:
     ctypedef struct spin_value:
         uint8_t kind
         spin_value_of of
+    void spin_raw_set(spin_raw *raw, uint64_t bits)
+
     ctypedef struct spin_extern:
         uint8_t kind
         spin_extern_of of
@@ -190,6 +192,7 @@ cdef extern from "include/frame.h" nogil:
         uint32_t ephemeral
     ctypedef struct spin_frame:
         spin_frame *outer
+        spin_frame *below
         const spin_slot *slots
         const uint32_t *progress
         void *call
@@ -227,6 +230,7 @@ cdef extern from "include/frame.h" nogil:
         uint64_t version
 
     void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call)
+    void spin_pop(spin_state *state, const spin_frame *frame)
     uint64_t spin_cpu_ns()
     uint64_t spin_tick_now()
     bint spin_must_look(spin_frame *frame)

@@ -53,6 +53,10 @@ typedef struct { struct { uint64_t store_id; uint32_t opaque1; } outer; uint32_t
 typedef union { spin_func func; spin_global global; spin_memory memory; spin_table table; } spin_extern_of;
 typedef struct { uint8_t kind; spin_extern_of of; } spin_extern;
 
+/* All sixteen bytes in one store: the engine loads them in one, and would wait for two. */
+typedef long long spin_two __attribute__((vector_size(16), aligned(8), may_alias));
+static inline void spin_raw_set(spin_raw *raw, uint64_t bits) { *(spin_two *)raw = (spin_two){(long long)bits, 0}; }
+
 /* A value with its kind, as globals and tables take it. */
 typedef union { int32_t i32; int64_t i64; spin_func func; uint8_t v128[16]; uint64_t any[3]; } spin_value_of;
 typedef struct { uint8_t kind; spin_value_of of; } spin_value;

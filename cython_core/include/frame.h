@@ -48,7 +48,8 @@ typedef struct {
 } spin_slot;
 
 typedef struct spin_frame {
-  struct spin_frame *outer;
+  struct spin_frame *outer;     /* of the same store */
+  struct spin_frame *below;     /* of the same thread, whatever the store: its time goes on too */
   const spin_slot *slots;
   const uint32_t *progress;
   void *call;                   /* the running Call, or NULL; owned by whoever pushed the frame */
@@ -87,9 +88,12 @@ static uint64_t spin_cpu_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* What the thread entered last. */
+static __thread spin_frame *spin_top __attribute__((tls_model("initial-exec")));
+
 /* The clocks of all frames that no tick has met yet start now; the outer ones too, since their time goes on. */
 static void spin_start_clocks(spin_frame *frame, uint64_t cpu_ns) {
-  for (; frame != NULL && frame->seen != *frame->progress; frame = frame->outer) {
+  for (; frame != NULL && frame->seen != *frame->progress; frame = frame->below) {
     frame->seen = *frame->progress;
     frame->seen_tick = spin_tick_now();
     frame->seen_cpu_ns = cpu_ns;
@@ -116,7 +120,7 @@ static uint32_t spin_look(spin_state *state) {
   cpu_ns = spin_cpu_ns();
   spin_start_clocks(frame, cpu_ns);
   if (spin_is_over(frame, cpu_ns)) return SPIN_ENDED_DEADLINE;
-  for (outer = frame->outer; outer != NULL; outer = outer->outer)
+  for (outer = frame->below; outer != NULL; outer = outer->below)
     if (spin_is_over(outer, cpu_ns)) return SPIN_ENDED_OUTER;
   if (state->released == NULL && state->signalled(state)) return SPIN_ENDED_SIGNAL;
   return SPIN_RUNS;
@@ -140,6 +144,8 @@ typedef struct {
 
 static inline void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call) {
   frame->outer = state->frame;
+  frame->below = spin_top;
+  spin_top = frame;
   frame->slots = slots;
   frame->progress = progress;
   frame->call = call;
@@ -152,6 +158,11 @@ static inline void spin_push(spin_state *state, spin_frame *frame, const spin_sl
 /* A stub that runs ends behind the handler that it is at, and whoever started it looks what is to be done. */
 static inline void spin_end_stub(spin_state *state) {
   if (state->stub_end != NULL) *state->stub_end = 0;
+}
+
+static inline void spin_pop(spin_state *state, const spin_frame *frame) {
+  state->frame = frame->outer;
+  spin_top = frame->below;
 }
 
 /* A function that a stub may hold has changed. */

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Import: TypeAlias = HostFunction | DropFunction | Export
 
 DEAD_MAX: Final = 64
+DEAD_BYTES_MAX: Final = 64 << 20
+"""Memory of dead instances that may wait: a guest that fills its memory and faults, again and again, holds no more."""
 
 _log = logging.getLogger("spinrt.runtime")
 _all_stores: weakref.WeakSet[Stores] = weakref.WeakSet()
@@ -43,6 +45,7 @@ class Stores:
         owner: The thread and process that they belong to.
         events: Those that belong to it.
         dead_max: So many dead instances may be in the shared store, or as many as live ones, before it is collected.
+        dead_bytes_max: So much memory they may hold.
         is_foreign: This process is a forked child of the owner: nothing may be raised here.
         clock: For rates and for the moments that errors name; the machine's by default.
     """
@@ -51,6 +54,7 @@ class Stores:
         "__weakref__",
         "_collecting",
         "clock",
+        "dead_bytes_max",
         "dead_max",
         "depth",
         "events",
@@ -68,7 +72,7 @@ class Stores:
         self.owner = Owner()
         self.shared = Store()
         self.shared.on_idle = self.run_if_idle
-        self.dead_max = DEAD_MAX
+        self.dead_max, self.dead_bytes_max = DEAD_MAX, DEAD_BYTES_MAX
         self._collecting = False
         self.events: weakref.WeakSet[Event] = weakref.WeakSet()
         _all_stores.add(self)
@@ -90,7 +94,10 @@ class Stores:
 
     def collect_soon(self) -> None:
         """When enough is dead, move the living to a fresh store between two raises: each is moved for one that died."""
-        if self.shared.dead >= max(self.dead_max, self.shared.live) and not self._collecting:
+        enough = (
+            self.shared.dead >= max(self.dead_max, self.shared.live) or self.shared.dead_bytes > self.dead_bytes_max
+        )
+        if enough and not self._collecting:
             self._collecting = True
             self.when_idle(self.collect)
 
@@ -99,9 +106,9 @@ class Stores:
         self._collecting = False
         try:
             self.shared.collect()
-            self.dead_max = DEAD_MAX
+            self.dead_max, self.dead_bytes_max = DEAD_MAX, DEAD_BYTES_MAX
         except SpinError as error:
-            self.dead_max = 2 * self.shared.dead
+            self.dead_max, self.dead_bytes_max = 2 * self.shared.dead, 2 * self.shared.dead_bytes
             _log.error("event=collect-failed code=%s dead=%d reason=%r", error.code, self.shared.dead, str(error))
 
     def when_idle(self, action: Callable[[], None]) -> None:

@@ -142,3 +142,23 @@ def test_importer_and_exporter_call_each_other_only_one_way() -> None:
     assert made.events[f"{EVENTS}#add"].raise_(1, 1) is None
     assert made.domains["doubler"].counters.faults >= 1
     assert made.events[f"{EVENTS}#add"].raise_(1, 1) == 3
+
+
+def test_collecting_goes_on_while_an_exporter_rests() -> None:
+    """An importer that waits to be linked again is moved like any other, with its state."""
+    made = runtime()
+    made.load(exporter(body=COUNTER, limits={"restarts_per_minute": 1}))
+    doubler = made.load(guest("doubler", SUMMER, imports=(WORDS, HOST), handlers=("add",)), DIRECT)
+    event = made.events[f"{EVENTS}#add"]
+    assert event.raise_(1, 5) == 5011
+    event.uninstall(doubler)
+    made.load(importer("other", DOUBLER), Policy.granting(WORDS))
+    for _ in range(4):
+        event.raise_(13, 1)
+    assert doubler.instance is not None
+    assert doubler.instance.stale
+    generation = made.stores.shared.generation
+    made.stores.collect()
+    assert made.stores.shared.generation == generation + 1
+    event.install(doubler)
+    assert event.raise_(1, 1) is None

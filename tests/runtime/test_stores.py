@@ -113,7 +113,7 @@ def test_when_moving_fails_the_old_store_stays(caplog: pytest.LogCaptureFixture)
     class Stubborn:
         """A store that cannot be collected now."""
 
-        dead, live, running, tries = DEAD_MAX, 1, False, 0
+        dead, dead_bytes, live, running, tries = DEAD_MAX, 0, 1, False, 0
 
         def collect(self) -> int:
             self.tries += 1
