@@ -71,9 +71,11 @@ class ServerProcess:
         return self._running().pid
 
     def cpu_seconds(self) -> float:
-        """Processor time it used so far, of all its threads, user and system together."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time it used so far, of all its threads, user and system together.
+
+        Read from the process's own clock, as clock_getcpuclockid(3) names it: /proc counts in ticks of 10 ms.
+        """
+        return time.clock_gettime((~self.pid << 3) | 2)
 
     def __enter__(self) -> ServerProcess:
         account = self._account
