@@ -1,9 +1,10 @@
 """Group commit: many requests, one fdatasync, off the event loop.
 
-Owns one committer thread and nothing else; the log's own locks make its calls safe. All state is the event loop's: the
-thread waits on a queue, syncs, and calls back, so that each sync costs two changes of thread. A request made while a
-sync is under way is served by the next one; the batch grows by itself with the load and the time of a sync. Requests
-made in one turn of the event loop always share a sync: it begins when the turn is over.
+Owns one committer thread and nothing else; the log's own locks make its calls safe. All state is the event loop's. The
+thread runs in the core, without the GIL: it takes a batch, writes and syncs it, and tells the loop by a descriptor
+(cython_core/log_writer.pxi says why). What `Log.launch` does not take, it does in Python. A request made while a sync
+is under way is served by the next one; the batch grows by itself with the load and the time of a sync. Requests made in
+one turn of the event loop always share a sync: it begins when the turn is over.
 
 Under load a sync is put off a little so that more share it (as PostgreSQL's ``commit_delay`` does): for ``SHARED_S``
 after one that served several, the next begins no sooner than ``GATHER_S`` after the one before it. A sync that serves
@@ -16,9 +17,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Final
 
+from spinrt._core import LogWriter
 from spinrt.errors import ClosedError, DeviceFull, InternalError, SpinError
 from spinrt.storage.log import Log
 
@@ -45,8 +46,8 @@ class GroupCommit:
         self._on_durable = on_durable
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._work: SimpleQueue[bool] = SimpleQueue()
-        """For the thread: true for a sync, false for the end."""
+        self._writer = LogWriter()
+        self._loop.add_reader(self._writer.descriptor, self._landed)
         self._requests = 0
         """Not served by a sync that has begun."""
         self._scheduled = False
@@ -92,7 +93,8 @@ class GroupCommit:
         if self._requests > 1:
             self._shared_s = self._begun_s
         self._requests, self._busy = 0, True
-        self._work.put(True)
+        if not self._log.launch(self._writer):
+            self._writer.call()
 
     async def close(self) -> None:
         """Serve what was requested, then end the thread. Closing twice waits for the first."""
@@ -108,13 +110,13 @@ class GroupCommit:
         if self._closing:
             self._begin()
             if not self._busy:
-                self._work.put(False)
+                self._writer.end()
         elif self._requests and not self._scheduled:
             self._schedule()
 
     def _run(self) -> None:
         """Body of the committer thread."""
-        while self._work.get():
+        while self._writer.serve():
             try:
                 durable = self._log.sync()
             except DeviceFull as error:
@@ -134,6 +136,19 @@ class GroupCommit:
         """Call back on the loop; a loop that is closed already has nobody left to tell."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _landed(self) -> None:
+        """A batch is done that the log took from `Log.launch`."""
+        self._writer.acknowledge()
+        try:
+            durable = self._log.land()
+        except DeviceFull as error:
+            self._gave_up(error)
+        except SpinError as error:
+            self._fail(error)
+            self._writer.end()
+        else:
+            self._synced(durable)
 
     def _synced(self, durable: int) -> None:
         self.sync_count += 1
@@ -155,5 +170,6 @@ class GroupCommit:
         self._report(error)
 
     def _finish(self) -> None:
+        self._loop.remove_reader(self._writer.descriptor)
         if not self._stopped.done():
             self._stopped.set_result(None)

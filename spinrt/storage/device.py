@@ -26,6 +26,11 @@ IOV_COUNT_MAX = 1024
 class File(Protocol):
     """One append-only file."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """For who appends and syncs by system calls of their own; none when every operation must come through here."""
+        ...
+
     def size(self) -> int: ...
     def append(self, buffers: Sequence[bytes]) -> None:
         """Write all buffers at the end, in order."""
@@ -62,6 +67,10 @@ class OsFile:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size

@@ -12,6 +12,8 @@ Invariants
 
 Threads: ``append``, ``read`` and ``read_body`` may be called while another thread is in ``sync``. Two locks, taken in
 this order: ``_io`` (who touches the file's end) and ``_lock`` (the buffer and positions; never held over I/O).
+Between ``launch`` and ``land`` a thread without the GIL writes and syncs, and nobody holds ``_io`` for it: whoever is
+about to touch the file's end lands that batch first.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from spinrt._core import LogBuffer, LogEntry
+from spinrt._core import LogBuffer, LogEntry, LogWriter
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
@@ -53,6 +55,15 @@ def _new_salt() -> bytes:
     return os.urandom(DIGEST_BYTES)
 
 
+class _Batch(NamedTuple):
+    """What a `LogWriter` was given to write and sync; the end and the chain behind it."""
+
+    writer: LogWriter
+    entries: list[LogEntry]
+    end: int
+    chain: bytes
+
+
 class Log:
     """An append-only log of records on one device. Made by `open`."""
 
@@ -77,6 +88,8 @@ class Log:
         self._lost: list[range] = []
         # Guarded by _io.
         self._file: File | None = None
+        self._flying: _Batch | None = None
+        """Launched and not landed."""
         self._written = 0
         self._written_chain = CHAIN_START
         self._durable = 0
@@ -256,11 +269,53 @@ class Log:
         try:
             self._file.sync()
         except OSError as error:
-            # Also for ENOSPC: after a failed sync the kernel may have dropped the pages, so nothing can be retried.
-            raise self._fail(error, "sync") from error
+            raise self._refuse_sync(error) from error
         self._durable, self._durable_chain = self._written, self._written_chain
 
+    def launch(self, writer: LogWriter) -> bool:
+        """Have all that was appended before the call written and synced by ``writer``; `land` ends it.
+
+        Returns:
+            Whether it began. If not, nothing was done, and `sync` does the same or says why it cannot: the log is in
+            use or unusable, a segment must be begun, or the file is not the operating system's.
+        """
+        if not self._io.acquire(blocking=False):
+            return False
+        try:
+            file, tail = self._file, self._tail
+            descriptor = None if file is None else file.descriptor
+            if descriptor is None or tail is None or not tail.on_device or self._flying is not None:
+                return False
+            with self._lock:
+                if self._closed or self._failure is not None:
+                    return False
+                entries = writer.begin(descriptor, self._buffer)
+                self._flying = _Batch(writer, entries, self._buffer.end, self._buffer.chain)
+            return True
+        finally:
+            self._io.release()
+
+    def land(self) -> int:
+        """Wait for what `launch` began, unless another call did; return and raise as `sync`."""
+        with self._io:
+            self._land_flying()
+            self._check_usable()
+            return self._durable
+
+    def _land_flying(self) -> None:
+        batch, self._flying = self._flying, None
+        if batch is None:
+            return
+        write_errno, sync_errno = batch.writer.wait()
+        if write_errno:
+            raise self._refuse_write(OSError(write_errno, os.strerror(write_errno)))
+        self._note_written(batch.entries, batch.end, batch.chain)
+        if sync_errno:
+            raise self._refuse_sync(OSError(sync_errno, os.strerror(sync_errno)))
+        self._durable, self._durable_chain = batch.end, batch.chain
+
     def _write_pending(self) -> None:
+        self._land_flying()
         with self._lock:
             self._check_usable()
             entries = self._buffer.take()
@@ -270,9 +325,10 @@ class Log:
         try:
             self._write_entries(entries)
         except OSError as error:
-            if error.errno in FULL_ERRNOS:
-                raise self._give_up_unsynced(error) from error
-            raise self._fail(error, "write") from error
+            raise self._refuse_write(error) from error
+        self._note_written(entries, end, chain)
+
+    def _note_written(self, entries: list[LogEntry], end: int, chain: bytes) -> None:
         self._written, self._written_chain = end, chain
         with self._lock:
             self._buffer.written(entries)
@@ -304,6 +360,13 @@ class Log:
         self._file = file
         with self._lock:
             self._segments.append(entry.segment)
+
+    def _refuse_write(self, error: OSError) -> StorageError:
+        return self._give_up_unsynced(error) if error.errno in FULL_ERRNOS else self._fail(error, "write")
+
+    def _refuse_sync(self, error: OSError) -> DeviceFailed:
+        """Also for ENOSPC: after a failed sync the kernel may have dropped the pages, so nothing can be retried."""
+        return self._fail(error, "sync")
 
     def _fail(self, error: OSError, operation: str) -> DeviceFailed:
         failure = DeviceFailed(

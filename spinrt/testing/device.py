@@ -112,6 +112,8 @@ class CrashDevice:
 
 
 class _CrashFile:
+    descriptor = None
+
     def __init__(self, device: CrashDevice, inode: _Inode) -> None:
         self._device = device
         self._inode = inode
@@ -198,6 +200,8 @@ class FaultDevice:
 
 
 class _FaultFile:
+    descriptor = None
+
     def __init__(self, device: FaultDevice, inner: File) -> None:
         self._device = device
         self._inner = inner
