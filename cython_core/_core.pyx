@@ -5,9 +5,9 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 (resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
-extensions), ``store`` (where instances live), ``instance`` (a module at work), ``saved`` (what a guard may change, put back), ``export`` (its functions, to be called), ``hostcall`` (the
+extensions), ``store`` (where instances live), ``instance`` (a module at work), ``saved`` (what a guard may change, put back), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``export`` (its functions, to be called), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
-the engine), ``dispatch`` and ``flat`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
+the engine), ``table_walk``, ``dispatch`` and ``flat`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
 ``counters`` (what benchmarks and tests read).
 
 Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_writer`` (the thread that
@@ -95,11 +95,15 @@ include "logging.pxi"
 include "store.pxi"
 include "instance.pxi"
 include "saved.pxi"
+include "undo.pxi"
+include "recovery.pxi"
+include "moving.pxi"
 include "export.pxi"
 include "hostcall.pxi"
 include "guards.pxi"
 include "entry.pxi"
 include "stub.pxi"
+include "table_walk.pxi"
 include "dispatch.pxi"
 include "flat.pxi"
 include "control.pxi"

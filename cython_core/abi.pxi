@@ -168,7 +168,7 @@ cdef class ScalarPlan(Plan):
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef spin_raw raw
         self.lower(guest, value, &raw)
-        memcpy(guest.span(pointer, self.size), &raw, self.size)
+        memcpy(guest.room(pointer, self.size), &raw, self.size)
         return 0
 
     cdef object load(self, Instance guest, uint32_t pointer):
@@ -203,7 +203,7 @@ cdef class SequencePlan(Plan):
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef uint32_t pair[2]
         self.put(guest, value, &pair[0], &pair[1])
-        memcpy(guest.span(pointer, 8), pair, 8)
+        memcpy(guest.room(pointer, 8), pair, 8)
         return 0
 
     cdef object load(self, Instance guest, uint32_t pointer):

@@ -151,7 +151,7 @@ cdef class VariantPlan(Plan):
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef void *payload = <void *>None
         cdef uint32_t number = self.split(value, &payload)
-        memcpy(guest.span(pointer, self.tag_size), &number, self.tag_size)
+        memcpy(guest.room(pointer, self.tag_size), &number, self.tag_size)
         plan = self.payloads[number]
         if plan is not None:
             (<Plan>plan).store(guest, <object>payload, pointer + self.payload_offset)
@@ -257,7 +257,7 @@ cdef class FlagsPlan(Plan):
 
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef uint32_t bits = self._bits(value)
-        memcpy(guest.span(pointer, self.size), &bits, self.size)
+        memcpy(guest.room(pointer, self.size), &bits, self.size)
         return 0
 
     cdef object load(self, Instance guest, uint32_t pointer):
@@ -293,7 +293,7 @@ cdef class HandlePlan(Plan):
             return (<ExternalReference>value).handle_for(guest.handles, self.type_id)
         if type(value) is Capability:
             self._check_given(<Capability>value)
-        return guest.handles.add(value, self.type_id, SLOT_OWN if self.own else SLOT_BORROW)
+        return _add_handle(guest, value, self.type_id, SLOT_OWN if self.own else SLOT_BORROW)
 
     cdef int _check_given(self, Capability value) except -1:
         """A revoked capability is refused when it is passed, so that nothing runs for it; waiting in a queue saves none."""
@@ -316,7 +316,7 @@ cdef class HandlePlan(Plan):
         if self.own:
             if guest.handles.slots[slot].state != SLOT_OWN:
                 raise WrongDomain(f"handle {handle:#x}: found a borrow, expected a handle that the extension owns")
-            guest.handles.release(slot)
+            _take_away(guest, slot)
         return target
 
     cdef int lower(self, Instance guest, object value, spin_raw *flat) except -1:
@@ -328,7 +328,7 @@ cdef class HandlePlan(Plan):
 
     cdef int store(self, Instance guest, object value, uint32_t pointer) except -1:
         cdef uint32_t handle = self.give(guest, value)
-        memcpy(guest.span(pointer, 4), &handle, 4)
+        memcpy(guest.room(pointer, 4), &handle, 4)
         return 0
 
     cdef object load(self, Instance guest, uint32_t pointer):

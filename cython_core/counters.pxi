@@ -57,7 +57,7 @@ def time_raise(Dispatcher event not None, tuple arguments not None, uint64_t rou
 
 
 def time_engine_call(Export export not None, tuple arguments not None, uint64_t rounds):
-    """Nanoseconds of `rounds` bare unchecked engine calls of the same function: the floor of `time_raise`."""
+    """Nanoseconds of `rounds` bare unchecked engine calls of the same function: the floor of `time_raise`. Its undo log must hold all of them."""
     cdef spin_raw raw[RAW_MAX]
     cdef spin_raw given[RAW_MAX]
     cdef spin_frame frame
@@ -69,16 +69,18 @@ def time_engine_call(Export export not None, tuple arguments not None, uint64_t 
     cdef spin_context *context = export.guest.context
     _take_integers(arguments, given)
     export.refresh()
-    export.guest.enter(&frame, &slot)
+    export.guest.enter(&frame, &slot, None)
     slot.ticks = 1 << 30
     began = _now_ns()
     for round in range(rounds):
         memcpy(raw, given, size)
         error = api.func_call_unchecked(context, &export.function, raw, RAW_MAX, &trap)
         if error != NULL or trap != NULL:
+            export.guest.mark_broken()
             raise export.guest.fault(export.plan.name, error, trap)
     taken = _now_ns() - began
     export.guest.leave(&frame)
+    _keep(export.guest)
     return taken
 
 

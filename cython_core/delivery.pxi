@@ -122,7 +122,7 @@ cdef class PromiseFunction(NativeFunction):
             return 0
         guest.g.lift_left -= length
         (<Call>guest.call).journal.add(effect)
-        guest.span(pointer, 1)[0] = 0
+        guest.room(pointer, 1)[0] = 0
         return 1
 
 
@@ -159,7 +159,7 @@ cdef class TagFunction(NativeFunction):
             return 0
         guest.g.lift_left -= <uint64_t>key_bytes + value_bytes
         (<Call>guest.call).journal.add(self._tag(key, PyBytes_FromStringAndSize(<const char *>value, value_bytes)))
-        guest.span(pointer, 1)[0] = 0
+        guest.room(pointer, 1)[0] = 0
         return 1
 
     cdef Tag _tag(self, str key, bytes value):

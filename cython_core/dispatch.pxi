@@ -1,166 +1,10 @@
 # Dispatch: what a raise does (docs/design/dispatch.md, "The walk"), one handler after the other or through the stub.
 
-from time import perf_counter_ns as _clock_ns
-
 cdef enum:
     SAMPLE_EVERY = 1024         # of so many raises one goes through the walk and is timed, handler by handler
 
 # Stands for: no answer yet.
 cdef object _NOTHING = object()
-
-
-cdef class _Walk:
-    """One raise under way: the results so far, and where its effects of the running handler begin."""
-
-    cdef Call call
-    cdef tuple arguments
-    cdef object on_fault
-    cdef list results
-    cdef bint timed
-
-    cdef int guard_fault(self, object domain, object error) except -1:
-        self.call.cancelled = False
-        self.on_fault(domain, error)
-        if not isinstance(error, SpinError):
-            raise error
-        return 0
-
-    cdef bint passes(self, Entry entry) except -1:
-        """Whether all of an entry's guards hold; nothing of what they did is left."""
-        for guard in entry.guards:
-            if not self._holds(guard):
-                entry.guarded += 1
-                return False
-        return True
-
-    cdef bint _holds(self, Guard guard) except -1:
-        cdef Journal journal = self.call.journal
-        cdef Py_ssize_t mark = len(journal.effects)
-        cdef uint32_t room = journal.room
-        if not isinstance(guard, CallGuard):
-            return guard.holds(self.arguments)
-        outer = self.call.domain
-        self.call.domain = (<CallGuard>guard).domain
-        journal.room = EFFECTS_MAX_HOST
-        try:
-            return (<CallGuard>guard).ask(self.call, self.arguments)
-        except BaseException as error:
-            journal.roll_back(mark)
-            self.guard_fault((<CallGuard>guard).domain, error)
-            return False
-        finally:
-            journal.roll_back(mark)
-            journal.room, self.call.domain, self.call.cancelled = room, outer, False
-
-    cdef bint run(self, Entry entry) except -1:
-        """Run one handler; whether the walk ends behind it."""
-        cdef Journal journal = self.call.journal
-        cdef Py_ssize_t mark = len(journal.effects)
-        self.call.domain = entry.domain
-        self.call.cancelled = False
-        journal.room = entry.effects_max
-        began = _clock_ns() if self.timed else 0
-        try:
-            answer = _run_handler(entry, self.call, self.arguments)
-            if entry.enqueue is None:
-                self._keep(entry, answer)
-        except BaseException as error:
-            journal.roll_back(mark)
-            self._fault(entry, error)
-            return False
-        finally:
-            entry.counted += 1
-        if self.timed:
-            entry.note_latency(_clock_ns() - began)
-        return entry.cancels or self.call.cancelled
-
-    cdef int _fault(self, Entry entry, object error) except -1:
-        if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
-            entry.ended += 1
-            if entry.domain is not None:
-                entry.domain.restore()
-            return 0
-        return _note_fault(self.on_fault, entry, error)
-
-    cdef int _keep(self, Entry entry, object answer) except -1:
-        if not entry.filters:
-            self.results.append(answer)
-            return 0
-        if len(self.arguments) == 1:
-            answer = (answer,)
-        if not isinstance(answer, (tuple, list)) or len(answer) != len(self.arguments):
-            raise UsageError(f"filter: found {answer!r:.80}, expected a tuple of {len(self.arguments)} arguments")
-        self.arguments = tuple(answer)
-        return 0
-
-
-cdef int _note_fault(object on_fault, Entry entry, object error) except -1:
-    """Tell of a failed handler; the walk goes on when this returns. Ctrl-C and the like are nobody's fault and go on up."""
-    if not isinstance(error, SpinError):
-        on_fault(entry.domain, error)
-        raise error
-    entry.faults += 1
-    on_fault(entry.domain, error)
-    return 0
-
-
-cdef object _run_handler(Entry entry, Call call, tuple arguments):
-    if entry.enqueue is not None:
-        return entry.enqueue(call, entry, arguments)
-    if entry.closure is not _no_closure:
-        arguments = (entry.closure, *arguments)
-    if isinstance(entry.handler, Export):
-        return (<Export>entry.handler).invoke(call, arguments, entry.quantum_ticks)
-    return entry.handler(call, *arguments)
-
-
-cdef list _walk(Table table, Call call, tuple arguments, object on_fault, bint timed):
-    """Tier 1: every handler in its turn."""
-    cdef _Walk walk = _Walk()
-    cdef Journal journal = call.journal
-    cdef Entry entry
-    outer, room, cancelled = call.domain, journal.room, call.cancelled
-    walk.call, walk.arguments, walk.on_fault, walk.results, walk.timed = call, arguments, on_fault, [], timed
-    try:
-        for entry in _passing(table, walk):
-            if walk.run(entry):
-                break
-    finally:
-        call.domain, journal.room, call.cancelled = outer, room, cancelled
-    return walk.results
-
-
-cdef list _passing(Table table, _Walk walk):
-    """The entries whose guards hold, in order."""
-    cdef _Rows rows = table.rows
-    cdef uint32_t found, number
-    cdef uint32_t *positions
-    cdef Entry entry
-    if not rows.guarded:
-        return rows.entries[: table.count]
-    rows.bring_index()
-    positions = <uint32_t *>malloc((len(rows.entries) + 1) * sizeof(uint32_t))
-    if positions == NULL:
-        raise MemoryError
-    passing = []
-    try:
-        found = rows.index.candidates(_value_at(rows.index.path, walk.arguments), table.count, positions)
-        candidates = [rows.entries[positions[number]] for number in range(found)]
-    finally:
-        free(positions)
-    for entry in candidates:
-        if not entry.guards or walk.passes(entry):
-            passing.append(entry)
-    return passing
-
-
-cdef object _value_at(tuple path, tuple arguments):
-    cdef object found = arguments
-    for step in path:
-        if not isinstance(found, tuple) or step >= len(found):
-            return None
-        found = found[step]
-    return found
 
 
 @cython.final
@@ -297,15 +141,26 @@ cdef class Dispatcher:
     cdef object _raise_boxed(self, Table table, spin_raw *raw):
         """Raise with lowered arguments; the folded result as a Python value."""
         cdef spin_raw last
-        cdef list results
         if self._sampled():
             return self._raise_sampled(table, raw)
-        results = None if self._fold is None else []
-        if not self._run(table, raw, None, results, &last):
+        if self._fold is not None:
+            return self._raise_folded(table, raw)
+        if not self._run(table, raw, None, None, &last):
             return self.on_nothing()
-        if results is not None:
-            return self._fold(results)
         return None if self.plan.result is None else self.plan.result.lift(None, &last)
+
+    cdef object _raise_folded(self, Table table, spin_raw *raw):
+        """The same where somebody else's function makes one result of several: when it fails, the raise did not happen."""
+        cdef spin_raw last
+        cdef Call call = Call(self.name, None, running_call())
+        results = []
+        try:
+            answer = self._fold(results) if self._run(table, raw, call, results, &last) else self.on_nothing()
+        except BaseException:
+            call.roll_back()
+            raise
+        call.commit()
+        return answer
 
     cdef int raise_flat(self, spin_raw *raw) except -1:
         """Raise from Cython: `raw` holds the arguments and then the folded result. For flat events only."""
@@ -346,12 +201,18 @@ cdef class Dispatcher:
 
     cdef object _raise_sampled(self, Table table, spin_raw *raw):
         """Through the walk, with the time of each handler."""
-        cdef Call call = Call(self.name)
-        results = _walk(table, call, self._box(raw), self.on_fault, True)
-        call.journal.apply()
-        if not results:
-            return self.on_nothing()
-        return results[len(results) - 1] if self._fold is None else self._fold(results)
+        cdef Call call = Call(self.name, None, running_call())
+        try:
+            results = _walk(table, call, self._box(raw), self.on_fault, True)
+            if not results:
+                answer = self.on_nothing()
+            else:
+                answer = results[len(results) - 1] if self._fold is None else self._fold(results)
+        except BaseException:
+            call.roll_back()
+            raise
+        call.commit()
+        return answer
 
     cdef inline int bring_stub(self, _Rows rows) except -1:
         if self.stub is None or self.stub.store is not rows.store or self.stub.signature != rows.signature:
@@ -373,7 +234,7 @@ cdef class Dispatcher:
             return False
         if table.count == 1 and not rows.guarded:
             return True
-        if rows.store.state.frame != NULL:
+        if rows.store.state.frame != NULL or rows.store.state.held or (rows.repeated and rows.logged):
             return False
         if rows.guarded:
             rows.bring_index()
@@ -421,18 +282,19 @@ cdef class Dispatcher:
         if single.state == NULL or single.version != single.state.version or single.guest.state or not spin_may_enter(single.state):
             if not self._make_ready(rows, 0):
                 return False
-            if not rows.flat:
+            if not rows.flat or single.guest.state:
                 return self._run_slowly(rows, 0, raw, call)
         guest = single.guest
         spin_ticker_touch()
         spin_push(single.state, &frame, single.slot, &_first_slot, <void *>call if call is not None else NULL)
         frame.dispatcher = <void *>self
         frame.rows = <void *>rows
+        frame.settled = 0
         guest.state = SPIN_BUSY
         error = self._enter(single.context, &single.function, raw, &trap, single.state)
         guest.state &= ~<uint32_t>SPIN_BUSY
         spin_pop(single.state, &frame)
-        if error != NULL or trap != NULL or frame.call != NULL or single.state.attention:
+        if error != NULL or trap != NULL or frame.call != NULL or single.state.attention or spin_is_changed(guest):
             return self._end_one(rows.entries[0], guest, &frame, call, error, trap)
         return True
 
@@ -457,17 +319,18 @@ cdef class Dispatcher:
         if guest.g.state or export.generation != state.generation or rows.slots[row].guest != &guest.g or not spin_may_enter(state):
             if not self._make_ready(rows, row):
                 return False
-            if not rows.flat:
+            if not rows.flat or guest.g.state:
                 return self._run_slowly(rows, row, raw, call)
         spin_ticker_touch()
         spin_push(state, &frame, rows.slots, &row, <void *>call if call is not None else NULL)
         frame.dispatcher = <void *>self
         frame.rows = <void *>rows
+        frame.settled = row
         guest.g.state = SPIN_BUSY
         error = self._enter(guest.context, &export.function, raw, &trap, state)
         guest.g.state &= ~<uint32_t>SPIN_BUSY
         spin_pop(state, &frame)
-        if error != NULL or trap != NULL or frame.call != NULL or state.attention:
+        if error != NULL or trap != NULL or frame.call != NULL or state.attention or spin_is_changed(&guest.g):
             return self._end_one(entry, &guest.g, &frame, call, error, trap)
         return True
 
@@ -475,15 +338,19 @@ cdef class Dispatcher:
         """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
         cdef _Walk walk = _Walk()
         self._look()
-        walk.call = Call(self.name) if call is None else call
+        walk.call = Call(self.name, None, running_call()) if call is None else call
         walk.arguments, walk.on_fault, walk.results = self._box(raw), self.on_fault, []
         outer, room, cancelled = walk.call.domain, walk.call.journal.room, walk.call.cancelled
         try:
             walk.run(rows.entries[row])
+        except BaseException:
+            if call is None:
+                walk.call.roll_back()
+            raise
         finally:
             walk.call.domain, walk.call.journal.room, walk.call.cancelled = outer, room, cancelled
         if call is None:
-            walk.call.journal.apply()
+            walk.call.commit()
         if walk.results:
             self._give(walk.results[0], raw)
         return bool(walk.results)
@@ -500,22 +367,38 @@ cdef class Dispatcher:
             return False
 
     cdef bint _end_one(self, Entry entry, spin_guest *ran, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
-        """What comes behind a call that failed, had effects, or that something waited for; false when it failed."""
+        """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""
         cdef bint good = error == NULL and trap == NULL
         cdef Instance guest = <Instance>ran.owner
+        if good and frame.call == NULL and call is None and frame.below == NULL and not guest.store.state.attention:
+            _keep(guest)
+            return True
         try:
-            if not good:
-                self._fault(entry, guest.fault(self.name, error, trap), frame)
+            if good:
+                self._note_touch(guest, frame, call)
+            else:
+                self._fault(entry, guest.fault(self.name, error, trap), guest, frame)
         finally:
             if frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
             self._end_call(frame, call, good)
         return good
 
-    cdef int _fault(self, Entry entry, object error, spin_frame *frame) except -1:
-        """A handler failed in a flat raise: drop its effects, and tell."""
+    cdef int _note_touch(self, Instance guest, spin_frame *frame, Call call) except -1:
+        """A handler succeeded: what it changed waits for the end of the call that it is part of, or stays for good."""
+        cdef Call within
+        if not spin_is_changed(&guest.g):
+            return 0
+        within = call if call is not None else <Call>frame.call if frame.call != NULL else _call_within(frame.below)
+        if within is None:
+            return _keep(guest)
+        return within.touches.note(guest, _idle_savepoint(guest))
+
+    cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame) except -1:
+        """A handler failed in a flat raise: take back what it did, and tell."""
         if frame.call != NULL and frame.marked == frame.progress[0]:
-            (<Call>frame.call).journal.roll_back(frame.mark)
+            (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
+        _recover(guest, _idle_savepoint(guest))
         if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
             entry.ended += 1
             if entry.domain is not None:
@@ -524,7 +407,7 @@ cdef class Dispatcher:
         return _note_fault(self.on_fault, entry, error)
 
     cdef int _end_call(self, spin_frame *frame, Call call, bint apply) except -1:
-        """Let go of the call that host functions used; apply the effects of one that was made here."""
+        """Let go of the call that host functions used; one that was made here ends."""
         cdef Call used
         cdef Instance guest
         if frame.call == NULL:
@@ -537,7 +420,9 @@ cdef class Dispatcher:
         if call is None:
             Py_DECREF(used)
             if apply:
-                used.journal.apply()
+                used.commit()
+            else:
+                used.roll_back()
         return 0
 
 

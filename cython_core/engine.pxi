@@ -155,6 +155,7 @@ cdef int _fill_calls(void *library) except -1:
     (<void **>&api.global_get)[0] = _symbol(library, b"wasmtime_global_get")
     (<void **>&api.global_set)[0] = _symbol(library, b"wasmtime_global_set")
     (<void **>&api.table_set)[0] = _symbol(library, b"wasmtime_table_set")
+    (<void **>&api.table_get)[0] = _symbol(library, b"wasmtime_table_get")
     (<void **>&api.table_grow)[0] = _symbol(library, b"wasmtime_table_grow")
     (<void **>&api.error_new)[0] = _symbol(library, b"wasmtime_error_new")
     (<void **>&api.error_message)[0] = _symbol(library, b"wasmtime_error_message")
@@ -186,7 +187,7 @@ cdef int _start_engine() except -1:
     api.config_relaxed_simd(config, False)
     api.config_wide_arithmetic(config, False)
     api.config_custom_page_sizes(config, False)
-    api.config_multi_memory(config, False)
+    api.config_multi_memory(config, True)  # for undo logs; `spinrt.sandbox.binary` refuses modules that have several of their own
     engine = api.engine_new_with_config(config)
     if engine == NULL:
         raise InternalError("wasmtime engine: could not be created with spinrt's configuration")

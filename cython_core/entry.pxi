@@ -122,6 +122,9 @@ cdef class _Rows:
     cdef str signature          # of the event, when all entries are flat …
     cdef Store store            # … and in this store; else None
     cdef bint flat, guarded, cancelling
+    cdef bint logged            # one of them has an undo log
+    cdef bint repeated          # two of them are in one instance: the log does not tell them apart
+    cdef set instances          # addresses of those that they were in when they were added
     cdef spin_single single     # the first row, when it is the only one …
     cdef Instance single_guest  # … and whose it is: `single` points into it and into its store
     cdef GuardIndex index
@@ -130,7 +133,7 @@ cdef class _Rows:
     cdef uint32_t positions_max
 
     def __cinit__(self):
-        self.entries, self.outgrown = [], []
+        self.entries, self.outgrown, self.instances = [], [], set()
         self.flat = True
 
     def __dealloc__(self):
@@ -170,12 +173,15 @@ cdef class _Rows:
         if self.store is None:
             self.store, self.signature = export.guest.store, export.plan.export_signature
         self.flat = export.guest.store is self.store and entry.is_flat(self.signature)
+        self.repeated = self.repeated or <size_t><void *>export.guest in self.instances
+        self.instances.add(<size_t><void *>export.guest)
         return 0
 
     cdef inline int set_slot(self, uint32_t position) except -1:
         """Write down whom a row runs now."""
         cdef Entry entry = self.entries[position]
         cdef Instance guest = (<Export>entry.handler).guest
+        self.logged = self.logged or guest.log_base != NULL
         self.slots[position].guest = &guest.g
         self.slots[position].ticks = guest.g.deadline_ticks
         self.slots[position].ephemeral = entry.quantum_ticks
@@ -202,7 +208,7 @@ cdef class _Rows:
         cdef Instance guest = export.guest
         if not spin_may_enter(&guest.store.state):
             guest.store.refuse_entry(guest.name)
-        if guest.g.state:
+        if guest.g.state & ~<uint32_t>SPIN_HELD or (guest.g.state and not _is_held_here(guest)):
             guest.refuse()
         export.refresh()
         self.set_slot(row)
@@ -238,6 +244,12 @@ cdef class _Rows:
             entry.decided = self.index.add(self.indexed, entry.guards)
             self.indexed += 1
         return 0
+
+
+cdef bint _is_held_here(Instance guest) except -1:
+    """Whether the transaction that holds an instance is the one that runs. (One that is passed along looks for itself.)"""
+    cdef Call call = _call_within(spin_running())
+    return call is None or guest.holder is call.touches
 
 
 cdef tuple _usual_path(list entries):

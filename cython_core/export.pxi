@@ -1,5 +1,9 @@
 # Exports: functions of an instance, ready to be called with Python values.
 
+# Stands for: looked up in no store that there is now.
+cdef uint64_t GENERATION_UNKNOWN = 0xFFFFFFFFFFFFFFFF
+
+
 @cython.final
 cdef class Export:
     """One exported function of one instance, ready to be called."""
@@ -11,6 +15,7 @@ cdef class Export:
     cdef spin_func function
     cdef spin_func post
     cdef bint has_post
+    cdef object __weakref__
 
     def __init__(self, Instance guest not None, str name not None, FunctionPlan plan not None):
         self.name, self.plan = name, plan
@@ -25,6 +30,7 @@ cdef class Export:
             if before.store is not guest.store:
                 spin_new_version(&before.store.state)
         self.guest = guest
+        guest.exports.add(self)
         spin_new_version(&guest.store.state)
 
     cdef int _find(self, Instance guest) except -1:
@@ -65,27 +71,40 @@ cdef class Export:
         return self.invoke(call, arguments, quantum_ticks)
 
     cdef object invoke(self, Call call, tuple arguments, uint32_t quantum_ticks=0):
-        """Call it inside a call; `quantum_ticks` shortens its deadline."""
+        """Call it inside a call; `quantum_ticks` shortens its deadline. When it fails, nothing of what it did is left."""
         cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
         cdef spin_frame frame
         cdef spin_slot slot
         cdef Instance guest = self.guest
+        cdef Touches touches = None if call is None else call.touches
+        cdef Py_ssize_t effects = 0, touched = 0
+        cdef Savepoint before
+        cdef list linked
         self.refresh()
-        guest.enter(&frame, &slot)
+        guest.enter(&frame, &slot, touches)
+        before = _savepoint(guest)
+        linked = _linked_savepoints(guest) if guest.linked else None
         if quantum_ticks:
             slot.ticks = min(slot.ticks, quantum_ticks)
         guest.call = call
         frame.call = <void *>call
+        if call is not None:
+            effects, touched = len(call.journal.effects), len(touches.guests)
         try:
             self._lower(arguments, raw)
-            return self._run(raw)
-        except UsageError:
-            raise  # an argument of the host's; had the guest failed, `fault` would have marked it
-        except BaseException:
-            guest.mark_broken()
+            answer = self._run(raw)
+            guest.handles.end_borrows()
+            if linked is not None or spin_is_changed(&guest.g):
+                _settle(guest, before, linked, touches)
+            return answer
+        except BaseException as failure:
+            guest.handles.end_borrows()
+            if call is not None:
+                call.go_back(effects, touched)
+            # An argument of the host's was wrong: nothing failed in the guest, but room may have been made for others.
+            _take_back(guest, before, linked, type(failure) is not UsageError and type(failure) is not RevokedArgument)
             raise
         finally:
-            guest.handles.end_borrows()
             guest.call = None
             guest.leave(&frame)
 
@@ -138,3 +157,50 @@ cdef class Export:
         if error != NULL or trap != NULL:
             raise guest.fault(f"cabi_post of {self.plan.name}", error, trap)
         return 0
+
+
+cdef list _linked_savepoints(Instance guest):
+    """How far the logs of those are that it calls directly."""
+    cdef Instance other
+    cdef Savepoint now
+    found = []
+    for other in guest.linked:
+        now = _savepoint(other)
+        found.append((other, now.state, now.handles))
+    return found
+
+
+cdef int _settle(Instance guest, Savepoint before, list linked, Touches touches) except -1:
+    """A call succeeded: what it changed waits for the end of its transaction, or stays for good if there is none."""
+    cdef Instance other
+    cdef Savepoint then
+    if spin_is_changed(&guest.g):
+        _note_or_keep(guest, before, touches)
+    for other, then.state, then.handles in linked or ():
+        if spin_is_changed(&other.g):
+            _note_or_keep(other, then, touches)
+    return 0
+
+
+cdef inline int _note_or_keep(Instance guest, Savepoint before, Touches touches) except -1:
+    if touches is None:
+        return _keep(guest)
+    if guest.g.log.state != before.state or guest.handles.changes != before.handles:
+        touches.note(guest, before)
+    return 0
+
+
+cdef int _take_back(Instance guest, Savepoint before, list linked, bint failed) except -1:
+    """A call did not succeed: put back what it changed. Where that cannot be, and the guest failed, it is broken."""
+    cdef Instance other
+    cdef Savepoint then
+    if failed:
+        _recover(guest, before)
+    else:
+        _roll_back(guest, before)
+    for other, then.state, then.handles in linked or ():
+        if failed:
+            _recover(other, then)
+        else:
+            _roll_back(other, then)
+    return 0

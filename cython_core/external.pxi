@@ -104,7 +104,8 @@ def withdraw(Instance guest not None, ExternalReference reference not None):
         CapabilityRevoked: It is gone already.
         WrongDomain: As for `internalize`.
     """
-    reference.find(guest.handles, f"extension {guest.name}").release(reference.slot)
+    reference.find(guest.handles, f"extension {guest.name}")
+    _take_away(guest, reference.slot)
 
 
 def list_handles(Instance guest not None):
@@ -113,7 +114,7 @@ def list_handles(Instance guest not None):
     cdef uint32_t slot
     found = []
     for slot in range(1, table.slot_count):
-        if table.slots[slot].state != SLOT_FREE:
+        if table.slots[slot].state != SLOT_FREE and table.slots[slot].state != SLOT_SUSPENDED:
             found.append((
                 table._handle(slot),
                 _resource_name(table.slots[slot].type_id),

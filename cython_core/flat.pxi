@@ -73,7 +73,7 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     try:
         while walk.at < walk.count and not walk.ended:
             event.bring_stub(rows)
-            if event.stub.ready:
+            if event.stub.ready and state.held == 0:
                 found += _run_segment(event, rows, walk, raw, results, last)
             else:
                 found += _run_rest(event, rows, walk, raw, results, last)
@@ -81,6 +81,8 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     finally:
         spin_pop(state, &walk.frame)
         state.stub_end = NULL
+        if rows.logged:
+            _settle_rows(event, rows, walk, call, good)
         if walk.frame.outer == NULL and state.attention:
             store.end_outermost()
         if walk.frame.call != NULL:
@@ -93,6 +95,7 @@ cdef inline int _push(Dispatcher event, spin_state *state, _Rows rows, Call call
     spin_push(state, frame, rows.slots, &_first_slot, <void *>call if call is not None else NULL)
     frame.dispatcher = <void *>event
     frame.rows = <void *>rows
+    frame.settled = 0
     return 0
 
 
@@ -175,7 +178,7 @@ cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_error *e
     cdef Entry entry = rows.entries[row]
     cdef Instance guest = <Instance>rows.slots[row].guest.owner
     try:
-        event._fault(entry, guest.fault(event.name, error, trap), &walk.frame)
+        event._fault(entry, guest.fault(event.name, error, trap), guest, &walk.frame)
     except BaseException:
         _uncount_rest(rows, walk)
         raise
@@ -188,6 +191,21 @@ cdef int _note_end(_Rows rows, FlatWalk *walk, uint32_t number, uint32_t stop) e
     walk.ended = entry.cancels or (walk.frame.call != NULL and walk.frame.marked == _row(walk, number) and (<Call>walk.frame.call).cancelled)
     if walk.ended:
         _uncount_rest(rows, walk)
+    return 0
+
+
+cdef int _settle_rows(Dispatcher event, _Rows rows, FlatWalk *walk, Call call, bint good) except -1:
+    """What handlers of this walk changed waits for the end of the call that it is part of, or stays for good; a walk that failed takes it back."""
+    cdef uint32_t number
+    cdef spin_guest *guest
+    for number in range(walk.count):
+        guest = rows.slots[_row(walk, number)].guest
+        if not spin_is_changed(guest) or guest.state & SPIN_HELD:
+            continue
+        if good:
+            event._note_touch(<Instance>guest.owner, &walk.frame, call)
+        else:
+            (<Instance>guest.owner).roll_back(_idle_savepoint(<Instance>guest.owner))
     return 0
 
 
@@ -229,7 +247,7 @@ cdef Call _call_of(spin_frame *frame):
     cdef Call call
     if frame.call != NULL:
         return <Call>frame.call
-    call = Call((<Dispatcher>frame.dispatcher).name)
+    call = Call((<Dispatcher>frame.dispatcher).name, None, _call_within(frame.below))
     Py_INCREF(call)
     frame.call = <void *>call
     return call
@@ -258,9 +276,22 @@ cdef int _note_handler(spin_frame *frame, uint32_t progress) except -1:
         return 0
     call = <Call>frame.call
     entry = <Entry>(<_Rows>frame.rows).entries[progress]
+    if (<_Rows>frame.rows).logged:
+        _hold_rows(frame, <_Rows>frame.rows, call, progress)
     frame.marked = progress
-    frame.mark = len(call.journal.effects)
+    frame.mark, frame.touch_mark = len(call.journal.effects), len(call.touches.guests)
     call.domain, call.journal.room, call.cancelled = entry.domain, entry.effects_max, False
+    return 0
+
+
+cdef int _hold_rows(spin_frame *frame, _Rows rows, Call call, uint32_t progress) except -1:
+    """What ran before in this walk is told to its call before a handler calls out: it may be entered once more from there."""
+    cdef spin_guest *guest
+    while frame.settled < progress:
+        guest = rows.slots[frame.settled].guest
+        frame.settled += 1
+        if spin_is_changed(guest) and not guest.state & SPIN_HELD:
+            call.touches.note(<Instance>guest.owner, _idle_savepoint(<Instance>guest.owner))
     return 0
 
 

@@ -16,6 +16,9 @@ cdef enum:
     SLOT_FREE = 0
     SLOT_OWN = 1
     SLOT_BORROW = 2
+    SLOT_SUSPENDED = 3  # dropped in a transaction that is still open
+    CHANGE_ADD = 0
+    CHANGE_DROP = 1
 
 
 cdef struct Slot:
@@ -23,6 +26,11 @@ cdef struct Slot:
     uint32_t type_id
     uint32_t next_free
     uint8_t state
+
+
+cdef struct HandleChange:
+    uint32_t slot
+    uint32_t kind
 
 
 @cython.final
@@ -36,6 +44,8 @@ cdef class HandleTable:
     cdef readonly uint32_t live
     cdef readonly uint32_t handles_max
     cdef list borrowed
+    cdef HandleChange *undo     # what the open transaction did, in order
+    cdef uint32_t changes, undo_max
     cdef object __weakref__
 
     def __cinit__(self, uint32_t handles_max):
@@ -50,6 +60,7 @@ cdef class HandleTable:
 
     def __dealloc__(self):
         free(self.slots)
+        free(self.undo)
 
     cdef uint32_t add(self, object target, uint32_t type_id, uint8_t state) except 0:
         """Put an object into a free slot and return its handle."""
@@ -86,7 +97,7 @@ cdef class HandleTable:
         cdef uint32_t slot = handle & SLOT_MASK
         if slot == 0 or slot >= self.slot_count or handle != self._handle(slot):
             return 0
-        if self.slots[slot].state == SLOT_FREE or self.slots[slot].type_id != type_id:
+        if self.slots[slot].state == SLOT_FREE or self.slots[slot].state == SLOT_SUSPENDED or self.slots[slot].type_id != type_id:
             return 0
         return slot
 
@@ -98,7 +109,7 @@ cdef class HandleTable:
         slot = handle & SLOT_MASK
         if slot == 0 or slot >= self.slot_count or handle >> SLOT_BITS > self.slots[slot].generation:
             raise WrongDomain(f"handle {handle:#x}: found no such handle in this extension, expected one that it was given")
-        if handle != self._handle(slot) or self.slots[slot].state == SLOT_FREE:
+        if handle != self._handle(slot) or self.slots[slot].state == SLOT_FREE or self.slots[slot].state == SLOT_SUSPENDED:
             raise CapabilityRevoked(f"handle {handle:#x}: it was dropped, or its call has ended")
         raise WrongDomain(
             f"handle {handle:#x}: found a {_resource_name(self.slots[slot].type_id)}, expected a {_resource_name(type_id)}"
@@ -112,6 +123,50 @@ cdef class HandleTable:
         self.slots[slot].generation += 1
         self.slots[slot].next_free = self.first_free
         self.first_free = slot
+        return 0
+
+    # ------------------------------------------------------------------------------------------------- transactions
+
+    cdef int note(self, uint32_t slot, uint32_t kind) except -1:
+        """Remember a change, so that it can be taken back."""
+        cdef HandleChange *wider
+        if self.changes == self.undo_max:
+            wider = <HandleChange *>realloc(self.undo, max(8, 2 * self.undo_max) * sizeof(HandleChange))
+            if wider == NULL:
+                raise MemoryError
+            self.undo, self.undo_max = wider, max(8, 2 * self.undo_max)
+        self.undo[self.changes].slot = slot
+        self.undo[self.changes].kind = kind
+        self.changes += 1
+        return 0
+
+    cdef int suspend(self, uint32_t slot) noexcept:
+        """Drop a handle for as long as it is not known whether it is dropped: object, number and slot stay."""
+        self.slots[slot].state = SLOT_SUSPENDED
+        self.live -= 1
+        return 0
+
+    cdef int roll_back(self, uint32_t mark) except -1:
+        """Take back the changes behind the first `mark`, the last one first."""
+        cdef uint32_t slot
+        while self.changes > mark:
+            self.changes -= 1
+            slot = self.undo[self.changes].slot
+            if self.undo[self.changes].kind == CHANGE_ADD:
+                self.release(slot)
+            else:
+                self.slots[slot].state = SLOT_OWN
+                self.live += 1
+        return 0
+
+    cdef int commit(self) except -1:
+        """Let go of what was dropped."""
+        cdef uint32_t number, count = self.changes
+        self.changes = 0
+        for number in range(count):
+            if self.undo[number].kind == CHANGE_DROP:
+                self.live += 1
+                self.release(self.undo[number].slot)
         return 0
 
     cdef int end_borrows(self) except -1:

@@ -209,7 +209,7 @@ cdef spin_trap *_drop_handle(void *env, spin_caller *caller, spin_raw *raw, size
 cdef spin_trap *_drop_held(DropFunction function, spin_raw *raw) noexcept:
     cdef Instance guest = <Instance>function.guest
     try:
-        guest.handles.release(guest.handles.find(raw[0].u32, function.type_id))
+        _take_away(guest, guest.handles.find(raw[0].u32, function.type_id))
         return NULL
     except BaseException as failure:
         return _trap_with(guest, failure)

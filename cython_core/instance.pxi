@@ -100,7 +100,14 @@ cdef class Instance:
     cdef readonly Module module
     cdef readonly str name
     cdef readonly InstanceLimits limits
+    cdef uint8_t *log_base      # of its undo log, or NULL
+    cdef uint64_t log_bytes
+    cdef uint8_t *bytes_base    # of what bulk operations overwrote
+    cdef uint64_t undo_bytes
+    cdef Touches holder         # of the transaction that has left changes in it, or None
+    cdef readonly uint64_t failures  # calls that failed and were rolled back, or broke it
     cdef HandleTable handles
+    cdef object exports         # WeakSet of the `Export`s that mean it
     cdef tuple imports
     cdef readonly tuple linked  # instances that it calls directly, and those that they call
     cdef object __weakref__
@@ -114,6 +121,8 @@ cdef class Instance:
         self.base = _no_memory
         self.g.may_leave = True
         self.g.owner = <void *>self
+        self.g.log = &self.g.idle
+        self.exports = _WeakSet()
         self.g.deadline_ticks = limits.deadline_ticks
         self.g.host_calls, self.g.lift_bytes = limits.host_calls, limits.lift_bytes
         self.linked = self._linked_through(imports)
@@ -156,14 +165,18 @@ cdef class Instance:
         cdef spin_raw raw[1]
         cdef spin_trap *trap = NULL
         cdef spin_error *error
-        self.enter(&frame, &slot)
+        self.enter(&frame, &slot, None)
         try:
             self.handle = self._instantiate(self.context, self.imports)
             self._find_memory()
+            if self.log_base != NULL:
+                self.g.idle.state = self.g.log.state
             if self._find_function(START_EXPORT, ":", &start):
                 error = api.func_call_unchecked(self.context, &start, raw, 1, &trap)
                 if error != NULL or trap != NULL:
+                    self.mark_broken()
                     raise self.fault("start function", error, trap)
+            _keep(self)
         finally:
             self.leave(&frame)
         return 0
@@ -227,7 +240,19 @@ cdef class Instance:
             self.has_memory = True
             self.base = api.memory_data(self.context, &self.memory)
             self.memory_bytes = api.memory_data_size(self.context, &self.memory)
+        self._find_log()
         self.has_realloc = self._find_function("cabi_realloc", "iiii:i", &self.realloc)
+        return 0
+
+    cdef int _find_log(self) except -1:
+        cdef spin_extern found
+        if api.instance_export_get(self.context, &self.handle, b"spinrt:undo", 11, &found) and found.kind == SPIN_EXTERN_MEMORY:
+            self.log_base = api.memory_data(self.context, &found.of.memory)
+            self.log_bytes = api.memory_data_size(self.context, &found.of.memory)
+            self.g.log = <spin_log *>self.log_base
+        if api.instance_export_get(self.context, &self.handle, b"spinrt:undo-bytes", 17, &found) and found.kind == SPIN_EXTERN_MEMORY:
+            self.bytes_base = api.memory_data(self.context, &found.of.memory)
+            self.undo_bytes = api.memory_data_size(self.context, &found.of.memory)
         return 0
 
     cdef bint _find_function(self, str name, str signature, spin_func *function) except -1:
@@ -250,6 +275,13 @@ cdef class Instance:
         if <uint64_t>pointer + length > self.memory_bytes:
             self._refresh(pointer, length)
         return self.base + pointer
+
+    cdef inline uint8_t *room(self, uint32_t pointer, uint64_t length) except NULL:
+        """The same to be written by the host: what is there can be put back."""
+        cdef uint8_t *at = self.span(pointer, length)
+        if pointer + length > self.g.log.dead_below and self.log_base != NULL:
+            _save(self, pointer, length)
+        return at
 
     cdef int _refresh(self, uint32_t pointer, uint64_t length) except -1:
         """Look again: the guest may have grown its memory."""
@@ -296,7 +328,7 @@ cdef class Instance:
     cdef uint32_t put_bytes(self, const uint8_t *data, uint64_t size) except? 0xFFFFFFFF:
         cdef uint32_t pointer = self.allocate(1, size)
         if size:
-            memcpy(self.span(pointer, size), data, size)
+            memcpy(self.room(pointer, size), data, size)
         return pointer
 
     # --------------------------------------------------------------------------------------------------------- calls
@@ -384,23 +416,7 @@ cdef class Instance:
             StateError: It is running.
             LinkError, ExtensionError: They do not fit; it is as it was.
         """
-        cdef _Moved made
-        cdef uint32_t was = self.g.state
-        cdef tuple before = self.imports, linked = self.linked
-        if was & SPIN_BUSY:
-            raise StateError(f"extension {self.name}: found it running, expected it at rest while its imports are linked")
-        self.imports, self.linked = imports, self._linked_through(imports)
-        self.g.state = 0
-        try:
-            made = self.copy_to(self.context, {})
-        except BaseException:
-            self.imports, self.linked, self.g.state = before, linked, was
-            raise
-        self.handle = made.handle
-        self._find_memory()
-        self.store.dead += 1  # what it was
-        self.store.dead_bytes += self.memory_bytes
-        spin_new_version(&self.store.state)
+        _relink(self, imports)
 
     cdef int refuse(self) except -1:
         """Say why it cannot be entered."""
@@ -412,14 +428,23 @@ cdef class Instance:
             raise StateError(f"extension {self.name}: found one that it calls directly failed, expected it to be linked again")
         if self.g.state & SPIN_BROKEN:
             raise StateError(f"extension {self.name}: a call failed in this instance, expected a fresh one")
+        if self.g.state == SPIN_HELD:
+            raise UsageError(
+                f"extension {self.name}: found it with changes of a transaction that is still open, expected that to be committed or rolled back before another raise",
+                hint="end a transaction before anything else runs; do not await inside of one",
+            )
         raise StateError(f"extension {self.name}: found a call while one is running in it, expected it to be entered once at a time")
 
-    cdef int enter(self, spin_frame *frame, spin_slot *slot) except -1:
+    cdef inline bint may_be_entered(self, Touches touches) noexcept:
+        """Whether a call of this transaction may run in it: nothing is wrong with it, and no other one holds it."""
+        return self.g.state == 0 or (self.g.state == SPIN_HELD and self.holder is touches)
+
+    cdef int enter(self, spin_frame *frame, spin_slot *slot, Touches touches) except -1:
         """Begin a call: no call inside a call, fresh quotas, a deadline. Every `enter` that returned is followed by a `leave`."""
         cdef Instance other
         if not spin_may_enter(&self.store.state):
             self.store.refuse_entry(self.name)
-        if self.g.state:
+        if not self.may_be_entered(touches):
             self.refuse()
         slot.guest = &self.g
         slot.ticks = self.g.deadline_ticks
@@ -427,10 +452,10 @@ cdef class Instance:
         frame.slots = slot
         frame.progress = &_first_slot
         for other in self.linked:
-            if other.g.state:
+            if not other.may_be_entered(touches):
                 other.refuse()
         self.store.push(frame, self, slot.ticks)
-        self.g.state = SPIN_BUSY
+        self.g.state |= SPIN_BUSY
         for other in self.linked:
             other.g.state |= SPIN_BUSY
         self.refill(frame, 0)
@@ -453,10 +478,9 @@ cdef class Instance:
         self.g.lift_left = self.g.lift_bytes
 
     cdef object fault(self, str where, spin_error *error, spin_trap *trap):
-        """What went wrong, as an error; both arguments are consumed and the instance is broken from here on."""
+        """What went wrong, as an error; both arguments are consumed. What the call changed is still there."""
         cdef uint32_t ended = self.store.state.ended
         self.store.state.ended = SPIN_RUNS
-        self.mark_broken()
         failure = self.store.take_pending()
         if failure is None and ended == SPIN_ENDED_KILL and self.death is not None:
             failure = self.death
@@ -466,123 +490,14 @@ cdef class Instance:
             )
         if failure is None and ended == SPIN_ENDED_OUTER:
             failure = CallerDeadline(f"extension {self.name}, {where}: ended at the deadline of the call that it served")
+        if failure is None:
+            failure = _full_log(self)
         if failure is not None:
             _discard(error, trap)
             return failure
         if trap != NULL:
             return _take_trap(trap, f"extension {self.name}, {where}")
         return Trapped(f"extension {self.name}, {where}: {_trap_reason(_take_error(error))}")
-
-    # ------------------------------------------------------------------------------------------------------- moving
-
-    cdef _Moved copy_to(self, spin_context *context, dict copies):
-        """Make a copy of it in another engine store: same imports, memory and mutable globals.
-
-        A stale one is copied without those that it calls directly; `relink` gives it others before anything enters it.
-        """
-        cdef _Moved made = _Moved()
-        cdef spin_frame frame
-        cdef spin_slot slot
-        cdef uint32_t was = self.g.state
-        imports = tuple([_moved_export(one, copies, context, was) if isinstance(one, Export) else one for one in self.imports])
-        linked, self.linked = self.linked, ()
-        self.g.state = 0
-        try:
-            self.enter(&frame, &slot)
-            self.g.may_leave = False
-            try:
-                made.handle = self._instantiate(context, imports)
-            finally:
-                self.g.may_leave = True
-                self.leave(&frame)
-        finally:
-            self.linked, self.g.state = linked, was
-        self._copy_memory(context, &made.handle)
-        for name in self.module.host_globals:
-            self._copy_global(context, &made.handle, name)
-        return made
-
-    cdef int _copy_memory(self, spin_context *context, spin_instance *made) except -1:
-        cdef spin_extern found
-        cdef uint64_t before = 0
-        cdef size_t size, at
-        cdef uint8_t *target
-        if not self.has_memory:
-            return 0
-        self._refresh(0, 0)
-        api.instance_export_get(context, made, b"memory", 6, &found)
-        size = api.memory_data_size(context, &found.of.memory)
-        if size < self.memory_bytes:
-            _check_moved(self, api.memory_grow(context, &found.of.memory, (self.memory_bytes - size) // PAGE_BYTES, &before))
-        target = api.memory_data(context, &found.of.memory)
-        for at in range(0, self.memory_bytes, COPY_BYTES):  # pages that nobody touched stay untouched
-            if memcmp(target + at, self.base + at, COPY_BYTES) != 0:
-                memcpy(target + at, self.base + at, COPY_BYTES)
-        return 0
-
-    cdef int64_t read_global(self, bytes name) except? -1:
-        """The bits of a mutable number global that the module exports to the host."""
-        cdef spin_extern found
-        cdef spin_value value
-        api.instance_export_get(self.context, &self.handle, name, len(name), &found)
-        value.of.i64 = 0
-        api.global_get(self.context, &found.of.global_, &value)
-        return value.of.i64
-
-    cdef int write_global(self, bytes name, int64_t bits) except -1:
-        cdef spin_extern found
-        cdef spin_value value
-        api.instance_export_get(self.context, &self.handle, name, len(name), &found)
-        api.global_get(self.context, &found.of.global_, &value)  # for its kind
-        value.of.i64 = bits
-        _check_moved(self, api.global_set(self.context, &found.of.global_, &value))
-        return 0
-
-    cdef int _copy_global(self, spin_context *context, spin_instance *made, bytes name) except -1:
-        cdef spin_extern mine, theirs
-        cdef spin_value value
-        api.instance_export_get(self.context, &self.handle, name, len(name), &mine)
-        api.instance_export_get(context, made, name, len(name), &theirs)
-        api.global_get(self.context, &mine.of.global_, &value)
-        _check_moved(self, api.global_set(context, &theirs.of.global_, &value))
-        return 0
-
-    cdef int adopt(self, _Moved made, spin_context *context) except -1:
-        """Be that copy from now on."""
-        self.handle, self.context = made.handle, context
-        self.generation = self.store.state.generation + 1
-        self._find_memory()
-        return 0
-
-
-cdef enum:
-    PAGE_BYTES = 65536
-    COPY_BYTES = 4096
-
-cdef int _check_moved(Instance guest, spin_error *error) except -1:
-    if error != NULL:
-        raise ExtensionError(f"extension {guest.name}: could not be moved: {_first_line(_take_error(error))}")
-    return 0
-
-
-cdef Export _moved_export(Export export, dict copies, spin_context *context, uint32_t state):
-    """The same function in the copy of its instance; of one that is not moved, itself; none for one that is gone."""
-    cdef Export moved
-    cdef _Moved other = copies.get(export.guest)
-    cdef spin_extern found
-    cdef bytes text = export.name.encode()
-    if other is None:
-        if state & SPIN_STALE:
-            return None
-        export.refresh()
-        return export
-    moved = Export.__new__(Export)
-    moved.name, moved.plan, moved.guest = export.name, export.plan, export.guest
-    moved.generation = export.guest.store.state.generation
-    api.instance_export_get(context, &other.handle, text, len(text), &found)
-    moved.function = found.of.func
-    return moved
-
 
 cdef spin_trap *_call_nobody(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
     return api.trap_new(b"not linked", 10)

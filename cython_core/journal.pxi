@@ -1,7 +1,8 @@
-# The running call and its journal of effects.
+# The running call: its journal of effects, and what it has touched.
 #
-# A host function that changes something appends an effect instead of doing it. When the raise succeeded, whoever raised
-# commits the effects in their order; when a handler fails, the journal goes back to the mark taken before it.
+# A host function that changes something appends an effect instead of doing it, and what guests change is noted (``undo``). When the
+# raise succeeded, whoever raised commits both; when a handler fails, both go back to the savepoint taken before it. A raise that begins
+# while another runs shares the journal and the touches of that one, which commits them.
 
 cdef class Wish:
     """An effect of which nothing is left to do when it is applied: whoever raised the event reads it from the journal."""
@@ -61,10 +62,13 @@ cdef class Journal:
 cdef class Call:
     """One raise, as its handlers and the host functions that they call see it.
 
+    Args:
+        within: The call that it is part of: what it does is committed and rolled back with that.
+
     Attributes:
         event: Name of the event.
         context: What the raiser passed along for host functions; never seen by a guest.
-        journal: The effects so far.
+        journal: The effects so far, those of the call that it is part of included.
         domain: The domain whose handler is running.
         cancelled: Whether a handler of the raise that is under way asked that those behind it do not run.
     """
@@ -75,13 +79,63 @@ cdef class Call:
     cdef public object domain
     cdef public bint cancelled
     cdef list joined            # instances that hold this call while a flat raise runs
+    cdef Touches touches
+    cdef bint nested
+    cdef Py_ssize_t effects_before, touches_before
 
-    def __init__(self, str event not None="", object context=None):
+    def __init__(self, str event not None="", object context=None, Call within=None):
         self.event = event
         self.context = context
-        self.journal = Journal()
+        self.nested = within is not None
+        self.journal = Journal() if within is None else within.journal
+        self.touches = Touches() if within is None else within.touches
+        self.effects_before, self.touches_before = len(self.journal.effects), len(self.touches.guests)
         self.domain = None
+
+    @property
+    def effects(self):
+        """Its own effects so far, in order; a copy."""
+        return self.journal.effects[self.effects_before:]
+
+    def savepoint(self):
+        """Return where it is now, for `roll_back`."""
+        return len(self.journal.effects), len(self.touches.guests)
+
+    def roll_back(self, tuple savepoint=None):
+        """Take back what was promised and changed behind a savepoint, or all that it did itself."""
+        if savepoint is None:
+            savepoint = self.effects_before, self.touches_before
+        self.go_back(savepoint[0], savepoint[1])
+
+    cdef int go_back(self, Py_ssize_t effects, Py_ssize_t touches) except -1:
+        self.journal.roll_back(effects)
+        if len(self.touches.guests) > touches:
+            self.touches.roll_back(touches)
+        return 0
+
+    def keep(self):
+        """Make what its guests changed permanent, and leave its effects to whoever applies them. Part of another call: that one does it."""
+        if not self.nested:
+            self.touches.keep()
+
+    def commit(self):
+        """Make what its guests changed permanent and apply its effects in order. Part of another call: that one does it."""
+        if not self.nested:
+            self.touches.keep()
+            self.journal.apply()
 
     def cancel(self):
         """End the raise behind the handler that runs; what ran before keeps its result and effects. Of one that fails, nothing is left."""
         self.cancelled = True
+
+
+cdef Call _call_within(spin_frame *frame):
+    """The call that a frame runs in, made if it has none yet; none where there is nothing to be part of."""
+    if frame == NULL or (frame.call == NULL and frame.dispatcher == NULL):
+        return None
+    return _call_of(frame)
+
+
+def running_call():
+    """The call that this thread runs now, or ``None``: what is raised meanwhile is part of it."""
+    return _call_within(spin_running())

@@ -153,18 +153,18 @@ cdef class HeaderFunction(NativeFunction):
         guest.g.lift_left -= length
         if find_field(&field, start, start + PyBytes_GET_SIZE(section), name, length, raw[3].u32):
             return self._give(guest, &field, pointer)
-        guest.span(pointer, 1)[0] = 0
+        guest.room(pointer, 1)[0] = 0
         return 1
 
     cdef int _give(self, Instance guest, Field *field, uint32_t pointer) except -1:
         cdef uint32_t pair[2]
         strip_value(field)
         cdef size_t size = unfold(field, NULL)
-        guest.span(pointer, 1)[0] = 1
+        guest.room(pointer, 1)[0] = 1
         pair[0] = guest.allocate(1, size)
         pair[1] = <uint32_t>size
-        unfold(field, guest.span(pair[0], size))
-        memcpy(guest.span(pointer + 4, 8), pair, 8)
+        unfold(field, guest.room(pair[0], size))
+        memcpy(guest.room(pointer + 4, 8), pair, 8)
         return 1
 
 

@@ -30,6 +30,7 @@ cdef str _name_text(const spin_bytes *name):
 # What ``spinrt.sandbox.rewrite`` exports of a module for the host's own use.
 START_EXPORT = "spinrt:start"
 GLOBAL_EXPORT = "spinrt:global/"
+cdef bytes GLOBAL_EXPORT_BYTES = GLOBAL_EXPORT.encode()
 
 
 @cython.final

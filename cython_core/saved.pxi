@@ -27,7 +27,7 @@ cdef class Saved:
             )
         memcpy(guest.base, PyBytes_AS_STRING(self.memory), guest.memory_bytes)
         for name, number in self.globals_:
-            guest.write_global(name, number)
+            _write_global(guest, name, number)
 
 
 def save(Instance guest not None):
@@ -38,5 +38,5 @@ def save(Instance guest not None):
     saved.guest = guest
     guest._refresh(0, 0)
     saved.memory = PyBytes_FromStringAndSize(<char *>guest.base, guest.memory_bytes)
-    saved.globals_ = [(name, guest.read_global(name)) for name in guest.module.host_globals]
+    saved.globals_ = [(name, _read_global(guest, name)) for name in guest.module.host_globals]
     return saved

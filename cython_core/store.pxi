@@ -66,8 +66,8 @@ cdef class Store:
 
     @property
     def running(self):
-        """Whether guest code of this store is on the stack."""
-        return self.state.frame != NULL
+        """Whether guest code of this store is on the stack, or an instance has changes that are not committed."""
+        return self.state.frame != NULL or self.state.held != 0
 
     cdef int refuse_entry(self, str who) except -1:
         """Say why `spin_may_enter` does not hold."""
@@ -133,19 +133,19 @@ cdef class Store:
         cdef spin_store *fresh
         cdef spin_store *old = self.store
         cdef _Moved moved
-        if self.state.frame != NULL:
-            raise StateError("store: found guest code running, expected none while instances are moved")
+        if self.running:
+            raise StateError("store: found guest code running or a transaction open, expected none while instances are moved")
         living = sorted([one for one in self.instances if not one.broken], key=_birth)
         fresh = self._new_store()
         copies = {}
         try:
             for guest in living:
-                copies[guest] = guest.copy_to(api.store_context(fresh), copies)
+                copies[guest] = _copy_to(guest, api.store_context(fresh), copies)
         except BaseException:
             api.store_delete(fresh)
             raise
         for guest in living:
-            guest.adopt(copies[guest], api.store_context(fresh))
+            _adopt(guest, copies[guest], api.store_context(fresh))
         for guest in list(self.instances):
             if guest.broken:
                 guest._count_out()

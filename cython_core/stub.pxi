@@ -115,7 +115,7 @@ cdef class _Stub:
 
     def __cinit__(self, Store store not None, str signature not None):
         self.store, self.signature = store, signature
-        self.generation = 0xFFFFFFFFFFFFFFFF
+        self.generation = GENERATION_UNKNOWN
 
     cdef bint _instantiate(self) except -1:
         """Make it anew in the engine store as it is now; false when that store's bounds forbid it."""

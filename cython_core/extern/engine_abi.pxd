@@ -72,6 +72,7 @@ cdef extern from "include/engine_abi.h" nogil:
         int32_t i32
         int64_t i64
         spin_func func
+        uint8_t v128[16]
     ctypedef struct spin_value:
         uint8_t kind
         spin_value_of of
@@ -148,6 +149,7 @@ cdef extern from "include/engine_abi.h" nogil:
         spin_error *(*memory_grow)(spin_context *, const spin_memory *, uint64_t, uint64_t *)
         void (*global_get)(spin_context *, const spin_global *, spin_value *)
         spin_error *(*global_set)(spin_context *, const spin_global *, const spin_value *)
+        bint (*table_get)(spin_context *, const spin_table *, uint64_t, spin_value *)
         spin_error *(*table_set)(spin_context *, const spin_table *, uint64_t, const spin_value *)
         spin_error *(*table_grow)(spin_context *, const spin_table *, uint64_t, const spin_value *, uint64_t *)
         spin_error *(*error_new)(const char *) nogil
@@ -172,8 +174,19 @@ cdef extern from "include/ticker.h" nogil:
 cdef extern from "include/frame.h" nogil:
     int SPIN_UNSEEN
     int SPIN_RUNS, SPIN_ENDED_DEADLINE, SPIN_ENDED_KILL, SPIN_ENDED_SIGNAL, SPIN_ENDED_OUTER
-    int SPIN_BUSY, SPIN_BROKEN, SPIN_CLOSED, SPIN_STALE
+    int SPIN_BUSY, SPIN_BROKEN, SPIN_CLOSED, SPIN_STALE, SPIN_HELD
+    int SPIN_STAMP_SHIFT, SPIN_FLAGS_AT
+    uint64_t SPIN_STAMP_ONE
 
+    ctypedef struct spin_log_at:
+        uint32_t head, moved
+    ctypedef struct spin_log:
+        spin_log_at at
+        uint64_t state
+        uint64_t stamp
+        uint32_t bytes_head, functions_head, externs_head, bytes_next
+        uint64_t countdown
+        uint32_t dead_below
     ctypedef struct spin_guest:
         uint32_t state
         uint32_t host_calls_left
@@ -186,6 +199,8 @@ cdef extern from "include/frame.h" nogil:
         bint may_leave
         bint killed
         void *owner
+        spin_log *log
+        spin_log idle
     ctypedef struct spin_slot:
         spin_guest *guest
         uint32_t ticks
@@ -200,7 +215,8 @@ cdef extern from "include/frame.h" nogil:
         void *dispatcher
         uint64_t seq
         uint32_t marked
-        int64_t mark
+        int64_t mark, touch_mark
+        uint32_t settled
         uint32_t seen
         uint64_t seen_tick
         uint64_t seen_cpu_ns
@@ -215,6 +231,7 @@ cdef extern from "include/frame.h" nogil:
         void *released
         uint32_t *stub_end
         uint32_t attention
+        uint32_t held
         uint32_t ended
         bint (*signalled)(spin_state *) noexcept
         void (*sample)(spin_state *) noexcept nogil
@@ -232,6 +249,7 @@ cdef extern from "include/frame.h" nogil:
     void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call)
     void spin_pop(spin_state *state, const spin_frame *frame)
     uint64_t spin_cpu_ns()
+    spin_frame *spin_running()
     uint64_t spin_tick_now()
     bint spin_must_look(spin_frame *frame)
     bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
@@ -239,3 +257,5 @@ cdef extern from "include/frame.h" nogil:
     bint spin_may_enter(const spin_state *state)
     void spin_end_stub(spin_state *state)
     void spin_new_version(spin_state *state)
+    bint spin_is_changed(const spin_guest *guest)
+    bint spin_keep(spin_guest *guest)

@@ -126,6 +126,7 @@ struct spin_api {
   spin_error *(*memory_grow)(spin_context *, const spin_memory *, uint64_t, uint64_t *);
   void (*global_get)(spin_context *, const spin_global *, spin_value *);
   spin_error *(*global_set)(spin_context *, const spin_global *, const spin_value *);
+  bool (*table_get)(spin_context *, const spin_table *, uint64_t, spin_value *);
   spin_error *(*table_set)(spin_context *, const spin_table *, uint64_t, const spin_value *);
   spin_error *(*table_grow)(spin_context *, const spin_table *, uint64_t, const spin_value *, uint64_t *);
   spin_error *(*error_new)(const char *);

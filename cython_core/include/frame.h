@@ -24,6 +24,22 @@
 
 enum { SPIN_RUNS = 0, SPIN_ENDED_DEADLINE = 1, SPIN_ENDED_KILL = 2, SPIN_ENDED_SIGNAL = 3, SPIN_ENDED_OUTER = 4 };
 
+/* The head of an undo log, where the guest's code keeps it: at the start of its own memory (docs/design/transactions.md). */
+typedef struct {
+  union {
+    struct { uint32_t head, moved; } at;
+    uint64_t state;             /* both at once: what differs from the last commit has to be settled */
+  };
+  uint64_t stamp;
+  uint32_t bytes_head, functions_head, externs_head, bytes_next;
+  uint64_t countdown;
+  uint32_t dead_below;
+} spin_log;
+
+#define SPIN_STAMP_SHIFT 36
+#define SPIN_STAMP_ONE ((uint64_t)1 << SPIN_STAMP_SHIFT)
+#define SPIN_FLAGS_AT 64
+
 /* The part of an instance that is looked at on every call. */
 typedef struct {
   uint32_t state;               /* 0: may be entered; else bits of SPIN_BUSY … */
@@ -37,9 +53,11 @@ typedef struct {
   bool may_leave;               /* host functions may be called (not from within cabi_realloc or cabi_post) */
   _Atomic bool killed;
   void *owner;                  /* the Instance */
+  spin_log *log;                /* its undo log; &idle when it has none */
+  spin_log idle;                /* of the last commit: head and moved global */
 } spin_guest;
 
-enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8 };
+enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8, SPIN_HELD = 16 };
 
 typedef struct {
   spin_guest *guest;
@@ -56,8 +74,9 @@ typedef struct spin_frame {
   void *rows;                   /* the rows that a flat raise walks, or NULL */
   void *dispatcher;             /* makes the Call when a host function first needs it; NULL: there is none to make */
   uint64_t seq;
-  uint32_t marked;              /* handler whose effects in `call` begin at `mark`, or SPIN_UNSEEN */
-  int64_t mark;
+  uint32_t marked;              /* handler whose effects and touches in `call` begin at these marks, or SPIN_UNSEEN */
+  int64_t mark, touch_mark;
+  uint32_t settled;             /* the rows before this one have told `call` what they changed */
   uint32_t seen;                /* handler whose clock runs, or SPIN_UNSEEN */
   uint64_t seen_tick, seen_cpu_ns;
   uint64_t looked_tick;         /* when a host call last looked at the clock */
@@ -73,6 +92,7 @@ typedef struct spin_state {
   void *released;               /* thread state, while a long call runs without the GIL */
   uint32_t *stub_end;           /* where the running stub looks for the end of its walk, or NULL */
   uint32_t attention;           /* something waits for the end of what runs */
+  uint32_t held;                /* instances with changes that are not committed */
   uint32_t ended;               /* why the last tick ended a call */
   bool (*signalled)(struct spin_state *);   /* with the GIL held: run pending signal handlers, true if one raised */
   void (*sample)(struct spin_state *);      /* the profiler, or NULL */
@@ -160,9 +180,25 @@ static inline void spin_end_stub(spin_state *state) {
   if (state->stub_end != NULL) *state->stub_end = 0;
 }
 
+/* What the thread runs, or NULL. */
+static inline spin_frame *spin_running(void) { return spin_top; }
+
 static inline void spin_pop(spin_state *state, const spin_frame *frame) {
   state->frame = frame->outer;
   spin_top = frame->below;
+}
+
+/* Whether a guest has changed anything since the last commit. */
+static inline bool spin_is_changed(const spin_guest *guest) { return guest->log->state != guest->idle.state; }
+
+/* Make what a guest changed permanent: an empty log, which what is in it now does not belong to. False when the stamps have gone round. */
+static inline bool spin_keep(spin_guest *guest) {
+  spin_log *log = guest->log;
+  log->at.head = guest->idle.at.head;
+  guest->idle.state = log->state;
+  log->bytes_head = log->functions_head = log->externs_head = log->bytes_next = 0;
+  log->stamp += SPIN_STAMP_ONE;
+  return log->stamp != 0;
 }
 
 /* A function that a stub may hold has changed. */

@@ -1,7 +1,11 @@
-"""Calls as transactions: several raises whose effects are applied together, or not at all.
+"""Calls as transactions: several raises that happen together, or not at all.
 
-A `Transaction` owns one journal. Raises inside it append effects and see each other's; `commit` applies them in
-order. What is left uncommitted when its ``with`` block ends is dropped.
+Raises inside a `Transaction` see each other's effects; `commit` applies these in order and makes permanent what
+extensions changed in themselves. What is not committed when its ``with`` block ends is taken back: effects are
+dropped, and memory, globals, tables and handles are what they were. One that begins while a handler runs is part of
+that handler's transaction, which decides.
+
+Source: docs/design/transactions.md.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spinrt._core import Call
+from spinrt._core import Call, running_call
 from spinrt.errors import StateError
 from spinrt.runtime.capability import Effect
 
@@ -26,7 +30,9 @@ class Raisable(Protocol):
 
 
 class Transaction:
-    """One call into the runtime; not to be shared between threads.
+    """One call into the runtime; not to be shared between threads, and to be ended before anything else is raised.
+
+    Extensions that ran in it are held until it ends: other raises that reach them are refused.
 
     Args:
         context: What host functions find in ``call.context``; may be changed between raises.
@@ -36,7 +42,7 @@ class Transaction:
     __slots__ = ("_call", "_observer", "_open")
 
     def __init__(self, context: object = None, *, observer: Observer | None = None) -> None:
-        self._call = Call("", context)
+        self._call = Call("", context, running_call())
         self._observer = observer
         self._open = True
 
@@ -51,35 +57,34 @@ class Transaction:
     @property
     def effects(self) -> list[Effect]:
         """The effects so far, in order; a copy."""
-        return list(self._call.journal.effects)
+        return list(self._call.effects)
 
     def raise_(self, event: Raisable, *arguments: Any) -> Any:
         """Raise an event inside this transaction and return its folded result; see `Event.raise_`.
 
-        A raise that fails leaves no effects; those of earlier raises stay, and the transaction goes on.
+        A raise that fails leaves nothing behind; what earlier raises did stays, and the transaction goes on.
         """
         if not self._open:
             raise StateError(f"transaction: found a raise of {event.name} after its end, expected none")
-        effects = self._call.journal.effects
-        mark = len(effects)
+        before = self._call.savepoint()
         try:
             return event.walk(self._call, arguments, self._observer)
         except BaseException:
-            del effects[mark:]
+            self._call.roll_back(before)
             raise
 
     def commit(self) -> list[Effect]:
-        """Apply all effects in order, end the transaction and return them."""
+        """Keep what extensions changed, apply all effects in order, end the transaction and return the effects."""
         if not self._open:
             raise StateError("transaction: it was committed or rolled back already")
         self._open = False
-        self._call.journal.apply()
+        self._call.commit()
         return self.effects
 
     def rollback(self) -> None:
-        """Drop all effects and end the transaction. Does nothing when it has ended."""
+        """Take everything back and end the transaction. Does nothing when it has ended."""
         if self._open:
-            self._call.journal.roll_back(0)
+            self._call.roll_back()
         self._open = False
 
     def __enter__(self) -> Transaction:

@@ -2,11 +2,10 @@
 
 A domain is *created* with an extension and a policy, *resolved* when every import is bound, *initialised* when it has
 an instance whose init agreed, and *destroyed* in the end. Only an initialised domain runs. It outlives its instances:
-when a call fails half-way, the instance is thrown away and a fresh one takes its place, linked with the same
-closures; what the failed call had promised was dropped with its journal. (Rolling the instance's memory back instead,
-so that its state survives, is the transactions' own issue.)
+where a call that failed cannot be rolled back, the instance is thrown away and a fresh one takes its place, linked
+with the same closures.
 
-Source: docs/design/dispatch.md, "Domains".
+Source: docs/design/dispatch.md, "Domains"; docs/design/transactions.md.
 """
 
 from __future__ import annotations
@@ -368,9 +367,9 @@ class Domain(Source):
     # ----------------------------------------------------------------------------------------------------------- faults
 
     def note_fault(self, error: SpinError) -> None:
-        """Count a failed call and put a fresh instance in the place of one that it broke.
+        """Count a failed call, and put a fresh instance in the place of one that could not be rolled back.
 
-        A call that was cut short because somebody else failed breaks the instance too, and is not counted here.
+        A call that was cut short because somebody else failed is not counted here.
         """
         if isinstance(error, ExporterFailed | CallerDeadline):
             _log.warning("extension=%s event=cut-short code=%s reason=%r", self.name, error.code, str(error))
@@ -383,7 +382,7 @@ class Domain(Source):
         self.restore()
 
     def restore(self) -> None:
-        """Replace the instance if it is broken.
+        """Replace the instance if it is broken; after a failed call that was rolled back there is nothing to do.
 
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
@@ -392,8 +391,12 @@ class Domain(Source):
             return
         if self._instance.broken:
             self._restart()
-        elif self._instance.stale:
+            return
+        if self._instance.stale:
             self.relink()
+        for importer in self.importers():
+            if importer.instance is not None and importer.instance.stale:
+                importer.relink()
 
     def relink(self) -> None:
         """Call directly what its exporters export now; its state stays. Where that fails it starts afresh."""
@@ -498,6 +501,7 @@ class Domain(Source):
         answer = exports[_INIT](call)
         if isinstance(answer, Err):
             raise LinkError(f"extension {self.name}: its init refused: {answer.value}", hint="see its configuration")
+        call.keep()
         return call.journal.effects
 
     def _running_instance(self, operation: str) -> Instance:

@@ -4,8 +4,8 @@ An import of one domain is bound to the export of another by a `Link`: values ar
 exporter is called with them in the same call (same journal, same context), and its answer is lowered back. The
 exporter runs as itself: host functions find it in ``call.domain``, and a fault is pinned to it.
 
-Who failed: an exporter whose instance broke during the call did, and gets a fresh one; the importer is then cut short
-(`ExporterFailed`), which breaks its call too and is not counted against it. An exporter that refused to be entered
+Who failed: an exporter in which a call failed did; the importer is then cut short
+(`ExporterFailed`), which ends its call too and is not counted against it. An exporter that refused to be entered
 (it is running already, say) did nothing: the refusal is the importer's own failure.
 
 Source: docs/design/dispatch.md, "Extension to extension".
@@ -76,10 +76,11 @@ class Link:
         return answer
 
     def _run(self, export: Export, call: Call | None, arguments: tuple[Any, ...]) -> Any:
+        guest, failures = export.guest, export.guest.failures
         try:
             return export(call, *arguments)
         except SpinError as error:
-            raise self._failure(error, broken=export.guest.broken) from error
+            raise self._failure(error, failed=guest.failures != failures) from error
         except BaseException:
             self.exporter.restore()
             raise
@@ -89,9 +90,9 @@ class Link:
         if export.guest.broken or export.guest.stale:
             raise ExporterFailed(f"{self._what()}: found it not running, expected it initialised")
 
-    def _failure(self, error: SpinError, *, broken: bool) -> SpinError:
+    def _failure(self, error: SpinError, *, failed: bool) -> SpinError:
         """What the importer's call ends with; the exporter's part in it is noted."""
-        if broken:
+        if failed:
             self.exporter.note_fault(error)
             if isinstance(error, CallerDeadline):
                 return DeadlineExceeded(f"{self._what()}: still running at the importer's deadline")

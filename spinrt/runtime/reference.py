@@ -120,18 +120,18 @@ def _guard_holds(guard: EntryGuard, call: Call, arguments: tuple[Any, ...], on_f
 
 def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], on_fault: OnFailure) -> bool:
     """Ask a guard that runs code; whatever it did to the call is taken back."""
-    mark = len(call.journal)
+    before = call.savepoint()
     call.domain, call.journal.room = guard.domain, EFFECTS_MAX_HOST
     try:
         return _ask(guard, call, arguments)
     except BaseException as error:
-        call.journal.roll_back(mark)
+        call.roll_back(before)
         on_fault(guard.domain, error)
         if not isinstance(error, SpinError):
             raise
         return False
     finally:
-        call.journal.roll_back(mark)
+        call.roll_back(before)
 
 
 def _ask(guard: CallGuard, call: Call, arguments: tuple[Any, ...]) -> bool:
@@ -173,7 +173,7 @@ def _run(
 
 def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnFailure) -> Any:
     """Run one entry and return its answer; when it fails, nothing of it is left but a count."""
-    mark = len(call.journal)
+    before = call.savepoint()
     call.domain, call.journal.room = entry.domain, entry.effects_max
     try:
         if entry.enqueue is not None:
@@ -181,7 +181,7 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
         else:
             answer = _invoke(_limited(entry), entry.closure, call, arguments)
     except BaseException as error:
-        call.journal.roll_back(mark)
+        call.roll_back(before)
         _note_failure(entry, error, on_fault)
         if not isinstance(error, SpinError):
             raise

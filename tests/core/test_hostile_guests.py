@@ -330,7 +330,6 @@ def test_slots_are_used_again_with_new_generations() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "(memory 1) (memory 1)",
         "(memory i64 1)",
         "(memory 1 1 shared)",
         "(tag (param i32))",
@@ -338,7 +337,7 @@ def test_slots_are_used_again_with_new_generations() -> None:
     ],
 )
 def test_refused_proposals_do_not_compile(body: str) -> None:
-    """Several memories, memory64, threads, exceptions and GC are refused with a reason."""
+    """Memory64, threads, exceptions and GC are refused with a reason."""
     with pytest.raises(ModuleError):
         _core.Module(wat(f"(module {body})"))
 
