@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.loader import Extension, load_extension
+from spinrt.sandbox.wit import Interfaces
 
 SHIPPED: Final = Path(spinrt.__file__).parent / "extensions"
 """Extensions that come with spinrt, one directory each."""
@@ -62,12 +65,29 @@ class MailRuntime:
     ledger: KvLedger
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Time and chance as extensions see them: the machine's by default.
+
+    Attributes:
+        wall_ns: Nanoseconds since 1970-01-01 UTC.
+        monotonic_ns: Nanoseconds of a clock that never goes back.
+        random_bytes: Gives so many random bytes.
+    """
+
+    wall_ns: Callable[[], int] = time.time_ns
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
+
+
 def make_runtime(
     *,
     hostname: str,
     has_smarthost: bool,
     kv_load: Callable[[str], dict[str, bytes]] = lambda space: {},
     log_sink: Sink = to_diagnostics,
+    interfaces: Interfaces | None = None,
+    surroundings: Surroundings = Surroundings(),
 ) -> MailRuntime:
     """Make a runtime with the interfaces and events of mail, and no extension.
 
@@ -76,24 +96,26 @@ def make_runtime(
         has_smarthost: Whether anything can leave; without, ``spinrt:mail/outbound`` does not link.
         kv_load: What is stored of one extension's map.
         log_sink: Where log records of extensions go.
+        interfaces: WIT interfaces, those of mail among them; those that come with spinrt by default.
+        surroundings: Time and chance as extensions see them.
     """
-    runtime = Runtime()
+    runtime = Runtime(interfaces=interfaces)
     spaces = KvSpaces(kv_load)
     exported = (
         MessageInterface(),
         DeliveryInterface(),
         TagsInterface(),
-        LoggingInterface(log_sink),
+        LoggingInterface(log_sink, surroundings.wall_ns),
         KvInterface(spaces),
-        ClockInterface(),
-        RandomInterface(),
+        ClockInterface(surroundings.wall_ns, surroundings.monotonic_ns),
+        RandomInterface(surroundings.random_bytes),
         ConfigInterface(),
         ControlInterface(),
     )
     for interface in exported:
         runtime.export(interface)
     if has_smarthost:
-        runtime.export(OutboundInterface(hostname))
+        runtime.export(OutboundInterface(hostname, lambda: surroundings.wall_ns() / 1e9))
     else:
         runtime.nameserver.withhold(OutboundInterface.interface_id, "no smarthost is configured")
     return MailRuntime(runtime, _define_events(runtime), spaces, KvLedger(spaces, kv_load))

@@ -97,17 +97,34 @@ def load_extension(directory: Path, *, interfaces: Interfaces | None = None) -> 
     Raises:
         ManifestError, ModuleError, UnresolvedImport, SignatureMismatch: What does not fit, by name.
     """
+    manifest, code = read_directory(directory)
+    return check_extension(manifest, code, interfaces=interfaces)
+
+
+def read_directory(directory: Path) -> tuple[Manifest, bytes]:
+    """Return the manifest of an extension's directory and the module that it names; nothing else is checked.
+
+    Raises:
+        ManifestError, ModuleError: One cannot be read, or the manifest is malformed.
+    """
     manifest = Manifest.read(directory / "manifest.yaml")
-    path = directory / manifest.module
+    return manifest, read_module(directory / manifest.module)
+
+
+def read_module(path: Path) -> bytes:
+    """Return the bytes of a module file.
+
+    Raises:
+        ModuleError: It cannot be read, or is larger than `MODULE_BYTES_MAX`.
+    """
     try:
         if path.stat().st_size > MODULE_BYTES_MAX:
             raise ModuleError(f"module {path}: found {path.stat().st_size} bytes, expected at most {MODULE_BYTES_MAX}")
-        code = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ModuleError(
             f"module {path}: cannot be read: {error.strerror}", hint="build it with `spinrt build`"
         ) from error
-    return check_extension(manifest, code, interfaces=interfaces)
 
 
 def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces | None = None) -> Extension:

@@ -13,8 +13,8 @@ Source: docs/design/rewrite.md.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -40,6 +40,13 @@ PureImports: TypeAlias = Callable[[str, str], bool]
 
 _IRREVERSIBLE: Final = MEMORY_GROWTH | TABLE_WRITES | SEGMENT_DROPS
 _CHANGES: Final = _IRREVERSIBLE | MEMORY_WRITES | GLOBAL_WRITES
+CHANGE_KINDS: Final = {
+    "stores": MEMORY_WRITES,
+    "globals": GLOBAL_WRITES,
+    "growth": MEMORY_GROWTH,
+    "tables": TABLE_WRITES,
+    "segments": SEGMENT_DROPS,
+}
 _ANY_CALL: Final = CALLS | INDIRECT_CALLS
 
 
@@ -68,6 +75,41 @@ def guard_obstacle(module: bytes | CoreModule, export: str, pure_imports: PureIm
     parsed = _parsed(module)
     unreachable = frozenset() if exports_memory(parsed) else MEMORY_WRITES
     return _Search(parsed, pure_imports, _IRREVERSIBLE | unreachable, numbers_may_change=True).run(export)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What calls of some exports may come to, whatever the conditions on the way.
+
+    Attributes:
+        functions: Own functions that may run.
+        imports: (module, name) of the imports that may be called.
+        changes: Kind of change (`CHANGE_KINDS`) → instructions of that kind in these functions.
+    """
+
+    functions: int
+    imports: frozenset[tuple[str, str]]
+    changes: Mapping[str, int]
+
+
+def reach(module: bytes | CoreModule, exports: Iterable[str]) -> Reach:
+    """Return what calls of these exports may come to together.
+
+    Raises:
+        ModuleError: There is no such function, or the module is malformed.
+    """
+    parsed = _parsed(module)
+    imports: set[tuple[str, str]] = set()
+
+    def note(interface: str, function: str) -> bool:
+        imports.add((interface, function))
+        return True
+
+    search = _Count(parsed, note, _CHANGES, numbers_may_change=True)
+    for export in exports:
+        search.run(export)
+    own = sum(function >= len(parsed.imported_functions) for function in search.seen)
+    return Reach(own, frozenset(imports), dict(search.changes))
 
 
 def _parsed(module: bytes | CoreModule) -> CoreModule:
@@ -151,6 +193,19 @@ class _Search:
     @cached_property
     def _referred(self) -> list[int]:
         return sorted(set(_references(self.module)))
+
+
+@dataclass(eq=False)
+class _Count(_Search):
+    """Goes on behind every change, and counts it."""
+
+    changes: Counter[str] = field(default_factory=Counter)
+
+    def _judge(self, instruction: Instruction) -> str | None:
+        if instruction.opcode in _ANY_CALL:
+            return super()._judge(instruction)
+        self.changes.update(kind for kind, opcodes in CHANGE_KINDS.items() if instruction.opcode in opcodes)
+        return None
 
 
 def _references(module: CoreModule) -> Iterator[int]:
