@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "config": "check, show or start a configuration file",
     "user": "add, list, change and remove accounts",
     "reload": "bring changed extensions into the running server",
-    "extension": "check an extension against the mail system",
+    "check": "try an extension before a server sees it",
     "queue": "see and steer mail that waits to leave",
     "inspect": "see what extensions hold, may do and did",
     "profile": "see where extensions spend their time",

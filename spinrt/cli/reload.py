@@ -20,7 +20,7 @@ exit codes: 0 all is as configured, 1 something was not reloaded or no server
 runs, 2 the configuration is wrong
 
 example:
-  spinrt extension check build/delivery && spinrt reload
+  spinrt check build/delivery && spinrt reload
 """
 DONE = ("loaded", "replaced", "unloaded")
 
