@@ -11,7 +11,8 @@ the engine), ``table_walk``, ``dispatch`` and ``flat`` (what a raise does), ``co
 ``counters`` (what benchmarks and tests read).
 
 Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_writer`` (the thread that
-writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between transport and session).
+writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between
+transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps old values) and ``instrument`` (bodies rewritten with it).
 
 Everything here runs on the thread that owns the store, with the GIL held, but for long calls, which give it up until the guest calls
 back. Two other threads hold none: the ticker (include/ticker.h), and the one at the end of the log while it writes.
@@ -113,5 +114,8 @@ include "log_writer.pxi"
 include "smtp_data.pxi"
 include "smtp_stream.pxi"
 include "smtp_link.pxi"
+include "walk.pxi"
+include "emit.pxi"
+include "instrument.pxi"
 include "profile.pxi"
 include "counters.pxi"

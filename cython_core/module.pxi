@@ -58,7 +58,7 @@ cdef class Module:
             self.pointer = NULL
             raise ModuleError(
                 f"module {name}: {_module_reason(_take_error(error))}",
-                hint="spinrt takes core modules without threads, memory64, GC, exceptions or several memories",
+                hint="spinrt takes core modules without threads, memory64, GC or exceptions",
             )
         self.name = name
         self.imports = self._read_imports()

@@ -625,3 +625,41 @@ def time_engine_call(export: Export, arguments: tuple[int, ...], rounds: int) ->
 def time_indirect_call(rounds: int) -> int: ...
 def stub_code(signature: str) -> bytes: ...
 def time_raise(event: Dispatcher, arguments: tuple[int, ...], rounds: int) -> int: ...
+
+INSTRUCTION_SHAPES: tuple[str, ...]
+INSTRUMENT_ACTIONS: tuple[str, ...]
+INSTRUMENT_GLOBALS: tuple[str, ...]
+INSTRUMENT_VALUES: dict[str, int]
+
+@final
+class BodyRewriter:
+    global_sets: list[int]
+    first: dict[str, tuple[int, int]]
+    dropped_data: set[int]
+    dropped_elements: set[int]
+    written_tables: set[int]
+    def __init__(
+        self,
+        code: bytes,
+        name: str,
+        opcodes: bytes,
+        types: bytes,
+        bodies: bytes,
+        counts: tuple[int, int, int, int, int],
+        refusal: Callable[[int], str],
+    ) -> None: ...
+    def set_plan(
+        self,
+        *,
+        undo: int,
+        dead_below: int,
+        moved: int,
+        helpers: tuple[int, int, int, int],
+        globals_: bytes,
+        tables: bytes,
+        data: bytes,
+        elements: bytes,
+        signatures: bytes,
+    ) -> None: ...
+    def rewrite(self) -> bytes: ...
+    def original(self, place: int, offset: int) -> int: ...

@@ -17,7 +17,7 @@ Source: WebAssembly Core Specification 2.0, 5.5 "Modules". docs/design/rewrite.m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -60,7 +60,9 @@ from spinrt.sandbox.binary_walk import ALL, Instruction, may_hold, walk
 HEADER: Final = b"\0asm\1\0\0\0"
 _ORDER: Final = (TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, DATA_COUNT, CODE, DATA)
 _RANK: Final = {section: rank for rank, section in enumerate(_ORDER)}
+# Subsections of the name section.
 _FUNCTION_NAMES: Final = 1
+_GLOBAL_NAMES: Final = 7
 
 
 class Section(NamedTuple):
@@ -106,7 +108,13 @@ class CoreModule:
     def function_names(self) -> Mapping[int, str]:
         """Names of functions for people: from the name section (as far as it can be read), else from exports."""
         exported = {found.place: found.name for found in reversed(self.exports) if found.kind == FUNCTION_KIND}
-        return exported | _read_function_names(self)
+        return exported | _read_name_section(self, _FUNCTION_NAMES)
+
+    @cached_property
+    def global_names(self) -> Mapping[int, str]:
+        """The same of globals."""
+        exported = {found.place: found.name for found in reversed(self.exports) if found.kind == GLOBAL_KIND}
+        return exported | _read_name_section(self, _GLOBAL_NAMES)
 
     def failure(self, found: str, expected: str) -> ModuleError:
         """Return (not raise) the error for something about the module as a whole."""
@@ -186,6 +194,26 @@ def parse(code: bytes, name: str = "module") -> CoreModule:
     )
     _check_counts(module, len(read.get(FUNCTION, ())), read.get(DATA_COUNT))
     return module
+
+
+def section_bounds(code: bytes, id: int) -> tuple[int, int]:
+    """Return where a section's payload begins and ends; for one that is not there, the end of the module twice.
+
+    Raises:
+        ModuleError: The module is damaged.
+    """
+    found = (section for section in _read_sections(Reader(code, "module")) if section.id == id)
+    return next(((section.start, section.end) for section in found), (len(code), len(code)))
+
+
+def extended(module: CoreModule, id: int, entries: Sequence[bytes]) -> bytes:
+    """Return the payload of a section that is a vector, with entries behind those that it has."""
+    section = next((found for found in module.sections if found.id == id), None)
+    if section is None:
+        return unsigned(len(entries)) + b"".join(entries)
+    reader = Reader(module.code, module.name, section.start, section.end)
+    count = reader.count()
+    return unsigned(count + len(entries)) + module.code[reader.at : section.end] + b"".join(entries)
 
 
 def replace_sections(module: CoreModule, payloads: Mapping[int, bytes | None]) -> bytes:
@@ -278,27 +306,27 @@ def _check_counts(module: CoreModule, function_count: int, data_count: int | Non
         raise module.failure(f"{len(module.memories)} memories", "one at most")
 
 
-def _read_function_names(module: CoreModule) -> dict[int, str]:
+def _read_name_section(module: CoreModule, subsection: int) -> dict[int, str]:
     """The engine does not look at custom sections, so one may hold anything: what can be read is taken."""
     names: dict[int, str] = {}
     for section in module.sections:
         reader = Reader(module.code, module.name, section.start, section.end)
         if section.id == CUSTOM and reader.text() == "name":
             try:
-                _read_names(reader, names)
+                _read_names(reader, subsection, names)
             except ModuleError:
                 continue
     return names
 
 
-def _read_names(reader: Reader, names: dict[int, str]) -> None:
-    """Read the subsections (id u8, length u32, payload); that of functions is a vector of index and name."""
+def _read_names(reader: Reader, subsection: int, names: dict[int, str]) -> None:
+    """Read the subsections (id u8, length u32, payload); the one asked for is a vector of index and name."""
     while reader.at < reader.end:
         id, size = reader.byte(), reader.u32()
         start = reader.at
         reader.skip(size)
-        if id == _FUNCTION_NAMES:
+        if id == subsection:
             part = Reader(reader.code, reader.name, start, reader.at)
             for _ in range(part.count()):
-                function, name = part.u32(), part.text()
-                names[function] = name
+                index, name = part.u32(), part.text()
+                names[index] = name

@@ -129,6 +129,16 @@ def unsigned(value: int) -> bytes:
     return bytes(made)
 
 
+def signed(value: int) -> bytes:
+    """Encode a signed integer in as few bytes as it takes."""
+    made = bytearray()
+    while not -64 <= value < 64:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value & 0x7F)
+    return bytes(made)
+
+
 def named(text: str) -> bytes:
     """Encode a name."""
     raw = text.encode()

@@ -1,7 +1,7 @@
 """What the sections of a core module declare, and how each is read.
 
 One function reads the payload of each section and returns its values; where sections lie and how they fit together is
-``binary``'s. Constant expressions are read for the functions that they refer to, nothing else.
+``binary``'s. Constant expressions are read for the functions that they refer to, and for a plain ``i32.const``.
 
 Source: WebAssembly Core Specification 2.0, 5.3 "Types" and 5.5 "Modules".
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from spinrt.sandbox.binary_opcodes import opcodes
-from spinrt.sandbox.binary_reader import Reader
+from spinrt.sandbox.binary_reader import Reader, unsigned
 from spinrt.sandbox.binary_walk import VALUE_TYPES, decode, pattern_of, value_type
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT = range(13)
@@ -24,10 +24,12 @@ REFERENCES: Final = ("funcref", "externref")
 PAGES_MAX: Final = 1 << 16
 ENTRIES_MAX: Final = (1 << 32) - 1
 _FUNCTION_TYPE: Final = 0x60
+_TYPE_BYTES: Final = {name: byte for byte, name in VALUE_TYPES.items()}
 _CONSTANT: Final = opcodes(
     *("i32.const", "i64.const", "f32.const", "f64.const", "v128.const", "global.get", "ref.null", "ref.func", "end"),
     *("i32.add", "i32.sub", "i32.mul", "i64.add", "i64.sub", "i64.mul"),
 )
+_I32_CONST: Final = 0x41
 # The common case: one number, or another global.
 _PLAIN_CONSTANT: Final = re.compile(
     b"(?:%b)%c" % (pattern_of(opcodes("i32.const", "i64.const", "f32.const", "f64.const", "global.get")), 0x0B),
@@ -65,11 +67,21 @@ class GlobalType(NamedTuple):
     mutable: bool
 
 
+class Constant(NamedTuple):
+    """A constant expression: the functions that it refers to, and its value if it is a plain ``i32.const``."""
+
+    functions: tuple[int, ...]
+    i32: int | None
+
+
+_PLAIN: Final = Constant((), None)
+
+
 class Global(NamedTuple):
-    """A global of the module's own; ``functions`` are those that its initial value refers to."""
+    """A global of the module's own."""
 
     type: GlobalType
-    functions: tuple[int, ...]
+    initial: Constant
 
 
 class Import(NamedTuple):
@@ -103,11 +115,12 @@ class Body(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A data segment: where its bytes lie."""
+    """A data segment: where its bytes lie; and where an active one puts them (unsigned), if that is a plain number."""
 
     passive: bool
     start: int
     end: int
+    address: int | None
 
 
 def _vector(read: Callable[[Reader], _T]) -> Callable[[Reader], tuple[_T, ...]]:
@@ -120,6 +133,12 @@ def _read_function_type(reader: Reader) -> FunctionType:
     if form != _FUNCTION_TYPE:
         raise reader.failure(f"a type of form {form:#04x} (garbage collection)", "a function type", start)
     return FunctionType(_value_types(reader), _value_types(reader))
+
+
+def encode_type(type: FunctionType) -> bytes:
+    """Encode a function's type."""
+    parts = (unsigned(len(values)) + bytes(_TYPE_BYTES[value] for value in values) for values in type)
+    return bytes([_FUNCTION_TYPE]) + b"".join(parts)
 
 
 def _value_types(reader: Reader) -> tuple[str, ...]:
@@ -191,21 +210,26 @@ def _read_kind(reader: Reader) -> int:
     return kind
 
 
-def _read_constant(reader: Reader) -> tuple[int, ...]:
-    """Read a constant expression and return the functions that it refers to."""
+def _read_constant(reader: Reader) -> Constant:
+    start = reader.at
     plain = _PLAIN_CONSTANT.match(reader.code, reader.at, reader.end)
     if plain:
         reader.at = plain.end()
-        return ()
+        return _PLAIN if reader.code[start] != _I32_CONST else Constant((), _plain_value(reader, start))
     functions: list[int] = []
     while True:
         found = decode(reader)
         if found.opcode not in _CONSTANT:
             raise reader.failure(found.name, "a constant expression", found.offset)
         if found.name == "end":
-            return tuple(functions)
+            return Constant(tuple(functions), None)
         if found.name == "ref.func":
             functions.append(found.immediates[0])
+
+
+def _plain_value(reader: Reader, start: int) -> int:
+    """The number of an ``i32.const`` that has been passed over."""
+    return Reader(reader.code, reader.name, start + 1, reader.at).signed(32)
 
 
 def _read_element(reader: Reader) -> Element:
@@ -221,7 +245,7 @@ def _read_element(reader: Reader) -> Element:
     if flags & 3:
         _read_element_kind(reader, expressions=bool(flags & 4))
     if flags & 4:
-        return Element(tuple([function for entry in _constants(reader) for function in entry]))
+        return Element(tuple([function for entry in _constants(reader) for function in entry.functions]))
     return Element(reader.numbers())
 
 
@@ -248,12 +272,11 @@ def _read_data(reader: Reader) -> Data:
     form = reader.u32()
     if form > 2 or (form == 2 and reader.u32()):
         raise reader.failure("a data segment of another form or memory", "memory 0", start)
-    if form != 1:
-        _read_constant(reader)
+    offset = None if form == 1 else _read_constant(reader).i32
     size = reader.u32()
     place = reader.at
     reader.skip(size)
-    return Data(form == 1, place, reader.at)
+    return Data(form == 1, place, reader.at, None if offset is None else offset & 0xFFFF_FFFF)
 
 
 def skip_locals(reader: Reader) -> None:

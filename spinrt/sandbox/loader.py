@@ -15,6 +15,7 @@ from pathlib import Path
 from spinrt._core import FunctionPlan, Module
 from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport, UsageError
 from spinrt.sandbox.abi import plan_function, resource_name
+from spinrt.sandbox.binary import parse
 from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
@@ -133,6 +134,7 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     _check_manifest(manifest, known)
     exports = _promised(manifest, known)
     module = Module(code, manifest.name)
+    parse(code, f"extension {manifest.name}")  # refuses what the engine takes and spinrt does not
     imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
     for name, exported in exports.items():
         _check_export(manifest, module, name, exported)

@@ -213,6 +213,6 @@ def _references(module: CoreModule) -> Iterator[int]:
     for segment in module.elements:
         yield from segment.functions
     for found in module.own_globals:
-        yield from found.functions
+        yield from found.initial.functions
     for _, instruction in module.search(FUNCTION_REFERENCES):
         yield from instruction.immediates

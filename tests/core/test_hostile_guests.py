@@ -24,7 +24,7 @@ from spinrt.errors import (
     UsageError,
     WrongDomain,
 )
-from tests.guests import BUMP, limits, wat
+from tests.guests import BUMP, extension, limits, wat
 
 TEXT = _core.StringPlan()
 U32 = _core.ScalarPlan("u32")
@@ -340,6 +340,12 @@ def test_refused_proposals_do_not_compile(body: str) -> None:
     """Memory64, threads, exceptions and GC are refused with a reason."""
     with pytest.raises(ModuleError):
         _core.Module(wat(f"(module {body})"))
+
+
+def test_several_memories_are_refused() -> None:
+    """The engine takes them, for what is added to a module; an extension has one at most."""
+    with pytest.raises(ModuleError, match="2 memories, expected one at most"):
+        extension("(memory 1) (memory 1)")
 
 
 @pytest.mark.parametrize("code", [b"", b"\0asm", b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f", b"(module)", bytes(1000)])

@@ -194,16 +194,17 @@ def test_module_with_every_section_is_read() -> None:
     assert module.tables == (TableType("funcref", Limits(3, 7)), TableType("externref", Limits(0, None)))
     assert module.memories == (Limits(1, 3),)
     assert module.globals == (("i32", True), ("i64", False), ("f64", True), ("funcref", False))
-    assert [found.functions for found in module.own_globals] == [(), (), (), (3,)]
+    assert [found.initial for found in module.own_globals] == [((), -5), ((), None), ((), None), ((3,), None)]
     assert module.start == 2
     assert [found.functions for found in module.elements] == [(0, 3), (2,), (5,), (), (4,)]
-    assert [(found.passive, module.code[found.start : found.end]) for found in module.data] == [
-        (False, b"active"),
-        (True, b"passive"),
+    assert [(found.passive, found.address, module.code[found.start : found.end]) for found in module.data] == [
+        (False, 8, b"active"),
+        (True, None, b"passive"),
     ]
     assert {found.name: (found.kind, found.place) for found in module.exports} == {
         "memory": (2, 0), "third": (0, 3), "walk": (0, 4), "first": (0, 0), "calls": (1, 0), "count": (3, 0),
     }  # fmt: skip
+    assert module.global_names == dict(enumerate(["count", "fixed", "real", "target"]))
     assert module.function_names == dict(enumerate(["first", "second", "begin", "third", "walk", "indirect"]))
 
 
