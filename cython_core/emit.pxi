@@ -30,9 +30,8 @@ cdef enum:
     OP_I32_CONST = 0x41, OP_I64_CONST = 0x42, OP_I32_GT_U = 0x4B, OP_I32_ADD = 0x6A, OP_I64_ADD = 0x7C, OP_I64_EXTEND_I32_U = 0xAD
     OP_MEMORY_INIT = 8, OP_TABLE_INIT = 12
     # Places in `spinrt:undo`.
-    AT_HEAD = 0, AT_MOVED = 4, AT_STAMP = 8, AT_FLAGS = 64
-    RECORD_BYTES = 16, VALUE_OFFSET = 8
-    KIND_GLOBAL = 5
+    AT_HEAD = 0, AT_MOVED = 4, AT_STAMP = 8
+    VALUE_OFFSET = 8            # in a record
     WIDTH_VECTOR = 4            # log2 of the bytes of a vector
     KIND_SHIFT = 32
     MEMORY_INDEXED = 0x40       # of an alignment: the index of a memory follows
@@ -332,7 +331,7 @@ cdef void _emit_bulk(spin_emit *to, const spin_walk *walk) noexcept nogil:
 
 cdef void _from_flagged(spin_emit *to, const spin_walk *walk, uint64_t flag, uint8_t opcode, uint64_t empty, uint64_t target) noexcept nogil:
     """An initialisation from a segment, or from an empty one when its flag says that it was dropped."""
-    _read(to, OP_I32_LOAD8_U, AT_FLAGS + flag)
+    _read(to, OP_I32_LOAD8_U, SPIN_FLAGS_AT + flag)
     _put_two(to, OP_IF, BLOCK_OF_NOTHING)
     _get_three(to, LOCAL_I32)
     _put_two(to, PREFIX_MISC, opcode)
@@ -363,7 +362,7 @@ cdef void _emit_grow(spin_emit *to, const spin_walk *walk) noexcept nogil:
 cdef void _emit_drop(spin_emit *to, uint64_t flag) noexcept nogil:
     """The flag is set; the segment stays."""
     _tick(to)
-    _constant(to, <uint32_t>(AT_FLAGS + flag))
+    _constant(to, <uint32_t>(SPIN_FLAGS_AT + flag))
     _call_helper(to, to.plan.drop)
 
 

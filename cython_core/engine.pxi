@@ -137,6 +137,8 @@ cdef int _fill_reflection(void *library) except -1:
     (<void **>&api.functype_params)[0] = _symbol(library, b"wasm_functype_params")
     (<void **>&api.functype_results)[0] = _symbol(library, b"wasm_functype_results")
     (<void **>&api.valtype_kind)[0] = _symbol(library, b"wasm_valtype_kind")
+    (<void **>&api.valtype_vector)[0] = _symbol(library, b"wasmtime_wasm_valtype_v128")
+    (<void **>&api.valtype_equal)[0] = _symbol(library, b"wasmtime_wasm_valtype_equal")
     (<void **>&api.valtype_new)[0] = _symbol(library, b"wasm_valtype_new")
     (<void **>&api.valtypes_new)[0] = _symbol(library, b"wasm_valtype_vec_new")
     (<void **>&api.functype_new)[0] = _symbol(library, b"wasm_functype_new")

@@ -4,12 +4,18 @@ cdef str _kind_name(uint8_t kind):
     return ("function", "global", "table", "memory")[kind] if kind < 4 else "tag"
 
 
+cdef spin_valtype *vector_type = api.valtype_vector()
+
+
 cdef str _value_letters(const spin_valtypes *types):
     """``i`` i32, ``l`` i64, ``f`` f32, ``d`` f64; ``?`` for what the Canonical ABI never passes."""
     cdef size_t position
     cdef uint8_t kind
     letters = []
     for position in range(types.size):
+        if api.valtype_equal(types.data[position], vector_type):    # asked for its kind, the engine ends the process
+            letters.append("?")
+            continue
         kind = api.valtype_kind(types.data[position])
         letters.append("ilfd"[kind] if kind < 4 else "?")
     return "".join(letters)

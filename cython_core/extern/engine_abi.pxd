@@ -135,6 +135,8 @@ cdef extern from "include/engine_abi.h" nogil:
         const spin_valtypes *(*functype_params)(const spin_functype *)
         const spin_valtypes *(*functype_results)(const spin_functype *)
         uint8_t (*valtype_kind)(const spin_valtype *)
+        spin_valtype *(*valtype_vector)()
+        bint (*valtype_equal)(const spin_valtype *, const spin_valtype *)
         spin_valtype *(*valtype_new)(uint8_t)
         void (*valtypes_new)(spin_valtypes *, size_t, spin_valtype *const *)
         spin_functype *(*functype_new)(spin_valtypes *, spin_valtypes *)

@@ -113,6 +113,8 @@ struct spin_api {
   const spin_valtypes *(*functype_params)(const spin_functype *);
   const spin_valtypes *(*functype_results)(const spin_functype *);
   uint8_t (*valtype_kind)(const spin_valtype *);
+  spin_valtype *(*valtype_vector)(void);
+  _Bool (*valtype_equal)(const spin_valtype *, const spin_valtype *);
   spin_valtype *(*valtype_new)(uint8_t);
   void (*valtypes_new)(spin_valtypes *, size_t, spin_valtype *const *);
   spin_functype *(*functype_new)(spin_valtypes *, spin_valtypes *);

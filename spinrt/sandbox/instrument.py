@@ -184,6 +184,7 @@ class _Rewriting:
     pages: int
     countdown: bool
     moved: int | None
+    dead_below: int
     added: Additions = field(default_factory=Additions)
     made: list[helpers.Helper] = field(default_factory=list)
 
@@ -211,7 +212,7 @@ class _Rewriting:
         if not bodies.first and not any(bodies.global_sets):
             return None
         moved = _most_set(module, bodies.global_sets)
-        return cls(module, bodies, -(-undo_bytes // _PAGE_BYTES), countdown, moved)
+        return cls(module, bodies, -(-undo_bytes // _PAGE_BYTES), countdown, moved, _dead_below(module, moved))
 
     @property
     def log(self) -> int:
@@ -243,7 +244,7 @@ class _Rewriting:
         log = UndoLog(
             base=self.base,
             size=self.pages * _PAGE_BYTES,
-            dead_below=_dead_below(self.module, self.moved),
+            dead_below=self.dead_below,
             moved=self.moved,
             moved_initial=moved_initial,
             tables=tuple(self.written_tables),
@@ -264,7 +265,7 @@ class _Rewriting:
         references = self._add_reference_tables()
         self.bodies.set_plan(
             undo=self.log,
-            dead_below=_dead_below(self.module, self.moved),
+            dead_below=self.dead_below,
             moved=-1 if self.moved is None else self.moved,
             helpers=self._plain_helpers(),
             globals_=self._plan_globals(references),
@@ -293,11 +294,11 @@ class _Rewriting:
 
     def _plain_helpers(self) -> tuple[int, int, int, int]:
         """Helpers that are needed whatever their operand; -1 for those that are not."""
-        first, dead_below = self.bodies.first, _dead_below(self.module, self.moved)
+        first = self.bodies.first
         ticks = self._helper(helpers.tick(self.log)) if self.countdown else -1
         saves = -1
         if "bulk" in first or "memory-init" in first:
-            saves = self._helper(helpers.save_bytes(self.log, self._add_memory(BYTES_EXPORT), dead_below))
+            saves = self._helper(helpers.save_bytes(self.log, self._add_memory(BYTES_EXPORT), self.dead_below))
         grows = self._helper(helpers.note_growth(self.log)) if "grow" in first else -1
         drops = self._helper(helpers.drop(self.log)) if "drop-data" in first or "drop-element" in first else -1
         return ticks, saves, grows, drops
@@ -363,8 +364,9 @@ class _Rewriting:
         return len(type.parameters), block
 
     def _begin_log(self) -> None:
-        """Give the log's memory its head, moved global and first stamp: an active segment, which is empty later."""
-        content = struct.pack("<IIQ", self.base, _initial(self.module, self.moved), 1 << helpers.STAMP_SHIFT)
+        """Fill what lies before the flags: by an active segment, which is empty later."""
+        moved, stamp = _initial(self.module, self.moved), 1 << helpers.STAMP_SHIFT
+        content = struct.pack("<IIQ24xI", self.base, moved, stamp, self.dead_below)
         place = b"\2" + unsigned(self.log) + helpers.assemble("i32.const 0; end")
         self.added.data.append(place + unsigned(len(content)) + content)
 
@@ -397,7 +399,8 @@ def _initial(module: CoreModule, index: int | None) -> int:
 
 def _dead_below(module: CoreModule, moved: int | None) -> int:
     """Where the stack ends, if the moved global is its pointer and nothing else lies below; else 0."""
-    if moved is None or module.global_names.get(moved) != STACK_POINTER:
+    names = {found.name for found in module.exports if (found.kind, found.place) == (GLOBAL_KIND, moved)}
+    if moved is None or STACK_POINTER not in (module.global_names.get(moved), *names):
         return 0
     top = _initial(module, moved)
     active = [found.address for found in module.data if not found.passive]

@@ -342,6 +342,15 @@ def test_refused_proposals_do_not_compile(body: str) -> None:
         _core.Module(wat(f"(module {body})"))
 
 
+def test_functions_of_vectors_do_not_end_the_process() -> None:
+    """The engine cannot tell a vector's kind; such functions are listed, and nothing that we call has such a type."""
+    body = '(import "h" "take" (func (param v128))) (func (export "give") (result i32 v128) unreachable)'
+    module = _core.Module(wat(f"(module {body})"))
+
+    assert module.imports == (("h", "take", "function", "?:"),)
+    assert module.exports == {"give": ("function", ":i?")}
+
+
 def test_several_memories_are_refused() -> None:
     """The engine takes them, for what is added to a module; an extension has one at most."""
     with pytest.raises(ModuleError, match="2 memories, expected one at most"):

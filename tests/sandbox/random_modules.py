@@ -123,7 +123,8 @@ class Generator:
     def _start(self) -> str:
         if self.chance() < 0.7:
             return ""
-        return f"(func $begin (i64.store (i32.const {BOTTOM + 40}) (i64.const 77)) {self._global_set('i32')}) (start $begin)"
+        store = f"(i64.store (i32.const {BOTTOM + 40}) (i64.const 77))"
+        return f"(func $begin {store} {self._global_set('i32')}) (start $begin)"
 
     def _global_set(self, type: str) -> str:
         found = [index for index, known in enumerate(self.globals) if known == type]
@@ -245,7 +246,8 @@ class Generator:
 
     def _init(self, scope: Scope, depth: int) -> str:
         index = self.random.randrange(len(self.data))
-        return f"(memory.init {index} {self._address(scope)} (i32.const {self.random.choice([0, 0, 2])}) {self._length(5)})"
+        source = f"(i32.const {self.random.choice([0, 0, 2])})"
+        return f"(memory.init {index} {self._address(scope)} {source} {self._length(5)})"
 
     def _drop(self, scope: Scope, depth: int) -> str:
         if self.elements and self.chance() < 0.5:

@@ -1,7 +1,7 @@
 """A rollback in plain Python, by the rules of docs/design/transactions.md: what the host's own must agree with.
 
-Runs prepared modules on the engine's Python binding. An instance is looked at as a whole (`Instance.state`), and put back
-from its undo log alone (`Instance.roll_back`).
+Runs prepared modules on the engine's Python binding. An instance is looked at as a whole (`Instance.state`), and put
+back from its undo log alone (`Instance.roll_back`).
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Instance:
         """Forget the records: the log is empty and has the next stamp."""
         if self.log is not None:
             stamp = self._number(STAMP, "<Q") + (1 << STAMP_SHIFT)
-            self._write("spinrt:undo", HEAD, struct.pack("<I", self.log.base))
-            self._write("spinrt:undo", STAMP, struct.pack("<QIIII", stamp, 0, 0, 0, 0))
+            self.write("spinrt:undo", HEAD, struct.pack("<I", self.log.base))
+            self.write("spinrt:undo", STAMP, struct.pack("<QIIII", stamp, 0, 0, 0, 0))
             self.rest = self.moved()
 
     def roll_back(self) -> Growth:
@@ -141,7 +141,7 @@ class Instance:
         growth = Growth()
         for record in reversed(self.records()):
             self._apply(record, growth)
-        self._write("spinrt:undo", MOVED, struct.pack("<I", self.rest))
+        self.write("spinrt:undo", MOVED, struct.pack("<I", self.rest))
         self.commit()
         return growth
 
@@ -150,17 +150,17 @@ class Instance:
         fresh = Instance(self.made, self.answer, start=False)
         memory = fresh.exports["memory"]
         memory.grow(fresh.store, pages - memory.size(fresh.store))
-        fresh._write("memory", 0, self.memory()[: pages << 16])
+        fresh.write("memory", 0, self.memory()[: pages << 16])
         for name, value in self.globals().items():
             if isinstance(value, bytes):
                 fresh._put_bits(name, value)
-        fresh._write("spinrt:undo", MOVED, struct.pack("<I", self.moved()))
-        fresh._write("spinrt:undo", FLAGS, self.flags())
+        fresh.write("spinrt:undo", MOVED, struct.pack("<I", self.moved()))
+        fresh.write("spinrt:undo", FLAGS, self.flags())
         fresh.commit()
         return fresh
 
     def count_down(self, count: int) -> None:
-        self._write("spinrt:undo", COUNTDOWN, struct.pack("<Q", count))
+        self.write("spinrt:undo", COUNTDOWN, struct.pack("<Q", count))
 
     def counted(self) -> int:
         """What the countdown is at."""
@@ -170,16 +170,16 @@ class Instance:
         kind, address, value = record
         bits = struct.pack("<Q", value)
         if kind <= 3:
-            self._write("memory", address, bits[: 1 << kind])
+            self.write("memory", address, bits[: 1 << kind])
         elif kind == 4:
             length, place = value & 0xFFFF_FFFF, value >> 32
-            self._write("memory", address, self.read("spinrt:undo-bytes", place, place + length))
+            self.write("memory", address, self.read("spinrt:undo-bytes", place, place + length))
         elif kind in (5, 6):
             self._put_half(f"spinrt:global/{address}", bits, high=kind == 6)
         elif kind == 7:
             growth.pages = value
         elif kind == 8:
-            self._write("spinrt:undo", address, bits[:1])
+            self.write("spinrt:undo", address, bits[:1])
         elif kind == 9:
             table = self.exports[f"spinrt:table/{value >> 32}"]
             table.set(self.store, address, self._kept(table.type(self.store).element, value & 0xFFFF_FFFF))
@@ -201,7 +201,7 @@ class Instance:
     def _number(self, place: int, form: str = "<I") -> int:
         return int(struct.unpack(form, self.read("spinrt:undo", place, place + struct.calcsize(form)))[0])
 
-    def _write(self, name: str, place: int, data: bytes) -> None:
+    def write(self, name: str, place: int, data: bytes) -> None:
         self.exports[name].write(self.store, data, place)
 
     # What the binding does not do: vectors, exact bits of floats, identity of functions.
