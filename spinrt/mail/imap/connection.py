@@ -1,8 +1,9 @@
 """One IMAP connection on asyncio: bytes in, commands carried out one at a time, bytes out.
 
-Commands that a client sends ahead run in order, each when the one before is answered. A command that waits for the
-store runs as a task; meanwhile input is kept up to a bound, then the socket is not read. Output is gathered and leaves
-in one write when a command ends; while the client is slow the command that makes the output waits.
+Commands that a client sends ahead run in order, each when the one before is answered. A command runs where it was
+read, and becomes a task when it has to wait (for the store, a slow client, or its next slice of time); meanwhile input
+is kept up to a bound, then the socket is not read. Output is gathered and leaves in one write when all that came is
+answered; while the client is slow the command that makes the output waits.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import contextlib
 import logging
 import socket
 import ssl
-import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, cast
 
 from spinrt.errors import SpinError
@@ -23,6 +23,7 @@ from spinrt.mail.imap.commands_login import capabilities
 from spinrt.mail.imap.handlers import HANDLERS
 from spinrt.mail.imap.reader import Bad, Continue, Event, Fatal, MessageData, MessageEnd, MessageStart, Reader, TooBig
 from spinrt.mail.imap.response import text
+from spinrt.mail.imap.resume import resume
 from spinrt.mail.imap.session import Disconnected, Refused, Services, refusal, tell_updates
 from spinrt.mail.imap.state import RENUMBERING_FORBIDDEN, NoSuchMessage, Phase, SessionState
 from spinrt.mail.throttle import is_local
@@ -145,10 +146,18 @@ class Connection(asyncio.Protocol):
         self._output.append(data)
         self._output_bytes += len(data)
 
+    def pressed(self) -> bool:
+        return (
+            self._output_bytes >= _BREATHE_BYTES
+            or self._writable is not None
+            or self._transport is None
+            or self._loop.time() >= self._slice_end
+        )
+
     async def breathe(self) -> None:
         if self._output_bytes >= _BREATHE_BYTES:
             self._flush()
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():  # closing: a write found the client gone
             raise Disconnected
         if self._writable is not None:
             await self._writable
@@ -201,7 +210,7 @@ class Connection(asyncio.Protocol):
         if self._next_pump is not None:
             self._next_pump.cancel()
             self._next_pump = None
-        turn_end = self._loop.time() + self.services.limits.slice_s
+        self._slice_end = turn_end = self._loop.time() + self.services.limits.slice_s
         if self._line is not None and not self._line.done():
             line = self._reader.next_line()
             if line is not None:
@@ -267,29 +276,30 @@ class Connection(asyncio.Protocol):
         if isinstance(result, bytes):
             self._finish(command.tag, command.name, result)
         else:
-            self._start_task(command.tag, command.name, result)
+            self._begin(command.tag, command.name, result)
 
-    def _start_task(self, tag: str, name: str, work: Coroutine[Any, Any, bytes]) -> None:
-        self._slice_end = self._loop.time() + self.services.limits.slice_s
-        run = self._run(tag, name, work)
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(run, loop=self._loop, eager_start=True)
+    def _begin(self, tag: str, name: str, work: Coroutine[Any, Any, bytes]) -> None:
+        """Carry out a command up to where it has to wait, if it has to; from there on it is a task."""
+        try:
+            waits_for = work.send(None)
+        except StopIteration as end:
+            answer: bytes = end.value
+        except Exception as error:
+            answer = self._failure(name, error)
         else:
-            task = asyncio.Task(run, loop=self._loop)
-        if not task.done():
-            self._task = task
+            self._task = self._loop.create_task(self._go_on(tag, name, resume(work, waits_for)))
+            return
+        self._finish(tag, name, answer)
 
-    async def _run(self, tag: str, name: str, work: Coroutine[Any, Any, bytes]) -> None:
-        """Carry out a command that waits, then go on with the next."""
+    async def _go_on(self, tag: str, name: str, work: Awaitable[bytes]) -> None:
+        """Carry out the rest of a command that waits, then go on with the next."""
         try:
             answer = await work
         except Exception as error:
             answer = self._failure(name, error)
-        was_waiting = self._task is not None
         self._task = None
         self._finish(tag, name, answer)
-        if was_waiting:
-            self._pump()
+        self._pump()
 
     def _failure(self, name: str, error: Exception) -> bytes:
         """The answer to a command that raised. An error of our own is logged and told without detail."""
@@ -342,7 +352,7 @@ class Connection(asyncio.Protocol):
     def _end_append(self, problem: str | None) -> None:
         appending, self._appending = self._appending, None
         if appending is not None:
-            self._start_task(self._append_tag, "APPEND", appending.finish(problem))
+            self._begin(self._append_tag, "APPEND", appending.finish(problem))
 
     def _drop_append(self) -> None:
         appending, self._appending = self._appending, None

@@ -105,6 +105,10 @@ class Session(Protocol):
         """Send bytes; costs a list append until the command ends or `breathe` is awaited."""
         ...
 
+    def pressed(self) -> bool:
+        """Whether `breathe` has something to do: much was written, the client is slow or gone, or the time is up."""
+        ...
+
     async def breathe(self) -> None:
         """Send what was written, wait for a slow client, and let other sessions run when this one had its time.
 

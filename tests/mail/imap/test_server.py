@@ -249,8 +249,36 @@ def test_a_large_message_streams_to_a_slow_client(serve: Serve) -> None:
     serve(scenario)
 
 
+class Doorkeeper:
+    """Lets everyone in, and knows when so many are left."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._changed = asyncio.Event()
+
+    async def left(self, count: int) -> None:
+        while self.open != count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def connect(self, _: str) -> bool:
+        self.open += 1
+        return True
+
+    def disconnect(self, _: str) -> None:
+        self.open -= 1
+        self._changed.set()
+
+    def login_allowed(self, _address: str, _user: str) -> float | None:
+        return 0.0
+
+    def login_failed(self, _address: str, _user: str) -> None: ...
+    def login_succeeded(self, _address: str, _user: str) -> None: ...
+
+
 def test_a_client_that_leaves_in_the_middle(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Leaving during FETCH, APPEND, IDLE or a change harms nothing and logs nothing."""
+    door = Doorkeeper()
 
     async def scenario(server: ImapServer, store: Store) -> None:
         message = b"Subject: x\r\n\r\n" + b"y" * 8_000_000
@@ -265,17 +293,17 @@ def test_a_client_that_leaves_in_the_middle(serve: Serve, caplog: pytest.LogCapt
         ):
             client = await Client.logged_in(server)
             await client.run("SELECT INBOX")
-            client.send(command)
-            await asyncio.sleep(0.02)
+            client.send(b"n NOOP\r\n" + command)  # what is sent together is taken in together
+            await client.until(b"n")  # so the command is begun
             client.writer.transport.abort()
-        await asyncio.sleep(0.05)
+        await door.left(1)
         inbox = store.mailbox(USER, "INBOX")
         assert inbox is not None
         assert store.status(inbox.id).messages == 1
         assert (await first.run("NOOP"))[-1] == b"OK NOOP completed"
 
     with caplog.at_level(logging.WARNING):
-        serve(scenario)
+        serve(scenario, throttle=door)
     assert caplog.text == ""
 
 
