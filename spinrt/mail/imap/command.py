@@ -1,14 +1,16 @@
 """IMAP commands as values: what the parser gives and the handlers take.
 
 Strings of the protocol are decoded where they have one meaning (mailbox names are Unicode); what is compared with
-messages stays bytes or text as its field says.
+messages stays bytes or text as its field says. What clients send by the thousand is a named tuple, which is made in a
+third of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from spinrt.mail.message.view import Section
 from spinrt.mail.store.model import FlagsMode
@@ -17,8 +19,7 @@ STAR = 0
 """``*`` in a sequence set: the largest number in use. No number of IMAP is 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceSet:
+class SequenceSet(NamedTuple):
     """Ranges as written; either end may be `STAR`, and the ends may be in any order."""
 
     ranges: tuple[tuple[int, int], ...]
@@ -123,11 +124,33 @@ class FetchItem:
     marks_seen: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Wanted(NamedTuple):
+    """What a FETCH wants to know of every message: the items, each once, in the order of the answer."""
+
+    items: tuple[FetchItem, ...]
+    flags: bool
+    """Whether FLAGS is among them."""
+    modseq: bool
+    """Whether MODSEQ is among them."""
+    rows: bool
+    """Whether any of them needs more of the store than UID, MODSEQ and flags."""
+    marks_seen: bool
+
+    @classmethod
+    def of(cls, items: Iterable[FetchItem]) -> Wanted:
+        once = tuple(dict.fromkeys(items))
+        names = {item.name for item in once}
+        marks_seen = any(item.marks_seen for item in once)
+        return cls(once, "FLAGS" in names, "MODSEQ" in names, not names <= _FLAG_ITEMS, marks_seen)
+
+
+_FLAG_ITEMS = frozenset(("FLAGS", "UID", "MODSEQ"))
+
+
+class Fetch(NamedTuple):
     uid: bool
     messages: SequenceSet
-    items: tuple[FetchItem, ...]
+    wanted: Wanted
     changed_since: int | None = None
 
 
@@ -274,8 +297,7 @@ Arguments: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     tag: str
     name: str
     """Upper case, ``UID FETCH`` and the like in full."""

@@ -41,7 +41,7 @@ def _tell_stored(session: Session, view: View, arguments: Store, stored: tuple[i
         return  # another session was quicker to change it again: its flags follow with the other updates
     items = []
     if not arguments.silent:
-        items.append(b"FLAGS " + flag_list(flags, recent=view.is_recent(uid)))
+        items.append(b"FLAGS " + flag_list(flags, view.is_recent(uid)))
     if session.state.condstore and (items or arguments.unchanged_since is not None):
         items.append(b"MODSEQ (%d)" % modseq)
     if items:

@@ -147,6 +147,9 @@ class Cursor:
     def sequence_set(self) -> tuple[tuple[int, int], ...]:
         """Ranges with 0 for ``*``."""
         text = self._match(_SEQUENCE, "a set of message numbers")[0]
+        if text.isdigit():
+            number = _sequence_number(text)
+            return ((number, number),)
         ranges: list[tuple[int, int]] = []
         for piece in text.split(b","):
             low, colon, high = piece.partition(b":")

@@ -7,39 +7,42 @@ read the header, BODY[] parses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 
-from spinrt.mail.imap.command import Fetch, FetchItem
+from spinrt.mail.imap.command import Fetch, FetchItem, Wanted
 from spinrt.mail.imap.response import body_structure, flag_list, format_envelope, internal_date
-from spinrt.mail.imap.session import Refused, Session, selected, submit
+from spinrt.mail.imap.session import Refused, Services, Session, selected, submit
 from spinrt.mail.imap.state import View
 from spinrt.mail.message.envelope import envelope
-from spinrt.mail.message.view import MessageView, Span
+from spinrt.mail.message.view import MessageView, Section, SectionKind, Span
 from spinrt.mail.store.model import Body, FlagsMode, Message, Stored, StoreFlags
 
 BATCH_MESSAGES = 64
 PIECE_BYTES = 64 * 1024
 
-_FLAG_ITEMS = frozenset(("FLAGS", "UID", "MODSEQ"))
 _NO_BODY = Body(b"", 0, ())
+_WHOLE = SectionKind.WHOLE
 
 
 async def fetch(session: Session, arguments: Fetch) -> bytes:
     """FETCH and UID FETCH."""
-    view = selected(session)
-    if arguments.changed_since is not None or any(item.name == "MODSEQ" for item in arguments.items):
+    view, wanted = selected(session), arguments.wanted
+    if arguments.changed_since is not None or wanted.modseq:
         session.state.condstore = True
     uids = _chosen(session, view, arguments)
-    writer = _Writer(session, view, arguments)
+    writer = _Writer(session, view, wanted)
     missing = False
     while batch := list(islice(uids, BATCH_MESSAGES)):
-        messages = _read(session, view, batch, rows=writer.needs_rows)
+        messages = _read(session, view, batch, rows=wanted.rows)
         missing |= len(messages) < len(batch)
-        if writer.marks_seen:
+        if wanted.marks_seen and not view.read_only:
             messages = await writer.mark_seen(messages)
         for message in messages:
-            await writer.write(message)
+            for piece in writer.answer(message):
+                session.write(piece)
+                if session.pressed():
+                    await session.breathe()
     if missing and not arguments.uid:
         raise Refused("some of the messages are gone", code="EXPUNGEISSUED")
     return b"OK FETCH completed"
@@ -48,7 +51,7 @@ async def fetch(session: Session, arguments: Fetch) -> bytes:
 def _chosen(session: Session, view: View, arguments: Fetch) -> Iterator[int]:
     """UIDs of the messages to answer for, ascending; with CHANGEDSINCE only those that changed."""
     ranges = view.select(arguments.messages, uid=arguments.uid)
-    uids = (view.uids[index] for indexes in ranges for index in indexes)
+    uids = chain.from_iterable([view.uids[indexes.start : indexes.stop] for indexes in ranges])
     if arguments.changed_since is None:
         return uids
     changed = set(session.services.store.changed_since(view.mailbox.id, arguments.changed_since))
@@ -66,14 +69,11 @@ def _read(session: Session, view: View, uids: list[int], *, rows: bool) -> list[
 class _Writer:
     """Writes the answers of one FETCH."""
 
-    def __init__(self, session: Session, view: View, arguments: Fetch) -> None:
+    def __init__(self, session: Session, view: View, wanted: Wanted) -> None:
         self._session = session
         self._view = view
-        self._items = arguments.items
-        self._shows_flags = any(item.name == "FLAGS" for item in arguments.items)
-        self.marks_seen = not view.read_only and any(item.marks_seen for item in arguments.items)
-        self.needs_rows = any(item.name not in _FLAG_ITEMS for item in arguments.items)
-        self._marked: dict[int, tuple[frozenset[str], int]] = {}
+        self._wanted = wanted
+        self._marked: set[int] = set()
 
     async def mark_seen(self, messages: list[Message]) -> list[Message]:
         r"""Set ``\Seen`` where it is missing; returns the messages that are still there."""
@@ -83,72 +83,78 @@ class _Writer:
         change = StoreFlags(self._view.mailbox.id, unseen, FlagsMode.ADD, ("\\Seen",))
         outcome = await submit(self._session, change)
         assert isinstance(outcome, Stored)
-        for uid, flags, modseq in outcome.changed:
-            self._marked[uid] = (flags, modseq)
+        self._marked.update(uid for uid, _, _ in outcome.changed)
         tell_hooks(self._session, self._view, outcome)
         return _read(self._session, self._view, [message.uid for message in messages], rows=True)
 
-    async def write(self, message: Message) -> None:
-        """Write one FETCH response."""
-        session, stored = self._session, _StoredMessage(self._session, message)
-        session.write(b"* %d FETCH (" % self._view.sequence(message.uid))
+    def answer(self, message: Message) -> Iterator[bytes]:
+        """One FETCH response, in pieces of about ``PIECE_BYTES``: one piece, unless sections are long or many."""
+        stored = _StoredMessage(self._session.services, message)
+        parts, held = [b"* %d FETCH (" % self._view.sequence(message.uid)], 0
         separator = b""
-        for item in self._items:
-            session.write(separator)
+        for item in self._wanted.items:
+            parts.append(separator)
             separator = b" "
-            if item.section is not None:
-                await self._write_section(stored, item)
-                await session.breathe()  # a client may name many sections of a large message
-            elif item.name == "FLAGS":
-                self._write_flags(message)
-            else:
-                session.write(item.label + b" " + _PLAIN[item.name](stored))
-        if message.uid in self._marked and not self._shows_flags:
-            session.write(b" ")
-            self._write_flags(message)
-            if session.state.condstore and all(item.name != "MODSEQ" for item in self._items):
-                session.write(b" MODSEQ (%d)" % message.modseq)
-        session.write(b")\r\n")
-        await session.breathe()
+            if item.section is None:
+                parts.append(self._plain(item, stored))
+                continue
+            for piece in _section(item, stored):
+                parts.append(piece)
+                held += len(piece)
+                if held >= PIECE_BYTES:
+                    yield b"".join(parts)
+                    parts, held = [], 0
+        if message.uid in self._marked:
+            parts.append(self._news(message))
+        parts.append(b")\r\n")
+        yield b"".join(parts)
 
-    def _write_flags(self, message: Message) -> None:
+    def _plain(self, item: FetchItem, stored: _StoredMessage) -> bytes:
+        """An item that is no section, with its name."""
+        if item.name == "FLAGS":
+            return self._flags(stored.message)
+        return item.label + b" " + _PLAIN[item.name](stored)
+
+    def _flags(self, message: Message) -> bytes:
         self._view.told(message.uid, message.modseq)
-        self._session.write(b"FLAGS " + flag_list(message.flags, recent=self._view.is_recent(message.uid)))
+        return b"FLAGS " + flag_list(message.flags, self._view.is_recent(message.uid))
 
-    async def _write_section(self, stored: _StoredMessage, item: FetchItem) -> None:
-        session = self._session
-        assert item.section is not None
-        found = stored.view().section(item.section) if item.section.path or item.section.kind.value else stored.whole
-        stored.keep_tree()
-        if found is None:
-            session.write(item.label + b" NIL")
-            return
-        if isinstance(found, bytes):
-            first, count = item.partial or (0, len(found))
-            data = found[first : first + count]
-            session.write(item.label + b" {%d}\r\n" % len(data) + data)
-            return
-        start, end = found
-        if item.partial is not None:
-            first, count = item.partial
-            start = min(start + first, end)
-            end = min(start + count, end)
-        session.write(item.label + b" {%d}\r\n" % (end - start))
-        while start < end:
-            piece = stored.read(start, min(PIECE_BYTES, end - start))
-            session.write(piece)
-            start += len(piece)
-            if start < end:
-                await session.breathe()
+    def _news(self, message: Message) -> bytes:
+        r"""What the client is told unasked of a message that was marked ``\Seen``."""
+        if self._wanted.flags:
+            return b""
+        news = b" " + self._flags(message)
+        if self._session.state.condstore and not self._wanted.modseq:
+            news += b" MODSEQ (%d)" % message.modseq
+        return news
+
+
+def _section(item: FetchItem, stored: _StoredMessage) -> Iterable[bytes]:
+    """A section with its name, in pieces."""
+    assert item.section is not None
+    found = stored.section(item.section)
+    if found is None:
+        return (item.label, b" NIL")
+    if isinstance(found, bytes):
+        first, count = item.partial or (0, len(found))
+        data = found[first : first + count]
+        return (item.label, b" {%d}\r\n" % len(data), data)
+    start, end = found
+    if item.partial is not None:
+        first, count = item.partial
+        start = min(start + first, end)
+        end = min(start + count, end)
+    return chain((item.label, b" {%d}\r\n" % (end - start)), stored.pieces(start, end))
 
 
 class _StoredMessage:
     """One message and its bytes, read when they are needed."""
 
-    def __init__(self, session: Session, message: Message) -> None:
-        self._services = session.services
+    __slots__ = ("_parsed", "_services", "_view", "message")
+
+    def __init__(self, services: Services, message: Message) -> None:
+        self._services = services
         self.message = message
-        self.whole = Span(0, message.body.size)
         self._view: MessageView | None = None
         self._parsed = False
 
@@ -157,6 +163,20 @@ class _StoredMessage:
         if not data and length:
             raise RuntimeError(f"message of {self.message.body.size} bytes ends at {offset}")
         return data
+
+    def pieces(self, start: int, end: int) -> Iterable[bytes]:
+        """The bytes from ``start`` to before ``end``, ``PIECE_BYTES`` at a time."""
+        if end - start <= PIECE_BYTES:
+            return (self.read(start, end - start),)
+        return (self.read(at, min(PIECE_BYTES, end - at)) for at in range(start, end, PIECE_BYTES))
+
+    def section(self, section: Section) -> Span | bytes | None:
+        """As `MessageView.section`; the whole message is not looked at for it."""
+        if not section.path and section.kind is _WHOLE:
+            return Span(0, self.message.body.size)
+        found = self.view().section(section)
+        self.keep_tree()
+        return found
 
     def view(self) -> MessageView:
         if self._view is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
-from spinrt.mail.imap.command import Arguments, Fetch, FetchItem, SequenceSet
+from spinrt.mail.imap.command import Arguments, Fetch, FetchItem, SequenceSet, Wanted
 from spinrt.mail.imap.cursor import MODSEQ_MAX, NUMBER_MAX, Cursor, SyntaxProblem
 from spinrt.mail.imap.response import astring
 from spinrt.mail.message.view import Section, SectionKind
@@ -12,6 +13,10 @@ from spinrt.mail.message.view import Section, SectionKind
 ITEMS_MAX = 100
 PATH_MAX = 60
 """Part numbers in one section: deeper than any message is parsed."""
+KNOWN_COUNT_MAX = 256
+"""What clients want, remembered as it was written."""
+KNOWN_BYTES_MAX = 512
+"""Of one that is remembered: so many of them take a few megabytes at most."""
 
 _PLAIN = frozenset(("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "MODSEQ"))
 _MACROS = {
@@ -34,16 +39,30 @@ def parse_fetch(*, uid: bool) -> Callable[[Cursor], Arguments]:
         cursor.space()
         messages = SequenceSet(cursor.sequence_set())
         cursor.space()
-        items = _items(cursor)
-        changed_since = _changed_since(cursor)
-        names = {item.name for item in items}
-        if uid and "UID" not in names:
-            items = [_plain_item("UID"), *items]
-        if changed_since is not None and "MODSEQ" not in names:
-            items.append(_plain_item("MODSEQ"))
-        return Fetch(uid, messages, tuple(dict.fromkeys(items)), changed_since)
+        rest = cursor.data[cursor.position :]
+        wanted, changed_since = (_wanted_again if len(rest) <= KNOWN_BYTES_MAX else _wanted)(rest, uid)
+        cursor.position = cursor.end
+        return Fetch(uid, messages, wanted, changed_since)
 
     return parse
+
+
+def _wanted(rest: bytes, uid: bool) -> tuple[Wanted, int | None]:
+    """Read what stands behind the numbers, to the end of the command: the items, and CHANGEDSINCE or none."""
+    cursor = Cursor(rest)
+    items = _items(cursor)
+    changed_since = _changed_since(cursor)
+    cursor.finish()
+    names = {item.name for item in items}
+    if uid and "UID" not in names:
+        items = [_plain_item("UID"), *items]
+    if changed_since is not None and "MODSEQ" not in names:
+        items.append(_plain_item("MODSEQ"))
+    return Wanted.of(items), changed_since
+
+
+_wanted_again = lru_cache(maxsize=KNOWN_COUNT_MAX)(_wanted)
+"""A client wants the same of one message after the other; what cannot be read is not remembered."""
 
 
 def _plain_item(name: str) -> FetchItem:

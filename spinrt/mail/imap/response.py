@@ -7,8 +7,9 @@ is left out of ENVELOPE and BODYSTRUCTURE; message bytes are never touched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Sequence
+from functools import lru_cache
+from time import gmtime
 
 from spinrt.mail.imap.cursor import MONTHS
 from spinrt.mail.message.address import Mailbox
@@ -20,6 +21,9 @@ QUOTED_BYTES_MAX = 1000
 _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+\Z')
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*\Z")
 _NO_TEXT = re.compile(r"[^\x20-\x7e]")
+_MONTHS = tuple(name.encode("ascii") for name in MONTHS)
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Start of year 1 and end of year 9999, in seconds since 1970."""
 _FLAG_ORDER = {flag: index for index, flag in enumerate(("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"))}
 
 
@@ -49,7 +53,8 @@ def text(line: str) -> bytes:
     return _NO_TEXT.sub("?", line).encode("ascii") or b"?"
 
 
-def flag_list(flags: Iterable[str], *, recent: bool = False) -> bytes:
+@lru_cache(maxsize=512)
+def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
     r"""Flags in parentheses in a fixed order: system flags, keywords, ``\Recent``."""
     ordered = sorted(flags, key=lambda flag: (_FLAG_ORDER.get(flag, 9), flag))
     if recent:
@@ -58,13 +63,18 @@ def flag_list(flags: Iterable[str], *, recent: bool = False) -> bytes:
 
 
 def internal_date(seconds: int, zone_minutes: int) -> bytes:
-    """A date and time in the zone it was given in: ``"01-Jan-2025 12:00:00 +0000"``."""
-    try:
-        moment = datetime.fromtimestamp(seconds, timezone(timedelta(minutes=zone_minutes)))
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(0, UTC)
-    month = MONTHS[moment.month - 1]
-    return f'"{moment.day:02d}-{month}-{moment.year:04d} {moment:%H:%M:%S %z}"'.encode("ascii")
+    """A date and time in the zone it was given in: ``"01-Jan-2025 12:00:00 +0000"``.
+
+    What has no date in the zone or in UTC, years 1 to 9999, is shown as the start of 1970.
+    """
+    local = seconds + zone_minutes * 60
+    if min(seconds, local) < _FIRST_SECOND or max(seconds, local) > _LAST_SECOND or abs(zone_minutes) >= 1440:
+        local = zone_minutes = 0
+    year, month, day, hour, minute, second, *_ = gmtime(local)
+    zone_hours, zone_rest = divmod(abs(zone_minutes), 60)
+    sign = b"-" if zone_minutes < 0 else b"+"
+    moment = day, _MONTHS[month - 1], year, hour, minute, second, sign, zone_hours, zone_rest
+    return b'"%02d-%b-%04d %02d:%02d:%02d %b%02d%02d"' % moment
 
 
 def number_set(numbers: Sequence[int]) -> bytes:

@@ -225,6 +225,6 @@ def tell_updates(session: Session, *, expunge: bool) -> None:
             case Exists(messages, recent):
                 session.write(b"* %d EXISTS\r\n* %d RECENT\r\n" % (messages, recent))
             case _:
-                flags = flag_list(update.flags, recent=update.recent)
+                flags = flag_list(update.flags, update.recent)
                 line = b"* %d FETCH (UID %d FLAGS %b" % (update.sequence, update.uid, flags)
                 session.write(line + (b" MODSEQ (%d))\r\n" % update.modseq if session.state.condstore else b")\r\n"))

@@ -203,6 +203,9 @@ class View:
         In an empty mailbox ``*``, and a range up to it, mean nothing and are no error: clients send ``1:*`` blindly.
         """
         count = len(self.uids)
+        first, last = messages.ranges[0]
+        if len(messages.ranges) == 1 and STAR < first <= last <= count:
+            return [range(first - 1, last)]
         for low, high in messages.ranges:
             if max(low, high) > count and not (count == 0 and STAR in (low, high)):
                 raise NoSuchMessage(f"there is no message {max(low, high)}; the mailbox has {count}")
@@ -214,8 +217,10 @@ class View:
         """Indexes of those of the UIDs that the client knows; others are passed over (RFC 3501 6.4.8)."""
         if not self.uids:
             return []
+        first, last = messages.ranges[0]
+        single = len(messages.ranges) == 1 and STAR < first <= last
         found = []
-        for low, high in messages.resolved(self.uids[-1]):
+        for low, high in messages.ranges if single else messages.resolved(self.uids[-1]):
             indexes = range(bisect_left(self.uids, low), bisect_right(self.uids, high))
             if indexes:
                 found.append(indexes)

@@ -61,8 +61,8 @@ def test_fetch_is_read_in_full() -> None:
     assert isinstance(fetch, Fetch)
     assert command.name == "UID FETCH"
     assert fetch.messages == SequenceSet(((3, 1), (0, 0)))
-    assert [item.name for item in fetch.items] == ["UID", "BODY[]", "FLAGS", "MODSEQ"]
-    item = fetch.items[1]
+    assert [item.name for item in fetch.wanted.items] == ["UID", "BODY[]", "FLAGS", "MODSEQ"]
+    item = fetch.wanted.items[1]
     assert item.section == Section((1, 2), SectionKind.FIELDS, (b"to", b"x y"))
     assert item.label == b'BODY[1.2.HEADER.FIELDS (To "X y")]<5>'
     assert (item.partial, item.marks_seen, fetch.changed_since) == ((5, 9), False, 7)
@@ -184,7 +184,7 @@ def test_text_is_quoted_or_a_literal() -> None:
 
 def test_flags_dates_and_sets_are_written_as_rfc_3501_does() -> None:
     """Fixed order of flags, two digits of day, runs of numbers."""
-    assert flag_list({"$z", "\\Seen", "\\Answered"}, recent=True) == b"(\\Answered \\Seen $z \\Recent)"
+    assert flag_list(frozenset(("$z", "\\Seen", "\\Answered")), True) == b"(\\Answered \\Seen $z \\Recent)"
     assert internal_date(0, -90) == b'"31-Dec-1969 22:30:00 -0130"'
     assert internal_date(10**18, 0) == b'"01-Jan-1970 00:00:00 +0000"'
     assert number_set([1, 2, 3, 7, 9, 10]) == b"1:3,7,9:10"
