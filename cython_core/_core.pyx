@@ -10,9 +10,10 @@ functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handl
 the engine), ``table_walk``, ``dispatch`` and ``flat`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
 ``counters`` (what benchmarks and tests read).
 
-Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_writer`` (the thread that
-writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and commands of a session), ``smtp_link`` (between
-transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps old values) and ``instrument`` (bodies rewritten with it).
+Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
+back), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and
+commands of a session), ``smtp_link`` (between transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps
+old values) and ``instrument`` (bodies rewritten with it).
 
 Everything here runs on the thread that owns the store, with the GIL held, but for long calls, which give it up until the guest calls
 back. Two other threads hold none: the ticker (include/ticker.h), and the one at the end of the log while it writes.
@@ -110,6 +111,7 @@ include "flat.pxi"
 include "control.pxi"
 include "records.pxi"
 include "log_buffer.pxi"
+include "log_record.pxi"
 include "log_writer.pxi"
 include "smtp_data.pxi"
 include "smtp_stream.pxi"

@@ -28,19 +28,21 @@ class OpenFiles:
 
         The lock is held over the read, so that no other thread closes the file under it.
         """
+        start = segment.header.start
         with self._lock:
             try:
-                return self._file(segment).read(position - segment.start, length)
+                file = self._files.get(start)
+                if file is None:
+                    file = self._open(segment)
+                self._files.move_to_end(start)
+                return file.read(position - start, length)
             except OSError as error:
                 raise device_error(error, f"read of log segment {segment.name}") from error
 
-    def _file(self, segment: Segment) -> File:
-        file = self._files.get(segment.start)
-        if file is None:
-            file = self._files[segment.start] = self._device.open(segment.name)
-            while len(self._files) > OPEN_FILES_MAX:
-                self._files.popitem(last=False)[1].close()
-        self._files.move_to_end(segment.start)
+    def _open(self, segment: Segment) -> File:
+        file = self._files[segment.start] = self._device.open(segment.name)
+        while len(self._files) > OPEN_FILES_MAX:
+            self._files.popitem(last=False)[1].close()
         return file
 
     def drop(self, segment: Segment) -> None:

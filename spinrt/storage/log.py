@@ -23,10 +23,11 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spinrt._core import LogBuffer, LogEntry, LogWriter
+from spinrt._core import LogBuffer, LogEntry, LogWriter, record_part
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
@@ -47,6 +48,8 @@ from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, se
 MIB: Final = 1024 * 1024
 BUFFER_BYTES_MAX: Final = 8 * MIB
 READ_AHEAD_BYTES: Final = 256 * 1024
+
+_start_of = attrgetter("header.start")
 
 __all__ = ["BODY_BYTES_MAX", "Log", "Record"]
 
@@ -421,15 +424,15 @@ class Log:
         Raises:
             CorruptRecord: No record is there, or its bytes are wrong.
         """
-        entry = self._unwritten_at(position)
-        if entry is not None:
-            return Record(position, entry.kind, entry.time_ns, entry.body, position + HEADER_BYTES + entry.length)
-        segment, header, data = self._read_from(position, 0, READ_AHEAD_BYTES)
+        found = self._find(position)
+        if isinstance(found, LogEntry):
+            return Record(position, found.kind, found.time_ns, found.body, position + HEADER_BYTES + found.length)
+        header, data = self._read_from(found, position, 0, READ_AHEAD_BYTES)
         body = data
         if len(body) < header.length:
-            body = self._files.read(segment, position + HEADER_BYTES, header.length)
+            body = self._files.read(found, position + HEADER_BYTES, header.length)
         body = body[: header.length]
-        self._check_body(segment, header, body)
+        self._check_body(found, header, body)
         return Record(position, header.kind, header.time_ns, body, position + HEADER_BYTES + header.length)
 
     def read_body(self, position: int, offset: int, length: int) -> bytes:
@@ -441,11 +444,21 @@ class Log:
             CorruptRecord: No record is there, or its bytes are wrong.
             UsageError: The range does not lie in the body.
         """
-        entry = self._unwritten_at(position)
-        if entry is not None:
-            _check_range(position, offset, length, entry.length)
-            return entry.body[offset : offset + length]
-        segment, header, data = self._read_from(position, offset, length)
+        found = self._find(position)
+        if isinstance(found, LogEntry):
+            _check_range(position, offset, length, found.length)
+            return found.body[offset : offset + length]
+        if offset <= READ_AHEAD_BYTES:
+            part = record_part(
+                self._files.read(found, position, HEADER_BYTES + offset + length), position, found.seed, offset, length
+            )
+            if part is not None:
+                return part
+        return self._read_checked(found, position, offset, length)
+
+    def _read_checked(self, segment: Segment, position: int, offset: int, length: int) -> bytes:
+        """What `read_body` does for ranges far inside, and the words for what is wrong."""
+        header, data = self._read_from(segment, position, offset, length)
         _check_range(position, offset, length, header.length)
         if len(data) != length:
             raise damage_error(segment, position, CorruptRecord(f"record at {position}: body is cut short"))
@@ -453,37 +466,37 @@ class Log:
             self._check_body(segment, header, data)
         return data
 
-    def _unwritten_at(self, position: int) -> LogEntry | None:
+    def _find(self, position: int) -> LogEntry | Segment:
+        """Return the record at that position while it is not written, else the segment that must hold it."""
         with self._lock:
             if self._closed:
                 raise ClosedError("log: used after close")
-            return self._buffer.get(position)
+            entry = self._buffer.get(position)
+            if entry is not None:
+                return entry
+            segments, end = self._segments, self._buffer.end
+            index = bisect_right(segments, position, key=_start_of) - 1
+            if index < 0 or not segments[index].header.start + HEADER_BYTES <= position < end:
+                raise CorruptRecord(f"log read: no record at {position}, the log ends at {end}")
+            return segments[index]
 
-    def _read_from(self, position: int, offset: int, length: int) -> tuple[Segment, Header, bytes]:
+    def _read_from(self, segment: Segment, position: int, offset: int, length: int) -> tuple[Header, bytes]:
         """Return the record's header and up to ``length`` bytes from ``offset`` of what follows it."""
-        segment = self._segment_at(position)
         try:
             if offset <= READ_AHEAD_BYTES:
                 data = self._files.read(segment, position, HEADER_BYTES + offset + length)
                 header = decode_header(data, position, segment.seed)
-                return segment, header, data[HEADER_BYTES + offset :]
+                return header, data[HEADER_BYTES + offset :]
             header = decode_header(self._files.read(segment, position, HEADER_BYTES), position, segment.seed)
         except CorruptRecord as error:
             raise damage_error(segment, position, error) from None
-        return segment, header, self._files.read(segment, position + HEADER_BYTES + offset, length)
+        return header, self._files.read(segment, position + HEADER_BYTES + offset, length)
 
     def _check_body(self, segment: Segment, header: Header, body: bytes) -> None:
         try:
             check_body(header, body)
         except CorruptRecord as error:
             raise damage_error(segment, header.position, error) from None
-
-    def _segment_at(self, position: int) -> Segment:
-        with self._lock:
-            index = bisect_right(self._segments, position, key=_start_of) - 1
-            if index < 0 or not self._segments[index].start + HEADER_BYTES <= position < self.end:
-                raise CorruptRecord(f"log read: no record at {position}, the log ends at {self.end}")
-            return self._segments[index]
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
@@ -540,10 +553,6 @@ class Log:
         if self._file is not None:
             self._file.close()
         self._files.close()
-
-
-def _start_of(segment: Segment) -> int:
-    return segment.header.start
 
 
 def _check_range(position: int, offset: int, length: int, size: int) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import ClassVar, TypeAlias
 
 from spinrt.mail.imap.command import Command
@@ -87,7 +87,7 @@ class Fatal:
 Event: TypeAlias = Command | Bad | TooBig | Continue | MessageStart | MessageData | MessageEnd | Fatal
 
 
-class _State(Enum):
+class _State(IntEnum):  # whose members are hashed fast
     LINE = auto()
     LITERAL = auto()
     DECISION = auto()
@@ -127,6 +127,8 @@ class Reader:
 
     def next(self) -> Event | None:
         """The next event, or none until more bytes come."""
+        if not self._input and self._state is _State.LINE:
+            return None
         while True:
             event, again = self._STEPS[self._state](self)
             if event is not None or not again:
@@ -294,7 +296,11 @@ class Reader:
         if end >= self._limits.line_bytes_max and self._state is _State.LINE:
             self._scanned = 0
             return None
-        return bytes(self._cut(end + 1))
+        if end + 1 < len(self._input):
+            return bytes(self._cut(end + 1))
+        line = bytes(self._input)
+        self.clear()
+        return line
 
     def _cut(self, count: int) -> bytearray:
         data = self._input[:count]

@@ -32,12 +32,12 @@ class Phase(Enum):
     LOGOUT = "logging out"
 
 
-ANY = frozenset((Phase.GREETED, Phase.AUTHENTICATED, Phase.SELECTED))
-GREETED = frozenset((Phase.GREETED,))
-LOGGED_IN = frozenset((Phase.AUTHENTICATED, Phase.SELECTED))
-SELECTED = frozenset((Phase.SELECTED,))
+ANY = (Phase.GREETED, Phase.AUTHENTICATED, Phase.SELECTED)
+GREETED = (Phase.GREETED,)
+LOGGED_IN = (Phase.AUTHENTICATED, Phase.SELECTED)
+SELECTED = (Phase.SELECTED,)
 
-COMMAND_PHASES: dict[str, frozenset[Phase]] = {
+COMMAND_PHASES: dict[str, tuple[Phase, ...]] = {
     **dict.fromkeys(("CAPABILITY", "NOOP", "LOGOUT", "ID"), ANY),
     **dict.fromkeys(("STARTTLS", "LOGIN", "AUTHENTICATE"), GREETED),
     **dict.fromkeys(("LIST", "LSUB", "SELECT", "EXAMINE", "STATUS", "CREATE", "DELETE", "RENAME"), LOGGED_IN),
@@ -46,7 +46,7 @@ COMMAND_PHASES: dict[str, frozenset[Phase]] = {
     **dict.fromkeys(("FETCH", "STORE", "COPY", "MOVE", "SEARCH"), SELECTED),
     **dict.fromkeys(("UID FETCH", "UID STORE", "UID COPY", "UID MOVE", "UID SEARCH"), SELECTED),
 }
-"""In which states each command has a meaning."""
+"""In which states each command has a meaning; tuples, as members of an enumeration are compared faster than hashed."""
 
 RENUMBERING_FORBIDDEN = frozenset(("FETCH", "STORE", "SEARCH"))
 """Commands during which EXPUNGE must not be told (RFC 3501 7.4.1)."""

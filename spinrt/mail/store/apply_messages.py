@@ -141,7 +141,7 @@ def _rows(
     index: Index, mailbox_id: int, uids: Sequence[int] | None, columns: str, *, deleted_only: bool = False
 ) -> Iterator[tuple[Any, ...]]:
     if uids is not None:
-        return iter(list(select_uids(index.connection, columns, mailbox_id, uids)))
+        return iter(select_uids(index.connection, columns, mailbox_id, uids))
     source = "messages INDEXED BY messages_deleted" if deleted_only else "messages"
     where = " AND flags & 8 != 0" if deleted_only else ""
     sql = f"SELECT {columns} FROM {source} WHERE mailbox_id = ?{where} ORDER BY uid"

@@ -153,18 +153,22 @@ def _closed() -> StateError:
 
 def read_extents(log: Chunks, extents: list[Extent] | tuple[Extent, ...], offset: int, length: int) -> bytes:
     """Return ``length`` bytes from ``offset`` of what the extents name, one after the other."""
+    if len(extents) == 1:
+        position, start, size = extents[0]
+        count = min(length, size - offset)
+        return log.read_body(position, start + offset, count) if count > 0 else b""
     parts = []
-    for extent in extents:
+    for position, start, size in extents:
         if length <= 0:
             break
-        if offset < extent.length:
-            count = min(length, extent.length - offset)
-            parts.append(log.read_body(extent.position, extent.offset + offset, count))
+        if offset < size:
+            count = min(length, size - offset)
+            parts.append(log.read_body(position, start + offset, count))
             length -= count
             offset = 0
         else:
-            offset -= extent.length
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+            offset -= size
+    return b"".join(parts)
 
 
 def read_body(log: Chunks, body: Body, offset: int = 0, length: int | None = None) -> bytes:

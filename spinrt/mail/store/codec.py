@@ -24,6 +24,8 @@ _U64: Final = struct.Struct(">Q")
 _I32: Final = struct.Struct(">i")
 _I64: Final = struct.Struct(">q")
 _EXTENT: Final = struct.Struct(">QII")
+_ONE_EXTENT: Final = struct.Struct(">32sQI QII I")
+"""A body of one extent up to its prefix: digest, size, count of extents; position, offset, length; bytes of prefix."""
 DIGEST_BYTES: Final = 32
 
 
@@ -130,6 +132,16 @@ class Reader:
 
 def decode_body(data: bytes) -> Body:
     """Return the body that `spinrt._core.encode_body` wrote. Raises CorruptRecord."""
+    if len(data) >= _ONE_EXTENT.size:
+        digest, size, count, position, offset, length, prefix_bytes = _ONE_EXTENT.unpack_from(data)
+        prefix = data[_ONE_EXTENT.size :]
+        if count == 1 and len(prefix) == prefix_bytes and size == length + prefix_bytes:
+            return Body(digest, size, (Extent(position, offset, length),), prefix)
+    return _decode_any_body(data)
+
+
+def _decode_any_body(data: bytes) -> Body:
+    """What `decode_body` does for bodies of any number of extents, and the words for what is none."""
     reader = Reader(data, "body in the index")
     body = reader.body()
     reader.end()

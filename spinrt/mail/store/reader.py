@@ -67,7 +67,7 @@ class Reader:
 
     def _messages(self, columns: str, mailbox_id: int, uids: list[int]) -> list[tuple[Any, ...]]:
         try:
-            return list(select_uids(self._current.connection, columns, mailbox_id, uids))
+            return select_uids(self._current.connection, columns, mailbox_id, uids)
         except sqlite3.Error as error:
             raise self._read_error(error) from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 GROUP_SIZES: Final = (1, 16, 256)
@@ -12,25 +13,28 @@ GROUP_SIZES: Final = (1, 16, 256)
 
 def select_uids(
     connection: sqlite3.Connection, columns: str, mailbox_id: int, uids: Sequence[int]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield ``columns`` of those of the UIDs that exist, ascending by UID, each once.
+) -> list[tuple[Any, ...]]:
+    """Return ``columns`` of those of the UIDs that exist, ascending by UID, each once.
 
     Cost: one look-up per UID; a run of consecutive UIDs is one range.
     """
     if len(uids) == 1:
-        sql = f"SELECT {columns} FROM messages WHERE mailbox_id = ? AND uid = ?"
-        yield from connection.execute(sql, (mailbox_id, uids[0]))
-        return
+        return connection.execute(_statement(columns, "= ?"), (mailbox_id, uids[0])).fetchall()
     ordered = sorted(set(uids))
     if ordered and ordered[-1] - ordered[0] + 1 == len(ordered):
-        sql = f"SELECT {columns} FROM messages WHERE mailbox_id = ? AND uid BETWEEN ? AND ? ORDER BY uid"
-        yield from connection.execute(sql, (mailbox_id, ordered[0], ordered[-1]))
-        return
+        within = _statement(columns, "BETWEEN ? AND ?")
+        return connection.execute(within, (mailbox_id, ordered[0], ordered[-1])).fetchall()
+    found: list[tuple[Any, ...]] = []
     largest = GROUP_SIZES[-1]
     for start in range(0, len(ordered), largest):
         group = ordered[start : start + largest]
         count = next(size for size in GROUP_SIZES if size >= len(group))
         group += [group[-1]] * (count - len(group))
-        marks = ",".join("?" * count)
-        sql = f"SELECT {columns} FROM messages WHERE mailbox_id = ? AND uid IN ({marks}) ORDER BY uid"
-        yield from connection.execute(sql, (mailbox_id, *group))
+        found += connection.execute(_statement(columns, f"IN ({','.join('?' * count)})"), (mailbox_id, *group))
+    return found
+
+
+@cache
+def _statement(columns: str, condition: str) -> str:
+    """One of a few: the callers' columns times what `select_uids` asks of the UID."""
+    return f"SELECT {columns} FROM messages WHERE mailbox_id = ? AND uid {condition} ORDER BY uid"
