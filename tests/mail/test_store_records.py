@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from spinrt._core import RecordWriter, encode_body, encode_placed
 from spinrt.errors import CorruptRecord, FormatUnknown, UsageError
 from spinrt.mail.store.changes import KIND_BODY, decode_change, encode_change
+from spinrt.mail.store.codec import Reader as Fields
 from spinrt.mail.store.codec import decode_body, decode_placed
 from spinrt.mail.store.model import (
     Append,
@@ -247,3 +248,22 @@ def test_index_columns_come_back(body: Body, placed: list[tuple[str, str, int, i
     assert decode_placed(encode_placed(placed, queued)) == (tuple(placed), tuple(queued))
     with pytest.raises(CorruptRecord):
         decode_body(encode_body(body) + b"x")
+
+
+@given(BODY, st.integers(0, 200), st.integers(0, 255), st.integers(0, 100))
+@settings(deadline=None)
+def test_a_body_of_one_extent_is_read_as_any_other(body: Body, at: int, octet: int, cut: int) -> None:
+    """Whole, with another octet somewhere, or cut short: the short way gives what the general one gives or refuses."""
+    data = bytearray(encode_body(body))
+    data[at % len(data)] = octet
+    for damaged in (bytes(data), bytes(data[: len(data) - cut]), bytes(data) + bytes(cut)):
+        try:
+            expected = Fields(damaged, "body in the index")
+            found = expected.body()
+            expected.end()
+        except CorruptRecord as problem:
+            with pytest.raises(CorruptRecord) as caught:
+                decode_body(damaged)
+            assert str(caught.value) == str(problem)
+        else:
+            assert decode_body(damaged) == found
