@@ -23,6 +23,7 @@ _NUMBER = re.compile(rb"\d{1,20}")
 _ESCAPE = re.compile(rb"\\(.)")
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _SEQUENCE = re.compile(rb"(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?(?:,(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?)*+")
+_ONE_RANGE = re.compile(rb" (\d{1,10}|\*)(?::(\d{1,10}|\*))? ")
 _DATE = re.compile(rb'("?)(\d{1,2})-([A-Za-z]{3})-(\d{4})\1')
 _DATE_TIME = re.compile(rb'"([ \d]\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -147,15 +148,25 @@ class Cursor:
     def sequence_set(self) -> tuple[tuple[int, int], ...]:
         """Ranges with 0 for ``*``."""
         text = self._match(_SEQUENCE, "a set of message numbers")[0]
-        if text.isdigit():
-            number = _sequence_number(text)
-            return ((number, number),)
         ranges: list[tuple[int, int]] = []
         for piece in text.split(b","):
             low, colon, high = piece.partition(b":")
             first = _sequence_number(low)
             ranges.append((first, _sequence_number(high) if colon else first))
         return tuple(ranges)
+
+    def numbered(self) -> tuple[tuple[int, int], ...]:
+        """A space, a sequence set and a space; one number or range, which is what clients send, in one match."""
+        match = _ONE_RANGE.match(self.data, self.position, self.end)
+        if match is not None:
+            low, high = match.groups()
+            first = _sequence_number(low)
+            self.position = match.end()
+            return ((first, first if high is None else _sequence_number(high)),)
+        self.space()
+        ranges = self.sequence_set()
+        self.space()
+        return ranges
 
     # --------------------------------------------------------------------------------------------------- flags, dates
 

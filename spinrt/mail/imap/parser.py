@@ -34,8 +34,11 @@ from spinrt.mail.imap.parser_fetch import parse_fetch
 from spinrt.mail.imap.parser_search import parse_search
 from spinrt.mail.store.model import FlagsMode
 
-_HEAD = re.compile(rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,200}) ([A-Za-z]{1,20})')
+_HEAD = re.compile(rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,200}) (UID [A-Z]+(?= )|[A-Za-z]{1,20})')
 _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]{1,200}(?= |\r?\n|\Z)')
+Parse = Callable[[Cursor], Arguments]
+"""Reads the arguments of one command, from behind its name to the end."""
+
 _SYSTEM_FLAGS = {f.lower(): f for f in ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")}
 _STATUS_ITEMS = frozenset(
     ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ", "SIZE", "DELETED")
@@ -53,17 +56,24 @@ def parse_command(raw: bytes) -> Command:
     match = _HEAD.match(raw)
     if match is None:
         raise SyntaxProblem("a command is a tag, a space and a name")
-    tag, name = match[1].decode("ascii"), match[2].decode("ascii").upper()
-    cursor = Cursor(raw, match.end())
+    tag, cursor = match[1].decode("ascii"), Cursor(raw, match.end())
+    known = _BY_SPELLING.get(match[2])
+    name, parse = known if known is not None else _named(match[2], cursor)
+    arguments = parse(cursor)
+    cursor.finish()
+    return Command(tag, name, arguments)
+
+
+def _named(word: bytes, cursor: Cursor) -> tuple[str, Parse]:
+    """The command of that name in any case; UID has the rest of its name still before it."""
+    name = word.decode("ascii").upper()
     if name == "UID":
         cursor.space()
         name = f"UID {cursor.keyword('a command')}"
     parse = _GRAMMAR.get(name)
     if parse is None:
         raise SyntaxProblem(f"no such command: {name}")
-    arguments = parse(cursor)
-    cursor.finish()
-    return Command(tag, name, arguments)
+    return name, parse
 
 
 def tag_of(raw: bytes) -> str | None:
@@ -313,9 +323,7 @@ def _enable(cursor: Cursor) -> Arguments:
 
 def _store(uid: bool) -> Callable[[Cursor], Arguments]:
     def parse(cursor: Cursor) -> Arguments:
-        cursor.space()
-        messages = SequenceSet(cursor.sequence_set())
-        cursor.space()
+        messages = SequenceSet(cursor.numbered())
         unchanged_since = None
         if cursor.accept(b"("):
             if cursor.keyword("UNCHANGEDSINCE") != "UNCHANGEDSINCE":
@@ -350,9 +358,7 @@ def _flags(cursor: Cursor) -> tuple[str, ...]:
 
 def _copy(uid: bool, move: bool) -> Callable[[Cursor], Arguments]:
     def parse(cursor: Cursor) -> Arguments:
-        cursor.space()
-        messages = SequenceSet(cursor.sequence_set())
-        cursor.space()
+        messages = SequenceSet(cursor.numbered())
         return Copy(uid, messages, mailbox_name(cursor), move)
 
     return parse
@@ -363,7 +369,7 @@ def _uid_expunge(cursor: Cursor) -> Arguments:
     return ExpungeUids(SequenceSet(cursor.sequence_set()))
 
 
-_GRAMMAR: dict[str, Callable[[Cursor], Arguments]] = {
+_GRAMMAR: dict[str, Parse] = {
     **dict.fromkeys(
         (
             "CAPABILITY",
@@ -404,3 +410,6 @@ _GRAMMAR: dict[str, Callable[[Cursor], Arguments]] = {
     "UID SEARCH": parse_search(uid=True),
     "UID EXPUNGE": _uid_expunge,
 }
+
+_BY_SPELLING = {name.encode("ascii"): (name, parse) for name, parse in _GRAMMAR.items()}
+"""As clients write them, which is in capitals."""

@@ -36,9 +36,7 @@ def parse_fetch(*, uid: bool) -> Callable[[Cursor], Arguments]:
     """Make the reader of FETCH, or of UID FETCH, which answers with UID whether asked or not."""
 
     def parse(cursor: Cursor) -> Arguments:
-        cursor.space()
-        messages = SequenceSet(cursor.sequence_set())
-        cursor.space()
+        messages = SequenceSet(cursor.numbered())
         rest = cursor.data[cursor.position :]
         wanted, changed_since = (_wanted_again if len(rest) <= KNOWN_BYTES_MAX else _wanted)(rest, uid)
         cursor.position = cursor.end

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spinrt.mail.imap import fetch, parser_fetch
 from spinrt.mail.imap.command import Fetch, SequenceSet
 from spinrt.mail.imap.connection import Connection
-from spinrt.mail.imap.cursor import MONTHS, SyntaxProblem
+from spinrt.mail.imap.cursor import MONTHS, Cursor, SyntaxProblem
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.parser import parse_command
 from spinrt.mail.imap.response import internal_date
@@ -59,12 +59,19 @@ def read(line: bytes) -> Fetch | str:
     return arguments
 
 
+def read_any(line: bytes) -> object:
+    try:
+        return parse_command(line)
+    except SyntaxProblem as problem:
+        return str(problem)
+
+
 @given(wishes(), st.booleans())
 def test_what_is_remembered_is_what_would_be_read(wish: bytes, uid: bool) -> None:
     """The second time, and behind other numbers, the same; and the same as without a memory, problems too."""
-    name = b"UID FETCH" if uid else b"fetch"
-    first, again = read(b"a " + name + b" 1 " + wish), read(b"b " + name + b" 1 " + wish)
-    other = read(b"a " + name + b" 3:*,7 " + wish)
+    name = b"UID FETCH" if uid else b"FETCH"
+    first, again = read(b"a " + name + b" 1 " + wish), read(b"b " + name.lower() + b" 1 " + wish)
+    other = read(b"a " + name.title() + b" 3:*,7 " + wish)
     try:
         expected: Any = parser_fetch._wanted(wish, uid)
     except SyntaxProblem as problem:
@@ -75,6 +82,36 @@ def test_what_is_remembered_is_what_would_be_read(wish: bytes, uid: bool) -> Non
         assert other.messages == SequenceSet(((3, 0), (7, 7)))
     else:
         assert first == other == expected
+
+
+RANGES = st.from_regex(rb" [0-9]{1,11}(:[0-9*]{1,11})? x?", fullmatch=True)
+
+
+@given(st.text(" 0123456789:*,x", max_size=12).map(str.encode) | RANGES)
+def test_one_range_is_read_as_a_set_is(text: bytes) -> None:
+    """The short way and the general one: the same numbers, the same place behind them, the same problems."""
+
+    def outcome(numbers: Callable[[Cursor], tuple[tuple[int, int], ...]]) -> tuple[Any, ...]:
+        cursor = Cursor(text)
+        try:
+            return numbers(cursor), cursor.position
+        except SyntaxProblem as problem:
+            return (str(problem),)
+
+    def generally(cursor: Cursor) -> tuple[tuple[int, int], ...]:
+        cursor.space()
+        ranges = cursor.sequence_set()
+        cursor.space()
+        return ranges
+
+    assert outcome(Cursor.numbered) == outcome(generally)
+
+
+@pytest.mark.parametrize("name", [b"NOOP", b"UID NOOP", b"UID FETCHX", b"UID", b"UID 1", b"UID FETCH-X", b"FETCH"])
+def test_a_name_is_the_same_in_any_case(name: bytes) -> None:
+    """What is looked up as it is spelled, and what has to be put in capitals first; known or not."""
+    for rest in (b" 1 FLAGS\r\n", b"\r\n"):
+        assert read_any(b"a " + name + rest) == read_any(b"a " + name.lower() + rest)
 
 
 def test_what_is_remembered_is_bounded() -> None:
