@@ -47,7 +47,6 @@ class GroupCommit:
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._writer = LogWriter()
-        self._loop.add_reader(self._writer.descriptor, self._landed)
         self._requests = 0
         """Not served by a sync that has begun."""
         self._scheduled = False
@@ -60,6 +59,7 @@ class GroupCommit:
         self.sync_count = 0
         self._thread = threading.Thread(target=self._run, name="spinrt-commit", daemon=True)
         self._thread.start()
+        self._loop.add_reader(self._writer.descriptor, self._landed)
 
     def request(self) -> None:
         """Ask for a sync soon; on the loop's thread. What was appended before the call is in it.

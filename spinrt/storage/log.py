@@ -280,7 +280,7 @@ class Log:
 
         Returns:
             Whether it began. If not, nothing was done, and `sync` does the same or says why it cannot: the log is in
-            use or unusable, a segment must be begun, or the file is not the operating system's.
+            use or unusable, a segment must be begun, there is no memory, or the file is not the operating system's.
         """
         if not self._io.acquire(blocking=False):
             return False
@@ -295,6 +295,8 @@ class Log:
                 entries = writer.begin(descriptor, self._buffer)
                 self._flying = _Batch(writer, entries, self._buffer.end, self._buffer.chain)
             return True
+        except MemoryError:  # nothing was taken
+            return False
         finally:
             self._io.release()
 

@@ -14,6 +14,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,21 @@ def test_a_new_segment_and_a_device_of_our_own_are_left_to_sync(tmp_path: Path) 
         assert len(bodies(log)) == 3
     log.close()
     assert not log.launch(writer)
+
+
+def test_no_memory_leaves_it_to_sync(tmp_path: Path) -> None:
+    """A batch that cannot be described takes nothing from the buffer."""
+
+    class Exhausted:
+        def begin(self, _file: int, _buffer: LogBuffer) -> None:
+            raise MemoryError
+
+    log = Log.open(tmp_path / "log")
+    append(log, b"body")
+    assert not log.launch(cast(LogWriter, Exhausted()))
+    assert log.sync() == log.end
+    assert bodies(log) == [b"body"]
+    log.close()
 
 
 def test_full_device_gives_up_what_was_launched_and_what_came_behind_it(tmp_path: Path) -> None:
