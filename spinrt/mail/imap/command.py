@@ -7,7 +7,7 @@ third of the time of a frozen dataclass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple, TypeAlias
@@ -135,16 +135,29 @@ class Wanted(NamedTuple):
     rows: bool
     """Whether any of them needs more of the store than UID, MODSEQ and flags."""
     marks_seen: bool
+    form: bytes
+    """The whole response, to be filled with the message's number and the values; empty when text of it is needed."""
 
     @classmethod
     def of(cls, items: Iterable[FetchItem]) -> Wanted:
         once = tuple(dict.fromkeys(items))
-        names = {item.name for item in once}
-        marks_seen = any(item.marks_seen for item in once)
-        return cls(once, "FLAGS" in names, "MODSEQ" in names, not names <= _FLAG_ITEMS, marks_seen)
+        names = [item.name for item in once]
+        form = b""
+        if all(name in ROW_FORMS for name in names):
+            form = b"* %d FETCH (" + b" ".join([ROW_FORMS[name] for name in names]) + b")\r\n"
+        rows = not _FLAG_ITEMS.issuperset(names)
+        return cls(once, "FLAGS" in names, "MODSEQ" in names, rows, any(item.marks_seen for item in once), form)
 
 
 _FLAG_ITEMS = frozenset(("FLAGS", "UID", "MODSEQ"))
+ROW_FORMS: Mapping[str, bytes] = {
+    "FLAGS": b"FLAGS %b",
+    "UID": b"UID %d",
+    "MODSEQ": b"MODSEQ (%d)",
+    "INTERNALDATE": b"INTERNALDATE %b",
+    "RFC822.SIZE": b"RFC822.SIZE %d",
+}
+"""Items that need no more of a message than its row in the store, and how they are written."""
 
 
 class Fetch(NamedTuple):

@@ -7,10 +7,12 @@ read the header, BODY[] parses nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from operator import itemgetter
 
-from spinrt.mail.imap.command import Fetch, FetchItem, Wanted
+from spinrt.mail.imap.command import ROW_FORMS, Fetch, FetchItem, Wanted
 from spinrt.mail.imap.response import body_structure, flag_list, format_envelope, internal_date
 from spinrt.mail.imap.session import Refused, Services, Session, selected, submit
 from spinrt.mail.imap.state import View
@@ -38,11 +40,10 @@ async def fetch(session: Session, arguments: Fetch) -> bytes:
         missing |= len(messages) < len(batch)
         if wanted.marks_seen and not view.read_only:
             messages = await writer.mark_seen(messages)
-        for message in messages:
-            for piece in writer.answer(message):
-                session.write(piece)
-                if session.pressed():
-                    await session.breathe()
+        for piece in writer.answers(messages):
+            session.write(piece)
+            if session.pressed():
+                await session.breathe()
     if missing and not arguments.uid:
         raise Refused("some of the messages are gone", code="EXPUNGEISSUED")
     return b"OK FETCH completed"
@@ -87,7 +88,23 @@ class _Writer:
         tell_hooks(self._session, self._view, outcome)
         return _read(self._session, self._view, [message.uid for message in messages], rows=True)
 
-    def answer(self, message: Message) -> Iterator[bytes]:
+    def answers(self, messages: list[Message]) -> Iterable[bytes]:
+        """The FETCH responses for these messages, in pieces between which others may run."""
+        if self._wanted.form:
+            return (self._lines(messages),)
+        return chain.from_iterable(map(self._answer, messages))
+
+    def _lines(self, messages: list[Message]) -> bytes:
+        """The responses that need no text of the messages. All of them are in the view."""
+        form, uids = self._wanted.form, self._view.uids
+        values = [self._value(item.name) for item in self._wanted.items]
+        lines, last = [], 0
+        for message in messages:
+            last = bisect_left(uids, message.uid, last)
+            lines.append(form % (last + 1, *[value(message) for value in values]))
+        return b"".join(lines)
+
+    def _answer(self, message: Message) -> Iterator[bytes]:
         """One FETCH response, in pieces of about ``PIECE_BYTES``: one piece, unless sections are long or many."""
         stored = _StoredMessage(self._session.services, message)
         parts, held = [b"* %d FETCH (" % self._view.sequence(message.uid)], 0
@@ -111,19 +128,25 @@ class _Writer:
 
     def _plain(self, item: FetchItem, stored: _StoredMessage) -> bytes:
         """An item that is no section, with its name."""
-        if item.name == "FLAGS":
-            return self._flags(stored.message)
-        return item.label + b" " + _PLAIN[item.name](stored)
+        text = _TEXTS.get(item.name)
+        if text is not None:
+            return item.label + b" " + text(stored)
+        return ROW_FORMS[item.name] % self._value(item.name)(stored.message)
 
-    def _flags(self, message: Message) -> bytes:
-        self._view.told(message.uid, message.modseq)
-        return b"FLAGS " + flag_list(message.flags, self._view.is_recent(message.uid))
+    def _value(self, name: str) -> Callable[[Message], object]:
+        """What gives the value for an item's form in `ROW_FORMS`."""
+        return _VALUES.get(name) or self._flag_list
+
+    def _flag_list(self, message: Message) -> bytes:
+        uid, modseq, flags, *_ = message
+        self._view.told(uid, modseq)
+        return flag_list(flags, self._view.is_recent(uid))
 
     def _news(self, message: Message) -> bytes:
         r"""What the client is told unasked of a message that was marked ``\Seen``."""
         if self._wanted.flags:
             return b""
-        news = b" " + self._flags(message)
+        news = b" FLAGS " + self._flag_list(message)
         if self._session.state.condstore and not self._wanted.modseq:
             news += b" MODSEQ (%d)" % message.modseq
         return news
@@ -201,11 +224,15 @@ class _StoredMessage:
         return shown
 
 
-_PLAIN: dict[str, Callable[[_StoredMessage], bytes]] = {
-    "UID": lambda stored: b"%d" % stored.message.uid,
-    "INTERNALDATE": lambda stored: internal_date(stored.message.internal_date, stored.message.internal_zone),
-    "RFC822.SIZE": lambda stored: b"%d" % stored.message.body.size,
-    "MODSEQ": lambda stored: b"(%d)" % stored.message.modseq,
+_VALUES: dict[str, Callable[[Message], object]] = {
+    "UID": itemgetter(0),
+    "MODSEQ": itemgetter(1),
+    "INTERNALDATE": lambda message: internal_date(message.internal_date, message.internal_zone),
+    "RFC822.SIZE": lambda message: message.body.size,
+}
+"""Items whose value is in the message's row; that of FLAGS depends on the session, too."""
+
+_TEXTS: dict[str, Callable[[_StoredMessage], bytes]] = {
     "ENVELOPE": lambda stored: format_envelope(envelope(stored.view().headers)),
     "BODY": lambda stored: stored.structure(extended=False),
     "BODYSTRUCTURE": lambda stored: stored.structure(extended=True),
