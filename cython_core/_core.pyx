@@ -7,10 +7,10 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``store`` (where instances live), ``instance`` (a module at work), ``saved`` (what a guard may change, put back), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``export`` (its functions, to be called), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
-the engine), ``table_walk``, ``dispatch`` and ``flat`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
+the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
 ``counters`` (what benchmarks and tests read).
 
-Behind ``flat``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
+Behind ``quick``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
 back), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and
 commands of a session), ``smtp_link`` (between transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps
 old values) and ``instrument`` (bodies rewritten with it).
@@ -30,7 +30,7 @@ from cpython.pystate cimport PyThreadState
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, INT64_MAX, INT64_MIN, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, INT64_MAX, INT64_MIN, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
@@ -108,6 +108,7 @@ include "stub.pxi"
 include "table_walk.pxi"
 include "dispatch.pxi"
 include "flat.pxi"
+include "quick.pxi"
 include "control.pxi"
 include "records.pxi"
 include "log_buffer.pxi"

@@ -103,6 +103,21 @@ cdef class ScalarPlan(Plan):
             return <int64_t><uint64_t>value
         return value
 
+    cdef int bound(self, spin_scalar *scalar) except -1:
+        """Say what may be lowered without a look at the plan (include/quick.h)."""
+        scalar.low, scalar.high = 1, 0
+        if self.kind <= U64:
+            scalar.low, scalar.high = self.low_fast, self.high_fast
+        return 0
+
+    cdef int keep(self, spin_kept *kept) except -1:
+        """Say for which results, as the engine gives them, there is an object already (include/quick.h)."""
+        if self.kind <= U32:
+            kept.objects, kept.limit = spin_small_ints, SPIN_SMALL_INTS
+        elif self.kind == BOOL:
+            kept.objects, kept.limit = spin_bools, 2
+        return 0
+
     cdef uint32_t _char(self, object value) except? 0xFFFFFFFF:
         if not isinstance(value, str) or len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF:
             raise UsageError(f"value for char: found {value!r:.80}, expected a string of one Unicode scalar value")

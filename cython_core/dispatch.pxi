@@ -36,10 +36,9 @@ cdef class Dispatcher:
     cdef object _fold
     cdef bint _plain
     cdef int _tier_max
-    cdef public bint long
-    cdef bint quick             # one handler without guards, plain, and no fold: nothing is left to decide
+    cdef bint _long
+    cdef spin_quick quick       # of one handler without guards, plain, with no fold and not long: nothing is left to decide
     cdef _Stub stub
-    cdef uint32_t sample_in
 
     def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly):
         self.name, self.plan, self.signature = name, plan, plan.export_signature
@@ -47,8 +46,19 @@ cdef class Dispatcher:
         self.parameter_count = plan.parameter_count
         self.result = plan.result if plan.is_flat else None
         self._tier_max, self._plain = 2, True
-        self.sample_in = SAMPLE_EVERY
+        self._prepare_quick()
         self._table = Table()
+
+    cdef int _prepare_quick(self) except -1:
+        cdef Py_ssize_t position
+        self.quick.sample_in = SAMPLE_EVERY
+        if self.plan.is_flat:
+            for position in range(self.parameter_count):
+                (<ScalarPlan>self.plan.scalars[position]).bound(&self.quick.scalars[position])
+            self.quick.result.none = self.result is None
+            if self.result is not None:
+                self.result.keep(&self.quick.result)
+        return 0
 
     @property
     def table(self):
@@ -59,6 +69,7 @@ cdef class Dispatcher:
         before, self._table = self._table, table
         if before is not None and (table is None or before.rows is not table.rows):
             before.rows.settle()
+            before.rows.outlive_raise()
             if self.stub is not None:
                 self.stub.rows = None  # it would keep alive what was uninstalled
         self._look()
@@ -82,6 +93,15 @@ cdef class Dispatcher:
         self._look()
 
     @property
+    def long(self):
+        return self._long
+
+    @long.setter
+    def long(self, bint long):
+        self._long = long
+        self._look()
+
+    @property
     def tier_max(self):
         return self._tier_max
 
@@ -92,7 +112,10 @@ cdef class Dispatcher:
 
     cdef int _look(self) except -1:
         cdef Table table = self._table
-        self.quick = self._plain and self._fold is None and table is not None and table.count == 1 and not table.rows.guarded and self._takes_flat(table)
+        self.quick.single, self.quick.count = NULL, -1
+        if self._plain and self._fold is None and not self._long and table is not None and table.count == 1 and not table.rows.guarded and self._takes_flat(table):
+            if table.rows.belong_to(<void *>self):
+                self.quick.single, self.quick.count = &table.rows.single, self.parameter_count
         return 0
 
     # ------------------------------------------------------------------------------------------------------- raising
@@ -103,7 +126,7 @@ cdef class Dispatcher:
         cdef spin_raw last
         cdef Table table = self._table
         if self._sampled() or not self._takes_flat(table):
-            return _walk(table, call, arguments, self.on_fault, self.sample_in == SAMPLE_EVERY)
+            return _walk(table, call, arguments, self.on_fault, self.quick.sample_in == SAMPLE_EVERY)
         if len(arguments) != self.plan.parameter_count:
             raise UsageError(f"event {self.name}: found {len(arguments)} arguments, expected {self.plan.parameter_count}")
         for position, value in enumerate(arguments):
@@ -122,21 +145,20 @@ cdef class Dispatcher:
         """``raise_(*arguments, context=None)``: raise the event in a call of its own, apply its effects, and return the folded result."""
         return PyCFunction_NewEx(&_raise_method, <PyObject *>self, NULL)
 
-    cdef object _raise_python(self, PyObject **arguments, Py_ssize_t count):
-        """Raise with the right number of arguments, when nothing but a flat raise is asked for; `_NOTHING` when it must go the slow way."""
-        cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
-        cdef Py_ssize_t position
-        if not self.quick and not (self._plain and self._takes_flat(self._table)):
-            return _NOTHING
-        for position in range(count):
-            _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
-        if not self.quick:
+    cdef object _raise_lowered(self, spin_raw *raw):
+        """Raise with lowered arguments, when nothing but a flat raise is asked for; the folded result as a Python value."""
+        cdef bint ran
+        if self.quick.single == NULL:
             return self._raise_boxed(self._table, raw)
-        if self._sampled():
+        if spin_begin(&self.quick):
+            ran = spin_raise_begun(&self.quick, raw)
+        elif self._sampled():
             return self._raise_sampled(self._table, raw)
-        if self._run_single(self._table.rows, raw, None):
-            return None if self.result is None else self.result.lift(None, raw)
-        return self.on_nothing()
+        else:
+            ran = self._run_single(self._table.rows, raw, None)
+        if not ran:
+            return self.on_nothing()
+        return None if self.result is None else self.result.lift(None, raw)
 
     cdef object _raise_boxed(self, Table table, spin_raw *raw):
         """Raise with lowered arguments; the folded result as a Python value."""
@@ -162,20 +184,20 @@ cdef class Dispatcher:
         call.commit()
         return answer
 
-    cdef int raise_flat(self, spin_raw *raw) except -1:
+    cdef inline int raise_flat(self, spin_raw *raw) except -1:
         """Raise from Cython: `raw` holds the arguments and then the folded result. For flat events only."""
-        if self.quick and not self._sampled():
-            if self._run_single(self._table.rows, raw, None):
+        if self.quick.single != NULL and spin_begin(&self.quick):
+            if spin_raise_begun(&self.quick, raw):
                 return 0
             return self._give(self.on_nothing(), raw)
         return self._raise_flat(raw)
 
     cdef int _raise_flat(self, spin_raw *raw) except -1:
-        """What `raise_flat` does for several handlers, for guards and folds, and for a raise that is sampled."""
+        """What `raise_flat` does for several handlers, for guards and folds, for a raise that is timed, and for a handler that has to be looked up."""
         cdef Table table = self._table
         cdef spin_raw last
-        if self.quick:
-            return self._give(self._raise_sampled(table, raw), raw)
+        if self.quick.single != NULL:
+            return self._give(self._raise_lowered(raw), raw)
         if not self._plain or not self._takes_flat(table):
             return self._give(self.raise_slowly(self._box(raw), None), raw)
         if self._fold is not None:
@@ -193,10 +215,10 @@ cdef class Dispatcher:
         return 0
 
     cdef inline bint _sampled(self) noexcept:
-        self.sample_in -= 1
-        if self.sample_in:
+        self.quick.sample_in -= 1
+        if self.quick.sample_in:
             return False
-        self.sample_in = SAMPLE_EVERY
+        self.quick.sample_in = SAMPLE_EVERY
         return True
 
     cdef object _raise_sampled(self, Table table, spin_raw *raw):
@@ -271,47 +293,26 @@ cdef class Dispatcher:
             results.append(None if self.plan.result is None else self.plan.result.lift(None, raw))
         return 1
 
-    cdef inline bint _run_single(self, _Rows rows, spin_raw *raw, Call call) except -1:
-        """Run the only handler; false when it failed. Its result is in `raw`."""
-        cdef spin_frame frame
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error
+    cdef bint _run_single(self, _Rows rows, spin_raw *raw, Call call) except -1:
+        """Run the only handler, whatever it takes to get there; false when it failed. Its result is in `raw`."""
         cdef spin_single *single = &rows.single
-        cdef spin_guest *guest
-        rows.walks += 1
-        if single.state == NULL or single.version != single.state.version or single.guest.state or not spin_may_enter(single.state):
-            if not self._make_ready(rows, 0):
-                return False
-            if not rows.flat or single.guest.state:
-                return self._run_slowly(rows, 0, raw, call)
-        guest = single.guest
-        spin_ticker_touch()
-        spin_push(single.state, &frame, single.slot, &_first_slot, <void *>call if call is not None else NULL)
-        frame.dispatcher = <void *>self
-        frame.rows = <void *>rows
-        frame.settled = 0
-        guest.state = SPIN_BUSY
-        error = self._enter(single.context, &single.function, raw, &trap, single.state)
-        guest.state &= ~<uint32_t>SPIN_BUSY
-        spin_pop(single.state, &frame)
-        if error != NULL or trap != NULL or frame.call != NULL or single.state.attention or spin_is_changed(guest):
-            return self._end_one(rows.entries[0], guest, &frame, call, error, trap)
-        return True
+        single.walks += 1
+        if single.version != single.state.version and not self._make_ready(rows, 0):
+            return False
+        return self._run_row(rows, 0, raw, call)
 
     cdef inline spin_error *_enter(self, spin_context *context, const spin_func *function, spin_raw *raw, spin_trap **trap, spin_state *state) noexcept:
         cdef spin_error *error
-        if not self.long:
+        if not self._long:
             return api.func_call_unchecked(context, function, raw, RAW_MAX, trap)
         give_lock(state)
         error = api.func_call_unchecked(context, function, raw, RAW_MAX, trap)
         take_lock(state)
         return error
 
-    cdef inline bint _run_row(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
-        """Run one handler of several, the only one whose guards hold; as `_run_single`."""
-        cdef spin_frame frame
-        cdef spin_trap *trap = NULL
-        cdef spin_error *error
+    cdef bint _run_row(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
+        """Run one handler, the only one there is or whose guards hold; as `_run_single`."""
+        cdef spin_run run
         cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, row)
         cdef Export export = <Export>entry.handler
         cdef Instance guest = export.guest
@@ -319,20 +320,21 @@ cdef class Dispatcher:
         if guest.g.state or export.generation != state.generation or rows.slots[row].guest != &guest.g or not spin_may_enter(state):
             if not self._make_ready(rows, row):
                 return False
-            if not rows.flat or guest.g.state:
-                return self._run_slowly(rows, row, raw, call)
+            guest = export.guest
+            state = &guest.store.state
+        if not rows.flat or guest.g.state:
+            return self._run_slowly(rows, row, raw, call)
+        run.guest, run.trap = &guest.g, NULL
         spin_ticker_touch()
-        spin_push(state, &frame, rows.slots, &row, <void *>call if call is not None else NULL)
-        frame.dispatcher = <void *>self
-        frame.rows = <void *>rows
-        frame.settled = row
+        spin_push(state, &run.frame, rows.slots, &row, <void *>call if call is not None else NULL)
+        run.frame.own.dispatcher = <void *>self
+        run.frame.own.rows = <void *>rows
+        run.frame.settled = row
         guest.g.state = SPIN_BUSY
-        error = self._enter(guest.context, &export.function, raw, &trap, state)
+        run.error = self._enter(guest.context, &export.function, raw, &run.trap, state)
         guest.g.state &= ~<uint32_t>SPIN_BUSY
-        spin_pop(state, &frame)
-        if error != NULL or trap != NULL or frame.call != NULL or state.attention or spin_is_changed(&guest.g):
-            return self._end_one(entry, &guest.g, &frame, call, error, trap)
-        return True
+        spin_pop(state, &run.frame)
+        return spin_is_done(&run, state) or self._end_one(entry, guest, &run, call)
 
     cdef bint _run_slowly(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
         """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
@@ -366,22 +368,21 @@ cdef class Dispatcher:
             self.on_fault(entry.domain, error)
             return False
 
-    cdef bint _end_one(self, Entry entry, spin_guest *ran, spin_frame *frame, Call call, spin_error *error, spin_trap *trap) except -1:
+    cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call) except -1:
         """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""
-        cdef bint good = error == NULL and trap == NULL
-        cdef Instance guest = <Instance>ran.owner
-        if good and frame.call == NULL and call is None and frame.below == NULL and not guest.store.state.attention:
+        cdef bint good = run.error == NULL and run.trap == NULL
+        if good and run.frame.call == NULL and call is None and run.frame.below == NULL and not guest.store.state.attention:
             _keep(guest)
             return True
         try:
             if good:
-                self._note_touch(guest, frame, call)
+                self._note_touch(guest, &run.frame, call)
             else:
-                self._fault(entry, guest.fault(self.name, error, trap), guest, frame)
+                self._fault(entry, guest.fault(self.name, run.error, run.trap), guest, &run.frame)
         finally:
-            if frame.outer == NULL and guest.store.state.attention:
+            if run.frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
-            self._end_call(frame, call, good)
+            self._end_call(&run.frame, call, good)
         return good
 
     cdef int _note_touch(self, Instance guest, spin_frame *frame, Call call) except -1:
@@ -396,7 +397,7 @@ cdef class Dispatcher:
 
     cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame) except -1:
         """A handler failed in a flat raise: take back what it did, and tell."""
-        if frame.call != NULL and frame.marked == frame.progress[0]:
+        if frame.call != NULL and frame.marked == frame.what.progress[0]:
             (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
         _recover(guest, _idle_savepoint(guest))
         if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
@@ -424,32 +425,3 @@ cdef class Dispatcher:
             else:
                 used.roll_back()
         return 0
-
-
-# ``raise_`` as the interpreter calls it: arguments in a row, no tuple, no parsing where no keyword is given.
-
-cdef object _raise_vector(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names):
-    cdef Dispatcher self = <Dispatcher>event
-    if names == NULL and count == self.parameter_count:
-        answer = self._raise_python(arguments, count)
-        if answer is not _NOTHING:
-            return answer
-    context = _context_of(arguments + count, names)
-    return self.raise_slowly(tuple([<object>arguments[position] for position in range(count)]), context)
-
-
-cdef object _context_of(PyObject **values, PyObject *names):
-    """The one keyword that there is."""
-    if names == NULL:
-        return None
-    given = <tuple>names
-    if given != ("context",):
-        raise TypeError(f"raise_: found keywords {', '.join(given)}, expected only context")
-    return <object>values[0]
-
-
-cdef PyMethodDef _raise_method
-_raise_method.ml_name = "raise_"
-_raise_method.ml_meth = <PyCFunction><void *>_raise_vector
-_raise_method.ml_flags = METH_FASTCALL | METH_KEYWORDS
-_raise_method.ml_doc = "raise_(*arguments, context=None): run the handlers, apply their effects and return the folded result."

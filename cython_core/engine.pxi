@@ -20,6 +20,9 @@ cdef enum:
     WASM_STACK_BYTES = 512 * 1024
     STACK_NEEDED_BYTES = WASM_STACK_BYTES + 256 * 1024
 
+# Where the frame of a call that runs alone says that its first and only slot runs.
+cdef uint32_t _first_slot = 0
+
 cdef spin_api api
 cdef spin_engine *engine = NULL
 
@@ -245,6 +248,7 @@ cdef int _boot() except -1:
     _check_layout()
     _fill_api(library)
     _start_engine()
+    spin_keep_results()
     return 0
 
 

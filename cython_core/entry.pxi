@@ -64,7 +64,7 @@ cdef class Entry:
         self.counted = count - self._shared_raises()
 
     cdef uint64_t _shared_raises(self) noexcept:
-        return 0 if self.rows is None else self.rows.walks - self.since
+        return 0 if self.rows is None else self.rows.single.walks - self.since
 
     def latency(self):
         """Sampled run times as (upper bound in ns, count) of each bucket that is not empty; one raise in 1,024 is sampled."""
@@ -118,14 +118,13 @@ cdef class _Rows:
     cdef spin_slot *slots
     cdef list outgrown          # buffers of slots that a raise under way may still look at
     cdef uint32_t capacity
-    cdef uint64_t walks         # raises in which all of them ran: counted once, not for each
     cdef str signature          # of the event, when all entries are flat …
     cdef Store store            # … and in this store; else None
     cdef bint flat, guarded, cancelling
     cdef bint logged            # one of them has an undo log
     cdef bint repeated          # two of them are in one instance: the log does not tell them apart
     cdef set instances          # addresses of those that they were in when they were added
-    cdef spin_single single     # the first row, when it is the only one …
+    cdef spin_single single     # the first row, when it is the only one, and how often all rows ran …
     cdef Instance single_guest  # … and whose it is: `single` points into it and into its store
     cdef GuardIndex index
     cdef uint32_t indexed
@@ -160,8 +159,8 @@ cdef class _Rows:
         if self.flat:
             self.set_slot(position)
         if entry.rows is not None:
-            entry.counted += entry.rows.walks - entry.since
-        entry.rows, entry.since = self, self.walks
+            entry.counted += entry.rows.single.walks - entry.since
+        entry.rows, entry.since = self, self.single.walks
         return 0
 
     cdef int _note_flat(self, Entry entry) except -1:
@@ -172,6 +171,7 @@ cdef class _Rows:
         export = entry.handler
         if self.store is None:
             self.store, self.signature = export.guest.store, export.plan.export_signature
+            self.single.state = &self.store.state  # of version 0: it is looked up before it runs
         self.flat = export.guest.store is self.store and entry.is_flat(self.signature)
         self.repeated = self.repeated or <size_t><void *>export.guest in self.instances
         self.instances.add(<size_t><void *>export.guest)
@@ -219,10 +219,22 @@ cdef class _Rows:
         self.single_guest = guest
         self.single.state = &guest.store.state
         self.single.guest = &guest.g
-        self.single.slot = self.slots
+        self.single.what.slots, self.single.what.progress, self.single.what.rows = self.slots, &_first_slot, <void *>self
         self.single.context = guest.context
         self.single.function = export.function
         self.single.version = guest.store.state.version
+        return 0
+
+    cdef bint belong_to(self, void *dispatcher) noexcept:
+        """Whether that dispatcher may run them the quick way: one alone is told of what fails there, the first that asks."""
+        if self.single.what.dispatcher == NULL:
+            self.single.what.dispatcher = dispatcher
+        return self.single.what.dispatcher == dispatcher
+
+    cdef int outlive_raise(self) except -1:
+        """They are no longer used; one that runs now may still look at them."""
+        if self.single_guest is not None:
+            self.single_guest.store.retire(self)
         return 0
 
     cdef int settle(self) except -1:
@@ -230,7 +242,7 @@ cdef class _Rows:
         cdef Entry entry
         for entry in self.entries:
             if entry.rows is self:
-                entry.counted += self.walks - entry.since
+                entry.counted += self.single.walks - entry.since
                 entry.rows = None
         return 0
 

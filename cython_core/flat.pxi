@@ -4,7 +4,7 @@
 # list of positions meanwhile. A raise from within takes tier 1.
 
 cdef enum:
-    RAW_MAX = FLAT_PARAMS_MAX + 4
+    RAW_MAX = FLAT_PARAMS_MAX + 4    # SPIN_RAW_MAX
 
 
 cdef struct FlatWalk:
@@ -33,7 +33,7 @@ cdef Py_ssize_t _run_many(Dispatcher event, Table table, spin_raw *raw, Call cal
         if walk.count == 1:
             return event._run_found(rows, walk.positions[0], raw, call, results, last)
     else:
-        rows.walks += 1
+        rows.single.walks += 1
     return _run_stub(event, rows, &walk, raw, call, results, last)
 
 
@@ -93,8 +93,8 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
 cdef inline int _push(Dispatcher event, spin_state *state, _Rows rows, Call call, spin_frame *frame) except -1:
     spin_ticker_touch()
     spin_push(state, frame, rows.slots, &_first_slot, <void *>call if call is not None else NULL)
-    frame.dispatcher = <void *>event
-    frame.rows = <void *>rows
+    frame.own.dispatcher = <void *>event
+    frame.own.rows = <void *>rows
     frame.settled = 0
     return 0
 
@@ -111,8 +111,8 @@ cdef Py_ssize_t _run_segment(Dispatcher event, _Rows rows, FlatWalk *walk, spin_
     memcpy(&given[2], raw, event.plan.parameter_count * sizeof(spin_raw))
     given[1].u64 = SCRATCH_AT
     stub.progress()[0] = _row(walk, begin)
-    walk.frame.progress = stub.progress()
-    walk.frame.slots = rows.slots
+    walk.frame.own.progress = stub.progress()
+    walk.frame.own.slots = rows.slots
     event_state(rows).stub_end = stub.end()
     if walk.positions == NULL:
         given[0].u64 = begin
@@ -174,7 +174,7 @@ cdef inline int _take_results(Dispatcher event, _Stub stub, uint32_t count, list
 
 
 cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_error *error, spin_trap *trap) except -1:
-    cdef uint32_t row = walk.frame.progress[0]
+    cdef uint32_t row = walk.frame.what.progress[0]
     cdef Entry entry = rows.entries[row]
     cdef Instance guest = <Instance>rows.slots[row].guest.owner
     try:
@@ -247,7 +247,7 @@ cdef Call _call_of(spin_frame *frame):
     cdef Call call
     if frame.call != NULL:
         return <Call>frame.call
-    call = Call((<Dispatcher>frame.dispatcher).name, None, _call_within(frame.below))
+    call = Call((<Dispatcher>frame.what.dispatcher).name, None, _call_within(frame.below))
     Py_INCREF(call)
     frame.call = <void *>call
     return call
@@ -258,13 +258,13 @@ cdef int _join_call(spin_frame *frame, Instance guest) except -1:
     cdef bint fresh = frame.call == NULL
     cdef Call call = _call_of(frame)
     guest.call = call
-    if frame.dispatcher == NULL:
+    if frame.what.dispatcher == NULL:
         return 0
     if call.joined is None:
         call.joined = []
     call.joined.append(guest)
-    if fresh or frame.marked != frame.progress[0]:
-        _note_handler(frame, frame.progress[0])
+    if fresh or frame.marked != frame.what.progress[0]:
+        _note_handler(frame, frame.what.progress[0])
     return 0
 
 
@@ -275,9 +275,9 @@ cdef int _note_handler(spin_frame *frame, uint32_t progress) except -1:
     if frame.call == NULL:
         return 0
     call = <Call>frame.call
-    entry = <Entry>(<_Rows>frame.rows).entries[progress]
-    if (<_Rows>frame.rows).logged:
-        _hold_rows(frame, <_Rows>frame.rows, call, progress)
+    entry = <Entry>(<_Rows>frame.what.rows).entries[progress]
+    if (<_Rows>frame.what.rows).logged:
+        _hold_rows(frame, <_Rows>frame.what.rows, call, progress)
     frame.marked = progress
     frame.mark, frame.touch_mark = len(call.journal.effects), len(call.touches.guests)
     call.domain, call.journal.room, call.cancelled = entry.domain, entry.effects_max, False

@@ -68,10 +68,9 @@ cdef spin_trap *_call_host(void *env, spin_caller *caller, spin_raw *raw, size_t
     if (<HostFunction>env).is_quick and _serve_quickly(<HostFunction>env, raw):
         return NULL
     released = take_lock((<HostFunction>env).state)
-    was = (<HostFunction>env).g.state
-    (<HostFunction>env).g.state = was | SPIN_BUSY  # the stub does not mark whom it runs
+    was = spin_mark_busy((<HostFunction>env).g)
     trap = _call_held(<HostFunction>env, raw)
-    (<HostFunction>env).g.state = ((<HostFunction>env).g.state & ~<uint32_t>SPIN_BUSY) | (was & SPIN_BUSY)
+    spin_mark_idle((<HostFunction>env).g, was)
     spin_ticker_touch()  # it may have taken long enough for the ticker to park
     if released != NULL:
         give_lock((<HostFunction>env).state)
@@ -82,7 +81,7 @@ cdef inline bint _serve_quickly(HostFunction function, spin_raw *raw) noexcept:
     """Serve a call of which nothing but its quota is to be looked at; the first call of a handler is not one of these."""
     cdef spin_guest *guest = function.g
     cdef spin_frame *frame = function.state.frame
-    cdef uint32_t progress = frame.progress[0]
+    cdef uint32_t progress = frame.what.progress[0]
     if (
         guest.budget_seq != frame.seq or guest.budget_progress != progress or guest.host_calls_left == 0
         or spin_must_look(frame) or not guest.may_leave or function.state.released != NULL
@@ -121,12 +120,12 @@ cdef inline void give_lock(spin_state *state) noexcept:
 cdef inline int _admit(HostFunction function, Instance guest) except -1:
     """Quotas, deadline, and the running call for what may want it."""
     cdef spin_frame *frame = function.state.frame
-    cdef uint32_t progress = frame.progress[0]
+    cdef uint32_t progress = frame.what.progress[0]
     if not function.g.may_leave:
         raise AbiError(f"extension {guest.name}: found a call of {function.plan.name} from within its allocator, expected none there")
     if function.g.budget_seq != frame.seq or function.g.budget_progress != progress:
         guest.refill(frame, progress)
-        if frame.dispatcher != NULL:
+        if frame.what.dispatcher != NULL:
             _note_handler(frame, progress)
     if function.g.host_calls_left == 0:
         raise QuotaExceeded(f"extension {guest.name}: found more than {guest.limits.host_calls} host calls in one call, expected at most that", hint="raise limits.host_calls")
@@ -135,7 +134,7 @@ cdef inline int _admit(HostFunction function, Instance guest) except -1:
         raise DeadlineExceeded(
             f"extension {guest.name}: found a call of {function.plan.name} after its deadline, expected none", hint="raise limits.deadline_ms or make the handler shorter"
         )
-    if guest.call is None and (frame.call != NULL or frame.dispatcher != NULL):
+    if guest.call is None and (frame.call != NULL or frame.what.dispatcher != NULL):
         _join_call(frame, guest)
     return 0
 
@@ -200,7 +199,10 @@ cdef object _ask(HostFunction function, Instance guest, spin_raw *raw):
 
 cdef spin_trap *_drop_handle(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
     cdef PyThreadState *released = take_lock((<DropFunction>env).state)
+    cdef spin_guest *guest = &(<Instance>(<DropFunction>env).guest).g
+    cdef uint32_t was = spin_mark_busy(guest)  # what goes with a handle may run code of the host's
     cdef spin_trap *trap = _drop_held(<DropFunction>env, raw)
+    spin_mark_idle(guest, was)
     if released != NULL:
         give_lock((<DropFunction>env).state)
     return trap

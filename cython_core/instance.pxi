@@ -53,8 +53,6 @@ cdef int _value_types(str letters, spin_valtypes *types) except -1:
 
 # What guests point at when they have no memory: every span of length 0 is valid, none longer.
 cdef uint8_t _no_memory[1]
-# Where the frame of a single call says that its first and only slot runs.
-cdef uint32_t _first_slot = 0
 
 
 cdef class _Moved:
@@ -120,6 +118,7 @@ cdef class Instance:
         self.generation = self.store.state.generation
         self.base = _no_memory
         self.g.may_leave = True
+        self.g.budget_seq = UINT64_MAX  # no frame's
         self.g.owner = <void *>self
         self.g.log = &self.g.idle
         self.exports = _WeakSet()
@@ -449,12 +448,10 @@ cdef class Instance:
         slot.guest = &self.g
         slot.ticks = self.g.deadline_ticks
         slot.ephemeral = 0
-        frame.slots = slot
-        frame.progress = &_first_slot
         for other in self.linked:
             if not other.may_be_entered(touches):
                 other.refuse()
-        self.store.push(frame, self, slot.ticks)
+        self.store.push(frame, slot)
         self.g.state |= SPIN_BUSY
         for other in self.linked:
             other.g.state |= SPIN_BUSY
@@ -470,9 +467,9 @@ cdef class Instance:
         self.store.pop(frame)
         return 0
 
-    cdef inline void refill(self, const spin_frame *frame, uint32_t progress) noexcept:
+    cdef inline void refill(self, spin_frame *frame, uint32_t progress) noexcept:
         """Fresh quotas for the handler that runs."""
-        self.g.budget_seq = frame.seq
+        self.g.budget_seq = spin_number(&self.store.state, frame)
         self.g.budget_progress = progress
         self.g.host_calls_left = self.g.host_calls
         self.g.lift_left = self.g.lift_bytes

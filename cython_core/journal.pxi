@@ -131,7 +131,7 @@ cdef class Call:
 
 cdef Call _call_within(spin_frame *frame):
     """The call that a frame runs in, made if it has none yet; none where there is nothing to be part of."""
-    if frame == NULL or (frame.call == NULL and frame.dispatcher == NULL):
+    if frame == NULL or (frame.call == NULL and frame.what.dispatcher == NULL):
         return None
     return _call_of(frame)
 

@@ -21,10 +21,10 @@ cdef class Store:
     cdef spin_store *store
     cdef spin_context *context
     cdef spin_state state
-    cdef long thread        # the one that made it, and may enter it
+    cdef unsigned long thread   # the one that made it, and may enter it
     cdef object pending     # exception of a host function on its way through guests
     cdef object instances   # a WeakSet
-    cdef list retired       # instances replaced while something was running, kept until nothing is
+    cdef list retired       # instances and rows replaced while something was running, kept until nothing is
     cdef public object on_idle
     cdef bint interrupted   # a signal handler runs, from within a look at a guest
     cdef uint64_t born      # instances so far: the order in which they were made
@@ -83,13 +83,13 @@ cdef class Store:
             hint="nest fewer raises, or give the thread a larger stack",
         )
 
-    cdef int push(self, spin_frame *frame, Instance guest, uint32_t ticks) except -1:
+    cdef int push(self, spin_frame *frame, const spin_slot *slot) except -1:
         """Begin to run something, where `spin_may_enter` holds; every `push` that returned is followed by a `pop`."""
         if spin_ticker_touch():
             raise InternalError("deadline ticker: its thread could not be started")
-        spin_push(&self.state, frame, frame.slots, frame.progress, NULL)
-        frame.dispatcher = NULL
-        frame.rows = NULL
+        spin_push(&self.state, frame, slot, &_first_slot, NULL)
+        frame.own.dispatcher = NULL
+        frame.own.rows = NULL
         return 0
 
     cdef int pop(self, spin_frame *frame) except -1:
@@ -98,10 +98,10 @@ cdef class Store:
             self.end_outermost()
         return 0
 
-    cdef int retire(self, Instance guest) except -1:
-        """Its code may be on the stack: keep it until nothing runs."""
+    cdef int retire(self, object used) except -1:
+        """What runs now may use it: keep it until nothing runs."""
         if self.state.frame != NULL:
-            self.retired.append(guest)
+            self.retired.append(used)
             self.state.attention = 1
         return 0
 
@@ -171,6 +171,8 @@ cdef bint _run_signal_handlers(spin_state *state) noexcept:
     """Run what the interpreter has pending (Ctrl-C); whether it raised, and left that in the store."""
     cdef Store store = <Store>state.owner
     cdef size_t span = state.stack_span
+    cdef spin_guest *guest = state.frame.what.slots[state.frame.what.progress[0]].guest
+    cdef uint32_t was = spin_mark_busy(guest)
     state.stack_span = 0  # the engine cannot be entered from within its own look
     store.interrupted = True
     try:
@@ -182,6 +184,7 @@ cdef bint _run_signal_handlers(spin_state *state) noexcept:
     finally:
         store.interrupted = False
         state.stack_span = span
+        spin_mark_idle(guest, was)
 
 
 cdef spin_error *_on_tick(spin_context *context, void *data, uint64_t *ticks, uint8_t *kind) noexcept nogil:

@@ -1,5 +1,6 @@
 """The wasmtime C API as spinrt uses it; see include/engine_abi.h."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -207,22 +208,25 @@ cdef extern from "include/frame.h" nogil:
         spin_guest *guest
         uint32_t ticks
         uint32_t ephemeral
-    ctypedef struct spin_frame:
-        spin_frame *outer
-        spin_frame *below
+    ctypedef struct spin_what:
         const spin_slot *slots
         const uint32_t *progress
-        void *call
         void *rows
         void *dispatcher
+    ctypedef struct spin_frame:
+        spin_frame *outer
+        void *call
         uint64_t seq
+        spin_frame *below
+        const spin_what *what
         uint32_t marked
-        int64_t mark, touch_mark
         uint32_t settled
         uint32_t seen
+        int64_t mark, touch_mark
         uint64_t seen_tick
         uint64_t seen_cpu_ns
         uint64_t looked_tick
+        spin_what own
     ctypedef struct spin_state:
         spin_frame *frame
         uint64_t seq
@@ -240,15 +244,10 @@ cdef extern from "include/frame.h" nogil:
         void *profile
         void *owner
 
-    ctypedef struct spin_single:
-        spin_state *state
-        spin_guest *guest
-        const spin_slot *slot
-        spin_context *context
-        spin_func function
-        uint64_t version
-
+    uint32_t spin_mark_busy(spin_guest *guest)
+    void spin_mark_idle(spin_guest *guest, uint32_t was)
     void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call)
+    uint64_t spin_number(spin_state *state, spin_frame *frame)
     void spin_pop(spin_state *state, const spin_frame *frame)
     uint64_t spin_cpu_ns()
     spin_frame *spin_running()
@@ -261,3 +260,49 @@ cdef extern from "include/frame.h" nogil:
     void spin_new_version(spin_state *state)
     bint spin_is_changed(const spin_guest *guest)
     bint spin_keep(spin_guest *guest)
+
+
+cdef extern from "include/quick.h":
+    ctypedef struct spin_single:
+        uint64_t version
+        uint64_t walks
+        spin_state *state
+        spin_guest *guest
+        spin_context *context
+        spin_func function
+        spin_what what
+    ctypedef struct spin_scalar:
+        int64_t low
+        int64_t high
+    ctypedef struct spin_kept:
+        PyObject **objects
+        uint32_t limit
+        bint none
+    ctypedef struct spin_quick:
+        spin_single *single
+        Py_ssize_t count
+        spin_kept result
+        uint32_t sample_in
+        spin_scalar scalars[16]
+    ctypedef struct spin_run:
+        spin_frame frame
+        spin_guest *guest
+        spin_error *error
+        spin_trap *trap
+    struct spin_all_ways:
+        spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **)
+        object (*raise_ "raise")(PyObject *, PyObject **, Py_ssize_t, PyObject *)
+        object (*lift)(PyObject *, uint64_t)
+        int (*end)(spin_run *) except -1
+        object (*on_nothing)(PyObject *)
+
+    int SPIN_SMALL_INTS
+    PyObject *spin_small_ints[]
+    PyObject *spin_bools[]
+    spin_all_ways spin_ways
+
+    int spin_keep_results() except -1
+    bint spin_begin(spin_quick *quick) noexcept
+    bint spin_is_done(const spin_run *run, const spin_state *state) noexcept
+    bint spin_raise_begun(spin_quick *quick, spin_raw *raw) except -1
+    PyObject *spin_raise(spin_quick *quick, PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names) noexcept

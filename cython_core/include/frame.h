@@ -59,27 +59,42 @@ typedef struct {
 
 enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8, SPIN_HELD = 16 };
 
+/* Mark as running, while code of the host's runs in the middle of its call: raises mark nobody. Returns what `spin_mark_idle` takes. */
+static inline uint32_t spin_mark_busy(spin_guest *guest) {
+  uint32_t was = guest->state & SPIN_BUSY;
+  guest->state |= SPIN_BUSY;
+  return was;
+}
+
+static inline void spin_mark_idle(spin_guest *guest, uint32_t was) { guest->state = (guest->state & ~(uint32_t)SPIN_BUSY) | was; }
+
 typedef struct {
   spin_guest *guest;
   uint32_t ticks;               /* deadline of this handler: its domain's, or the quantum of an ephemeral one */
   uint32_t ephemeral;
 } spin_slot;
 
-typedef struct spin_frame {
-  struct spin_frame *outer;     /* of the same store */
-  struct spin_frame *below;     /* of the same thread, whatever the store: its time goes on too */
+/* What an entry runs. */
+typedef struct {
   const spin_slot *slots;
   const uint32_t *progress;
-  void *call;                   /* the running Call, or NULL; owned by whoever pushed the frame */
   void *rows;                   /* the rows that a flat raise walks, or NULL */
   void *dispatcher;             /* makes the Call when a host function first needs it; NULL: there is none to make */
-  uint64_t seq;
-  uint32_t marked;              /* handler whose effects and touches in `call` begin at these marks, or SPIN_UNSEEN */
-  int64_t mark, touch_mark;
+} spin_what;
+
+typedef struct spin_frame {
+  struct spin_frame *outer;     /* of the same store */
+  void *call;                   /* the running Call, or NULL; owned by whoever pushed the frame */
+  uint64_t seq;                 /* tells it from all others of the store; 0: nobody has asked yet */
+  struct spin_frame *below;     /* of the same thread, whatever the store: its time goes on too */
+  const spin_what *what;        /* `own`, unless it outlives the frame */
   uint32_t settled;             /* the rows before this one have told `call` what they changed */
+  uint32_t marked;              /* handler whose effects and touches in `call` begin at these marks, or SPIN_UNSEEN */
   uint32_t seen;                /* handler whose clock runs, or SPIN_UNSEEN */
+  int64_t mark, touch_mark;
   uint64_t seen_tick, seen_cpu_ns;
   uint64_t looked_tick;         /* when a host call last looked at the clock */
+  spin_what own;
 } spin_frame;
 
 typedef struct spin_state {
@@ -94,7 +109,7 @@ typedef struct spin_state {
   uint32_t attention;           /* something waits for the end of what runs */
   uint32_t held;                /* instances with changes that are not committed */
   uint32_t ended;               /* why the last tick ended a call */
-  bool (*signalled)(struct spin_state *);   /* with the GIL held: run pending signal handlers, true if one raised */
+  int (*signalled)(struct spin_state *);    /* with the GIL held: run pending signal handlers, true if one raised */
   void (*sample)(struct spin_state *);      /* the profiler, or NULL */
   void *profile;                /* what it samples into */
   void *owner;                  /* the Store */
@@ -113,8 +128,8 @@ static __thread spin_frame *spin_top __attribute__((tls_model("initial-exec")));
 
 /* The clocks of all frames that no tick has met yet start now; the outer ones too, since their time goes on. */
 static void spin_start_clocks(spin_frame *frame, uint64_t cpu_ns) {
-  for (; frame != NULL && frame->seen != *frame->progress; frame = frame->below) {
-    frame->seen = *frame->progress;
+  for (; frame != NULL && frame->seen != *frame->what->progress; frame = frame->below) {
+    frame->seen = *frame->what->progress;
     frame->seen_tick = spin_tick_now();
     frame->seen_cpu_ns = cpu_ns;
   }
@@ -122,12 +137,12 @@ static void spin_start_clocks(spin_frame *frame, uint64_t cpu_ns) {
 
 /* Whether a host call has to look at the clock: once a tick is enough. */
 static inline bool spin_must_look(spin_frame *frame) {
-  return frame->seen == *frame->progress && frame->looked_tick != spin_tick_now();
+  return frame->seen == *frame->what->progress && frame->looked_tick != spin_tick_now();
 }
 
 static bool spin_is_over(const spin_frame *frame, uint64_t cpu_ns) {
-  uint64_t ticks = frame->slots[*frame->progress].ticks;
-  if (frame->seen != *frame->progress) return false;
+  uint64_t ticks = frame->what->slots[*frame->what->progress].ticks;
+  if (frame->seen != *frame->what->progress) return false;
   return cpu_ns - frame->seen_cpu_ns >= ticks * SPIN_TICK_NS || spin_tick_now() - frame->seen_tick >= ticks * SPIN_WALL_FACTOR;
 }
 
@@ -136,7 +151,7 @@ static uint32_t spin_look(spin_state *state) {
   spin_frame *frame = state->frame, *outer;
   uint64_t cpu_ns;
   if (frame == NULL) return SPIN_RUNS;
-  if (atomic_load_explicit(&frame->slots[*frame->progress].guest->killed, memory_order_relaxed)) return SPIN_ENDED_KILL;
+  if (atomic_load_explicit(&frame->what->slots[*frame->what->progress].guest->killed, memory_order_relaxed)) return SPIN_ENDED_KILL;
   cpu_ns = spin_cpu_ns();
   spin_start_clocks(frame, cpu_ns);
   if (spin_is_over(frame, cpu_ns)) return SPIN_ENDED_DEADLINE;
@@ -152,27 +167,23 @@ static inline bool spin_may_enter(const spin_state *state) {
   return (uintptr_t)&here - state->stack_low < state->stack_span;
 }
 
-/* The one handler of an event, looked up for the version of its store that `version` names. */
-typedef struct {
-  spin_state *state;
-  spin_guest *guest;
-  const spin_slot *slot;
-  spin_context *context;
-  spin_func function;
-  uint64_t version;
-} spin_single;
-
 static inline void spin_push(spin_state *state, spin_frame *frame, const spin_slot *slots, const uint32_t *progress, void *call) {
   frame->outer = state->frame;
-  frame->below = spin_top;
-  spin_top = frame;
-  frame->slots = slots;
-  frame->progress = progress;
   frame->call = call;
-  frame->seq = ++state->seq;
+  frame->seq = 0;
+  frame->below = spin_top;
+  frame->what = &frame->own;
+  frame->own.slots = slots;
+  frame->own.progress = progress;
   frame->marked = SPIN_UNSEEN;
   frame->seen = SPIN_UNSEEN;
-  state->frame = frame;
+  state->frame = spin_top = frame;
+}
+
+/* The number of a frame, given when it is first asked for. */
+static inline uint64_t spin_number(spin_state *state, spin_frame *frame) {
+  if (frame->seq == 0) frame->seq = ++state->seq;
+  return frame->seq;
 }
 
 /* A stub that runs ends behind the handler that it is at, and whoever started it looks what is to be done. */

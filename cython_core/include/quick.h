@@ -1,0 +1,179 @@
+/* The raise of one handler without guards, which is the everyday one, from Python and from Cython.
+ *
+ * All that it needs is looked up beforehand (`spin_single`) and holds until the store's `version` moves on. Whatever is not as it
+ * was then, or is not everyday, leaves this path by one of the functions of `spin_ways`, which know all cases. They are called
+ * through pointers so that no compiler makes room for them on this path.
+ */
+#ifndef SPINRT_QUICK_H
+#define SPINRT_QUICK_H
+
+#include <Python.h>
+
+#include "frame.h"
+
+#define SPIN_SCALARS_MAX 16
+#define SPIN_RAW_MAX 20
+#define SPIN_SMALL_INTS 257     /* 0 to 256: the interpreter keeps one object of each */
+#define SPIN_LIKELY(condition) __builtin_expect(!!(condition), 1)
+
+/* The one handler of an event, looked up for the version of its store that `version` names. */
+typedef struct {
+  uint64_t version;             /* 0: it was not looked up yet */
+  uint64_t walks;               /* raises in which all rows ran, counted once for all of them */
+  spin_state *state;
+  spin_context *context;
+  spin_func function;
+  spin_guest *guest;
+  spin_what what;
+} spin_single;
+
+/* What an integer parameter takes; nothing lies in the range of any other kind. */
+typedef struct { int64_t low, high; } spin_scalar;
+
+/* The results of which there is an object already: those whose number is below `limit`. */
+typedef struct {
+  PyObject *const *objects;
+  uint32_t limit;
+  bool none;                    /* the event has no result */
+} spin_kept;
+
+/* The part of an event's dispatcher that such a raise looks at. */
+typedef struct {
+  spin_single *single;          /* NULL: a raise is more than that */
+  Py_ssize_t count;             /* of the parameters; then no number of arguments is this one */
+  spin_kept result;
+  uint32_t sample_in;           /* so many raises from now one is timed */
+  spin_scalar scalars[SPIN_SCALARS_MAX];
+} spin_quick;
+
+/* One run of a handler, and how it ended. */
+typedef struct {
+  spin_frame frame;
+  spin_guest *guest;            /* another one may have its place by the end */
+  spin_error *error;
+  spin_trap *trap;
+} spin_run;
+
+typedef PyObject spin_event;    /* a Dispatcher */
+
+/* The ways that know all cases. What they return is a new reference; or NULL, or -1, with an error set. */
+static struct spin_all_ways {
+  spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **);
+  PyObject *(*raise)(spin_event *, PyObject **arguments, Py_ssize_t count, PyObject *names);
+  PyObject *(*lift)(spin_event *, uint64_t bits);
+  int (*end)(spin_run *run);    /* 1: the result stands; 0: the handler failed */
+  PyObject *(*on_nothing)(spin_event *);
+} spin_ways;
+
+static PyObject *spin_small_ints[SPIN_SMALL_INTS];
+static PyObject *spin_bools[2];
+
+static int spin_keep_results(void) {
+  long value;
+  for (value = 0; value < SPIN_SMALL_INTS; value++)
+    if ((spin_small_ints[value] = PyLong_FromLong(value)) == NULL) return -1;
+  spin_bools[0] = Py_NewRef(Py_False);
+  spin_bools[1] = Py_NewRef(Py_True);
+  return 0;
+}
+
+/* The value of an integer of one digit; false for everything else. */
+static inline bool spin_compact(PyObject *value, int64_t *found) {
+  if (!PyLong_CheckExact(value)) return false;
+#if PY_VERSION_HEX >= 0x030C0000
+  if (!PyUnstable_Long_IsCompact((PyLongObject *)value)) return false;
+  *found = PyUnstable_Long_CompactValue((PyLongObject *)value);
+#else
+  if ((size_t)(Py_SIZE(value) + 1) > 2) return false;
+  *found = Py_SIZE(value) * (int64_t)((PyLongObject *)value)->ob_digit[0];
+#endif
+  return true;
+}
+
+static inline bool spin_lower_compact(const spin_scalar *scalar, PyObject *value, spin_raw *raw) {
+  int64_t found;
+  if (!SPIN_LIKELY(spin_compact(value, &found) && found >= scalar->low && found <= scalar->high)) return false;
+  raw->i64 = found;
+  return true;
+}
+
+/* Whether the handler may be run at once: nothing runs on its thread, no transaction of its store is open, and the raise is not
+ * one that is timed. It is counted then. Nothing else keeps an instance from being entered without a new version of its store. */
+static inline bool spin_begin(spin_quick *quick) {
+  spin_single *single = quick->single;
+  spin_state *state = single->state;
+  if (!SPIN_LIKELY(single->version == state->version && spin_may_enter(state) && spin_top == NULL && state->held == 0)) return false;
+  if (!SPIN_LIKELY(--quick->sample_in)) {
+    quick->sample_in = 1;  /* as it was */
+    return false;
+  }
+  single->walks++;
+  return true;
+}
+
+/* Whether nothing is left to do: it did not fail or change anything, no call was made for it, and nothing waits for the end. */
+static inline bool spin_is_done(const spin_run *run, const spin_state *state) {
+  return !((uintptr_t)run->error | (uintptr_t)run->trap | (uintptr_t)run->frame.call | state->attention) && !spin_is_changed(run->guest);
+}
+
+/* Run what `spin_begin` found ready; then `spin_is_done` or `spin_ways.end`. */
+static inline void spin_run_begun(spin_quick *quick, spin_raw *raw, spin_run *run) {
+  const spin_single *single = quick->single;
+  spin_state *state = single->state;
+  spin_ticker_touch();
+  run->guest = single->guest;
+  run->trap = NULL;
+  run->frame.outer = NULL;
+  run->frame.call = NULL;
+  run->frame.seq = 0;
+  run->frame.below = NULL;
+  run->frame.what = &single->what;
+  run->frame.settled = 0;
+  run->frame.marked = SPIN_UNSEEN;
+  run->frame.seen = SPIN_UNSEEN;
+  state->frame = spin_top = &run->frame;
+  run->error = spin_ways.call(single->context, &single->function, raw, SPIN_RAW_MAX, &run->trap);
+  state->frame = spin_top = NULL;
+}
+
+/* Reads no more bytes than the engine wrote: the processor would wait until they are in the cache. */
+static inline PyObject *spin_lift(const spin_quick *quick, spin_event *event, const spin_raw *raw) {
+  uint32_t number = raw->u32;
+  if (SPIN_LIKELY(number < quick->result.limit)) return Py_NewRef(quick->result.objects[number]);
+  return quick->result.none ? Py_NewRef(Py_None) : spin_ways.lift(event, raw->u64);
+}
+
+/* What comes behind a run that was more than everyday. */
+__attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_raw *raw, spin_run *run) {
+  int ran = spin_ways.end(run);
+  if (ran > 0) return spin_lift(quick, event, raw);
+  return ran < 0 ? NULL : spin_ways.on_nothing(event);
+}
+
+/* Raise with Python values. The last calls of all ways out of it need nothing of its frame, which makes that cheap to set up. */
+__attribute__((always_inline)) static inline PyObject *spin_raise(spin_quick *quick, spin_event *event, PyObject **arguments, Py_ssize_t count, PyObject *names) {
+  spin_raw raw[SPIN_RAW_MAX];
+  spin_run run;
+  spin_state *state;
+  Py_ssize_t at;
+  if (!SPIN_LIKELY(names == NULL && count == quick->count)) goto any;
+  for (at = 0; at < count; at++)
+    if (!spin_lower_compact(&quick->scalars[at], arguments[at], &raw[at])) goto any;
+  if (!spin_begin(quick)) goto any;
+  state = quick->single->state;
+  spin_run_begun(quick, raw, &run);
+  if (!SPIN_LIKELY(spin_is_done(&run, state))) return spin_finish(quick, event, raw, &run);
+  return spin_lift(quick, event, raw);
+any:
+  return spin_ways.raise(event, arguments, count, names);
+}
+
+/* Raise with lowered arguments; 1: the result is in `raw`, 0: the handler failed, -1: so did whoever was told. */
+static inline int spin_raise_begun(spin_quick *quick, spin_raw *raw) {
+  spin_state *state = quick->single->state;
+  spin_run run;
+  spin_run_begun(quick, raw, &run);
+  return SPIN_LIKELY(spin_is_done(&run, state)) ? 1 : spin_ways.end(&run);
+}
+
+#endif

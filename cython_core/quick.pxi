@@ -1,0 +1,58 @@
+# ``raise_`` as the interpreter calls it, and what the raise of one handler (include/quick.h) leaves to others.
+#
+# The everyday case is C alone: from Cython come checks for errors that cannot happen, and room for cases that are none of this.
+
+cdef PyObject *_raise_vector(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names) noexcept:
+    return spin_raise(&(<Dispatcher>event).quick, event, arguments, count, names)
+
+
+cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    """Raise with several handlers, guards, a context or values that are no scalars."""
+    cdef Dispatcher self = <Dispatcher>event
+    cdef spin_raw raw[RAW_MAX]
+    cdef Py_ssize_t position
+    if names == NULL and count == self.parameter_count and self._plain and self._takes_flat(self._table):
+        for position in range(count):
+            _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
+        return self._raise_lowered(raw)
+    context = _context_of(arguments + count, names)
+    return self.raise_slowly(tuple([<object>arguments[position] for position in range(count)]), context)
+
+
+cdef object _lift_any(PyObject *event, uint64_t bits):
+    cdef spin_raw raw
+    raw.u64 = bits
+    return (<Dispatcher>event).result.lift(None, &raw)
+
+
+cdef int _end_quickly(spin_run *run) except -1:
+    cdef const spin_what *what = run.frame.what
+    return (<Dispatcher>what.dispatcher)._end_one((<_Rows>what.rows).entries[0], <Instance>run.guest.owner, run, None)
+
+
+cdef object _answer_nothing(PyObject *event):
+    return (<Dispatcher>event).on_nothing()
+
+
+spin_ways.call = api.func_call_unchecked
+spin_ways.raise_ = _raise_any
+spin_ways.lift = _lift_any
+spin_ways.end = _end_quickly
+spin_ways.on_nothing = _answer_nothing
+
+
+cdef object _context_of(PyObject **values, PyObject *names):
+    """The one keyword that there is."""
+    if names == NULL:
+        return None
+    given = <tuple>names
+    if given != ("context",):
+        raise TypeError(f"raise_: found keywords {', '.join(given)}, expected only context")
+    return <object>values[0]
+
+
+cdef PyMethodDef _raise_method
+_raise_method.ml_name = "raise_"
+_raise_method.ml_meth = <PyCFunction><void *>_raise_vector
+_raise_method.ml_flags = METH_FASTCALL | METH_KEYWORDS
+_raise_method.ml_doc = "raise_(*arguments, context=None): run the handlers, apply their effects and return the folded result."

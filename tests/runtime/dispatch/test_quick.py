@@ -1,0 +1,168 @@
+"""The raise of one handler without guards: whatever is not everyday about it is as it is for any other raise."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinrt._core import list_handles
+from spinrt.errors import SpinError
+from spinrt.runtime.policy import Policy
+from spinrt.runtime.tables import TIERS
+from spinrt.sandbox.loader import check_extension
+from spinrt.sandbox.manifest import Manifest
+from tests.guests import BUMP, wat
+from tests.runtime.dispatch.support import HOST, INTERFACES, World, adder, function, named
+
+EDGES = [0, 1, 255, 256, 257, 2**15 - 1, 2**30 - 1, 2**30, 2**31, 2**32 - 1, 2**32, 2**60, 2**63 - 1, 2**63, 2**64 - 1]
+INTEGERS = st.sampled_from([*EDGES, *(-edge for edge in EDGES), 2**64, True, False]) | st.integers(-300, 300)
+WIDE = "(param i64 i32 f64 i32 i32) (result i64)"
+ONE = "(param i32) (result i32)"
+ECHO = function("one", ONE, "(local.get 0)")
+
+
+def answer_of(world: World, name: str, *arguments: Any) -> Any:
+    """What a raise answers, or how it is refused."""
+    try:
+        found = world.runtime.events[f"test:dispatch/events@1.0.0#{name}"].raise_(*arguments)
+    except SpinError as error:
+        return type(error), str(error)
+    return type(found), found
+
+
+@pytest.fixture(scope="module")
+def worlds() -> list[World]:
+    """The same guest on every tier."""
+    made = [World(tier) for tier in sorted(TIERS)]
+    for world in made:
+        for name in ("wide", "one", "ping", "add"):
+            world.define(name)
+        world.load(
+            ECHO
+            + function("ping", "", "")
+            + adder(0)
+            + function("wide", WIDE, "(i64.add (local.get 0) (i64.extend_i32_s (local.get 1)))"),
+            *("wide", "one", "ping", "add"),
+        )
+    return made
+
+
+@given(INTEGERS, INTEGERS, st.floats() | INTEGERS, st.booleans(), st.characters())
+def test_all_kinds_of_scalars_cross_alike(worlds: list[World], a: int, b: int, c: float, d: bool, e: str) -> None:
+    """Small and large integers, out of range, bools, floats, characters: one answer or one refusal on all tiers."""
+    for name, arguments in (("wide", (a, b, c, d, e)), ("one", (a,)), ("add", (a, b)), ("ping", ())):
+        found = [answer_of(world, name, *arguments) for world in worlds]
+        assert found.count(found[0]) == len(found), (name, arguments, found)
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2), ("1",), (1.0,), (None,)])
+def test_what_does_not_fit_is_refused_by_all(worlds: list[World], arguments: tuple[Any, ...]) -> None:
+    """The wrong number, or what is no integer."""
+    found = [answer_of(world, "one", *arguments) for world in worlds]
+    assert found.count(found[0]) == len(found)
+    assert issubclass(found[0][0], SpinError)
+
+
+@pytest.mark.parametrize("end", ["(i32.const 7)", "(unreachable)"])
+def test_a_handler_that_uninstalls_itself_runs_to_its_end(tier: int, end: str) -> None:
+    """What is on the stack stays until it has ended, and its end is still pinned to it."""
+    world = World(tier)
+    event = world.define("one", default=0)
+    domain = world.load(function("one", ONE, f"(call $note (i32.const 1)) (call $leave) {end}"), "one")
+
+    def leave(call: Any) -> None:
+        event.uninstall(domain)
+        gc.collect()
+
+    world.leave = leave
+    assert event.raise_(1) == (7 if "7" in end else 0)
+    assert domain.counters.faults == (0 if "7" in end else 1)
+    assert world.applied == ([1] if "7" in end else [])
+    assert event.raise_(1) == 0
+
+
+def test_others_take_its_place_while_it_runs(tier: int) -> None:
+    """Raises from within see the new table; the one that is under way ends as it began."""
+    world = World(tier)
+    event = world.define("one", default=0)
+    domain = world.load(function("one", ONE, "(call $leave) (unreachable)"), "one", name="old")
+    seen: list[int] = []
+
+    def leave(call: Any) -> None:
+        event.uninstall(domain)
+        world.load(function("one", ONE, "(i32.const 9)"), "one", name="new")
+        seen.append(event.raise_(1))
+
+    world.leave = leave
+    assert event.raise_(1) == 0
+    assert seen == [9]
+    assert domain.counters.faults == 1
+    assert event.raise_(1) == 9
+
+
+class Loud:
+    """A resource whose end raises the event again."""
+
+    def __init__(self, event: Any, seen: list[Any]) -> None:
+        self.event, self.seen = event, seen
+
+    def __del__(self) -> None:
+        self.seen.append(self.event.raise_(0))
+
+
+DROPPING = f"""
+(module
+  (import "{HOST}" "[resource-drop]thing" (func $drop (param i32)))
+  (import "{HOST}" "note" (func $note (param i32)))
+  {BUMP}
+  (global $inside (mut i32) (i32.const 0))
+  (func (export "{named("one")}") {ONE}
+    (if (global.get $inside) (then (call $note (i32.const 99))))
+    (global.set $inside (i32.const 1))
+    (if (local.get 0) (then (call $drop (local.get 0))))
+    (global.set $inside (i32.const 0))
+    (i32.const 1)))
+"""
+
+
+@pytest.mark.parametrize("handlers", [1, 2])
+def test_dropping_a_handle_does_not_enter_the_guest_again(tier: int, handlers: int) -> None:
+    """What ends with a handle may run code of the host in the middle of a handler: a host call as any other."""
+    world = World(tier)
+    event = world.define("one", default=0, fold="first")
+    manifest: dict[str, Any] = {
+        "spinrt": 1,
+        "name": "dropping",
+        "version": "1.0.0",
+        "module": "g.wasm",
+        "imports": [HOST],
+    }
+    manifest["handlers"] = [{"event": named("one")}]
+    checked = check_extension(Manifest.parse(yaml.safe_dump(manifest)), wat(DROPPING), interfaces=INTERFACES)
+    domain = world.runtime.load(checked, Policy.granting(HOST))
+    if handlers == 2:
+        world.load(function("one", ONE, "(i32.const 0)"), "one", name="second")
+    seen: list[Any] = []
+    domain.externalize(Loud(event, seen), f"{HOST}#thing")
+    assert domain.instance is not None
+    assert event.raise_(list_handles(domain.instance)[0][0]) in (0, 1)
+    assert len(seen) == 1
+    assert 99 not in world.applied
+
+
+def test_one_raise_in_1024_is_timed(tier: int) -> None:
+    """On the way that has no clock, too; all of them are counted."""
+    world = World(tier)
+    event = world.define("one")
+    world.load(ECHO, "one")
+    for number in range(3 * 1024):
+        assert event.raise_(number) == number
+    binding = event.bindings[0]
+    assert binding.counts.raises == 3 * 1024
+    if tier:
+        assert sum(count for _, count in binding.entry.latency()) == 3
