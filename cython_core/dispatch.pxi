@@ -364,8 +364,7 @@ cdef class Dispatcher:
             rows.find_single(row)
             return True
         except SpinError as error:
-            entry.faults += 1
-            self.on_fault(entry.domain, error)
+            _note_fault(self.on_fault, entry, error)
             return False
 
     cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call) except -1:

@@ -205,7 +205,7 @@ cdef class _Rows:
             SpinError: It cannot be entered now.
         """
         cdef Export export = (<Entry>self.entries[row]).handler
-        cdef Instance guest = export.guest
+        cdef Instance guest = export.wanted()
         if not spin_may_enter(&guest.store.state):
             guest.store.refuse_entry(guest.name)
         if guest.g.state & ~<uint32_t>SPIN_HELD or (guest.g.state and not _is_held_here(guest)):

@@ -41,6 +41,15 @@ cdef class Export:
         self.generation = guest.store.state.generation
         return 0
 
+    cdef Instance wanted(self):
+        """The instance that it means, for whoever is about to enter it; one in quarantine may leave that now."""
+        cdef Instance other
+        if self.guest.g.state & SPIN_QUARANTINED:
+            self.guest.ask_for()
+        for other in self.guest.linked:
+            other.ask_for()
+        return self.guest
+
     cdef inline int refresh(self) except -1:
         """Look again after the store was collected.
 
@@ -80,6 +89,8 @@ cdef class Export:
         cdef Py_ssize_t effects = 0, touched = 0
         cdef Savepoint before
         cdef list linked
+        if guest.g.state or guest.linked:
+            guest = self.wanted()
         self.refresh()
         guest.enter(&frame, &slot, touches)
         before = _savepoint(guest)

@@ -108,6 +108,7 @@ cdef class Instance:
     cdef object exports         # WeakSet of the `Export`s that mean it
     cdef tuple imports
     cdef readonly tuple linked  # instances that it calls directly, and those that they call
+    cdef public object on_needed  # called without arguments when somebody wants to enter it in quarantine; may end that
     cdef object __weakref__
 
     def __cinit__(self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None, Store store=None):
@@ -356,6 +357,7 @@ cdef class Instance:
         """Let nothing enter it any more; its store may forget it."""
         self._mark(SPIN_CLOSED)
         self._count_out()
+        self.on_needed = None
 
     cdef bint is_there(self) noexcept:
         """Whether the engine store still has it: what cannot be entered is not moved when the store is collected."""
@@ -372,6 +374,22 @@ cdef class Instance:
             other.death = death
             other.g.killed = True
             other._mark(SPIN_BROKEN)
+
+    @property
+    def quarantined(self):
+        """Whether it is kept from running for a while."""
+        return (self.g.state & SPIN_QUARANTINED) != 0
+
+    @quarantined.setter
+    def quarantined(self, bint wanted):
+        self.g.state &= ~<uint32_t>SPIN_QUARANTINED
+        self._mark(SPIN_QUARANTINED if wanted else 0)
+
+    cdef int ask_for(self) except -1:
+        """Somebody wants to enter it: whoever keeps it from running may think again, and put another in its place."""
+        if self.g.state & SPIN_QUARANTINED and self.on_needed is not None:
+            self.on_needed()
+        return 0
 
     cdef int _mark(self, uint32_t bit) except -1:
         self.g.state |= bit
@@ -423,6 +441,8 @@ cdef class Instance:
             raise self.death.with_traceback(None)  # raised again and again: it must not gather frames
         if self.g.state & SPIN_CLOSED:
             raise ClosedError(f"extension {self.name}: found a call after it was unloaded, expected none")
+        if self.g.state & SPIN_QUARANTINED:
+            raise Quarantined(f"extension {self.name}: found it quarantined after too many faults, expected it to run", hint="`spinrt inspect` shows its last faults")
         if self.g.state & SPIN_STALE and not self.g.state & SPIN_BROKEN:
             raise StateError(f"extension {self.name}: found one that it calls directly failed, expected it to be linked again")
         if self.g.state & SPIN_BROKEN:
@@ -449,6 +469,8 @@ cdef class Instance:
         slot.ticks = self.g.deadline_ticks
         slot.ephemeral = 0
         for other in self.linked:
+            if other.g.state & SPIN_QUARANTINED:
+                raise ExporterFailed(f"extension {self.name}: found {other.name}, which it calls directly, quarantined, expected it to run")
             if not other.may_be_entered(touches):
                 other.refuse()
         self.store.push(frame, slot)

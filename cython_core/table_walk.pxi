@@ -93,7 +93,8 @@ cdef int _note_fault(object on_fault, Entry entry, object error) except -1:
     if not isinstance(error, SpinError):
         on_fault(entry.domain, error)
         raise error
-    entry.faults += 1
+    if not isinstance(error, Quarantined):
+        entry.faults += 1
     on_fault(entry.domain, error)
     return 0
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from spinrt.runtime.domain import Domain
     from spinrt.runtime.event import Event, OnFault
     from spinrt.runtime.policy import Policy
-    from spinrt.runtime.replace import Probation
     from spinrt.runtime.runtime import Runtime
+    from spinrt.runtime.supervisor import Meanwhile, Probation, Supervision
     from spinrt.sandbox.types import Err, Ok
     from spinrt.sandbox.wit import Interfaces
 
@@ -40,12 +40,14 @@ _HOME = {
     "Grant": "spinrt.runtime.capability",
     "HostInterface": "spinrt.runtime.capability",
     "Interfaces": "spinrt.sandbox.wit",
+    "Meanwhile": "spinrt.runtime.supervisor",
     "Ok": "spinrt.sandbox.types",
     "OnFault": "spinrt.runtime.event",
     "Policy": "spinrt.runtime.policy",
-    "Probation": "spinrt.runtime.replace",
+    "Probation": "spinrt.runtime.supervisor",
     "Runtime": "spinrt.runtime.runtime",
     "SpinError": "spinrt.errors",
+    "Supervision": "spinrt.runtime.supervisor",
     "Transaction": "spinrt.runtime.call",
 }
 __all__ = [  # noqa: RUF022 - the version comes first
@@ -59,12 +61,14 @@ __all__ = [  # noqa: RUF022 - the version comes first
     "Grant",
     "HostInterface",
     "Interfaces",
+    "Meanwhile",
     "Ok",
     "OnFault",
     "Policy",
     "Probation",
     "Runtime",
     "SpinError",
+    "Supervision",
     "Transaction",
 ]
 

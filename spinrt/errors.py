@@ -8,7 +8,7 @@ responses in ``spinrt.mail.imap.response``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SpinError(Exception):
@@ -21,6 +21,10 @@ class SpinError(Exception):
 
     code: ClassVar[str] = "spin"
     retry: ClassVar[bool] = False
+    arguments: tuple[Any, ...] = ()
+    """What was passed to the handler that failed with it."""
+    trace: Any = None
+    """Where an extension failed, as the engine kept it (`spinrt._core.Trace`)."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -193,6 +197,13 @@ class Killed(ExtensionError):
     """Somebody ended the extension: it runs no more until it is loaded again."""
 
     code = "extension.killed"
+
+
+class Quarantined(ExtensionError):
+    """The extension failed too often and is kept from running for a while. Nothing ran."""
+
+    code = "extension.quarantined"
+    retry = True
 
 
 class CallerDeadline(DeadlineExceeded):

@@ -57,7 +57,7 @@ typedef struct {
   spin_log idle;                /* of the last commit: head and moved global */
 } spin_guest;
 
-enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8, SPIN_HELD = 16 };
+enum { SPIN_BUSY = 1, SPIN_BROKEN = 2, SPIN_CLOSED = 4, SPIN_STALE = 8, SPIN_HELD = 16, SPIN_QUARANTINED = 32 };
 
 /* Mark as running, while code of the host's runs in the middle of its call: raises mark nobody. Returns what `spin_mark_idle` takes. */
 static inline uint32_t spin_mark_busy(spin_guest *guest) {

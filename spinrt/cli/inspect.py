@@ -91,7 +91,7 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-DOMAIN_HEADERS = ("name", "version", "state", "memory", "handles", "faults", "restarts", "put off")
+DOMAIN_HEADERS = ("name", "version", "state", "memory", "handles", "health", "faults", "restarts", "quarantines")
 
 
 def _domain_row(domain: Mapping[str, Any]) -> list[object]:
@@ -102,9 +102,10 @@ def _domain_row(domain: Mapping[str, Any]) -> list[object]:
         domain["state"],
         f"{format_size(usage['memory_bytes'])} of {format_size(limits['memory_bytes'])}",
         f"{usage['handles']} of {limits['handles']}",
+        domain["health"]["state"],
         counters["faults"],
         counters["restarts"],
-        counters["rests"],
+        counters["quarantines"],
     ]
 
 

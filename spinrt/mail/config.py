@@ -314,6 +314,7 @@ def _policy(value: Value, section: Section) -> Policy:
         "grants": section.get("grants", Value.plain, None),
         "limits": section.get("limits", Value.plain, None),
         "exports": section.get("exports", Value.plain, None),
+        "supervision": section.get("supervision", Value.plain, None),
         "config": {key: _setting(member) for key, member in section.section("config").items()},
     }
     try:

@@ -15,7 +15,7 @@ import yaml
 
 from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.config_values import TcpEndpoint, UnixEndpoint, bounds_key, format_duration, format_size, is_time
-from spinrt.runtime.policy import LIMITS_CEILING
+from spinrt.runtime.policy import DEFAULT_SUPERVISION, LIMITS_CEILING
 
 APART = frozenset({"file", "accounts", "smtp", "lmtp", "extensions", "drain_timeout_s"})
 """Fields of Config that do not look in the file as their dataclass does."""
@@ -48,11 +48,8 @@ def _extension(extension: ExtensionConfig) -> dict[str, Any]:
         id_: ({"functions": list(grant.functions)} if grant.functions else {}) | dict(grant.attenuations)
         for id_, grant in policy.grants.items()
     }
-    lowered = {
-        item.name: getattr(policy.limits, item.name)
-        for item in fields(policy.limits)
-        if getattr(policy.limits, item.name) != getattr(LIMITS_CEILING, item.name)
-    }
+    lowered = _differing(policy.limits, LIMITS_CEILING)
+    supervision = _differing(policy.supervision, DEFAULT_SUPERVISION)
     shown: dict[str, Any] = {"enabled": extension.enabled}
     if extension.path is not None:
         shown["path"] = str(extension.path)
@@ -60,7 +57,15 @@ def _extension(extension: ExtensionConfig) -> dict[str, Any]:
         shown["order"] = extension.order
     if policy.exports is not None:
         shown["exports"] = {id_: {"to": list(names)} if names else {} for id_, names in policy.exports.items()}
+    if supervision:
+        shown["supervision"] = supervision
     return shown | {"grants": grants, "limits": lowered, "config": dict(policy.config)}
+
+
+def _differing(found: Any, usual: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not as usual."""
+    pairs = ((item.name, getattr(found, item.name), getattr(usual, item.name)) for item in fields(found))
+    return {name: value.value if isinstance(value, Enum) else value for name, value, other in pairs if value != other}
 
 
 def _plain(value: Any) -> Any:

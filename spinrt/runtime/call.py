@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from spinrt._core import Call, running_call
 from spinrt.errors import StateError
+from spinrt.runtime.answer import DefaultDue
 from spinrt.runtime.capability import Effect
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Transaction:
         before = self._call.savepoint()
         try:
             return event.walk(self._call, arguments, self._observer)
+        except DefaultDue as due:
+            self._call.roll_back(before)
+            return due.answer.of(self._call, arguments, [])
         except BaseException:
             self._call.roll_back(before)
             raise

@@ -3,16 +3,15 @@
 A domain is *created* with an extension and a policy, *resolved* when every import is bound, *initialised* when it has
 an instance whose init agreed, and *destroyed* in the end. Only an initialised domain runs. It outlives its instances:
 where a call that failed cannot be rolled back, the instance is thrown away and a fresh one takes its place, linked
-with the same closures.
+with the same closures. Whether it may run at all after a fault is its supervisor's to say.
 
 Source: docs/design/dispatch.md, "Domains"; docs/design/transactions.md.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -32,14 +31,16 @@ from spinrt._core import (
     withdraw,
 )
 from spinrt.clock import Clock, wall_s
-from spinrt.errors import CallerDeadline, ExporterFailed, Killed, LinkError, QuotaExceeded, SpinError, StateError
+from spinrt.errors import CallerDeadline, ExporterFailed, Killed, LinkError, SpinError, StateError
 from spinrt.runtime.capability import Effect, HostInterface, mint, reach
 from spinrt.runtime.exported import ExportedInterface, Link
 from spinrt.runtime.linker import Bound, BoundFunction, bind_imports, incomplete
+from spinrt.runtime.monitor import Monitor
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.quota import Quotas
 from spinrt.runtime.source import CombinedDomain, HostDomain, Source
 from spinrt.runtime.stores import Import, Stores
+from spinrt.runtime.supervisor import Meanwhile, Supervisor
 from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
@@ -47,7 +48,6 @@ from spinrt.sandbox.types import Err
 LIFECYCLE = "spinrt:extension/lifecycle@1.0.0"
 """What the runtime calls, and nobody else may."""
 _INIT = f"{LIFECYCLE}#init"
-_log = logging.getLogger("spinrt.runtime")
 
 
 class DomainState(Enum):
@@ -59,24 +59,14 @@ class DomainState(Enum):
     DESTROYED = "destroyed"
 
 
-@dataclass(slots=True)
-class DomainCounters:
-    """What happened in one domain since it was made."""
-
-    faults: int = 0
-    restarts: int = 0
-    last_fault: str = ""
-    rests: int = 0
-    """Restarts that were put off, because there were too many in a minute."""
-
-
 class Domain(Source):
     """One extension at work under one policy. Made by `create`, or by `Runtime.load`, which does all that follows too.
 
     Attributes:
         links: Imports of other domains that this one serves.
         exports: ``interface#function`` → what it exports, once it is initialised.
-        watcher: Called after each fault that counts, while the domain is on probation.
+        counters: What went wrong in it since it was made.
+        supervisor: Whether it may run.
         is_loaded: A runtime has installed its handlers: only that runtime's ``unload`` takes it away.
         quotas: Its rates, over all of its instances.
         death: Set when it was killed.
@@ -86,13 +76,13 @@ class Domain(Source):
         self.extension = extension
         self.policy = policy
         self.limits: Limits = extension.manifest.limits.clamped(policy.limits)
-        self.counters = DomainCounters()
+        self.counters = Monitor(extension.name, stores.clock)
+        self.supervisor = Supervisor(extension.name, policy.supervision, stores.clock, self)
         self.quotas = Quotas(extension.name, self.limits, stores.clock)
         self.death: Killed | None = None
         self.links: list[Link] = []
         self.exports: dict[str, Export] = {}
         self.is_loaded = False
-        self.watcher: Callable[[], None] | None = None
         self._stores = stores
         self._bound: list[Bound | None] = [None] * len(extension.imports)
         self._instance: Instance | None = None
@@ -366,28 +356,56 @@ class Domain(Source):
 
     # ----------------------------------------------------------------------------------------------------------- faults
 
-    def note_fault(self, error: SpinError) -> None:
-        """Count a failed call, and put a fresh instance in the place of one that could not be rolled back.
+    def note_fault(self, error: SpinError, event: str = "") -> None:
+        """Count a failed call; a fresh instance takes the place of one that could not be rolled back, if it may run.
 
         A call that was cut short because somebody else failed is not counted here.
+
+        Args:
+            error: What it failed with.
+            event: Of which event it was a handler.
         """
-        if isinstance(error, ExporterFailed | CallerDeadline):
-            _log.warning("extension=%s event=cut-short code=%s reason=%r", self.name, error.code, str(error))
-        else:
-            self.counters.faults += 1
-            self.counters.last_fault = error.line()
-            _log.warning("extension=%s event=fault code=%s reason=%r", self.name, error.code, str(error))
-            if self.watcher is not None:
-                self.watcher()
+        if not isinstance(error, ExporterFailed | CallerDeadline):
+            self._count_fault(error, event)
         self.restore()
 
+    def _count_fault(self, error: SpinError, event: str) -> None:
+        now_s = self._stores.clock.monotonic_s()
+        self.counters.note_fault(error, event, now_s)
+        self.supervisor.note_fault(now_s)
+
+    def count_runs(self) -> int:
+        """How often handlers of it ran so far, or were asked to; on every event."""
+        bindings = (one for event in self._stores.events for one in event.bindings)
+        return sum(binding.counts.raises for binding in bindings if binding.domain is self)
+
+    def wake(self) -> None:
+        """Somebody needs it while it is quarantined: it runs on probation from now on, if its back-off is over."""
+        if self.supervisor.may_run():
+            self.restore()
+
+    @property
+    def calls_for_default(self) -> bool:
+        """Whether a raise that meets it now answers its event's default."""
+        supervisor = self.supervisor
+        return supervisor.is_quarantined and supervisor.supervision.while_quarantined is Meanwhile.DEFAULT
+
+    def note_health(self) -> None:
+        """Its quarantine began or ended: no entry finds a test for that, the instance itself is closed to them."""
+        if self._instance is not None:
+            self._instance.quarantined = self.supervisor.is_quarantined
+        for event in list(self._stores.events):
+            event.note_health(self)
+
     def restore(self) -> None:
-        """Replace the instance if it is broken; after a failed call that was rolled back there is nothing to do.
+        """Replace the instance if it is broken and may run; after a call that was rolled back there is nothing to do.
+
+        A checkpoint to start from would be looked for here.
 
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
         """
-        if not self.is_running or self.death is not None or self._instance is None:
+        if not self.is_running or self.death is not None or self._instance is None or self.supervisor.is_quarantined:
             return
         if self._instance.broken:
             self._restart()
@@ -408,8 +426,7 @@ class Domain(Source):
             for export in self.exports.values():
                 export.rebind(instance)
         except SpinError as error:
-            self.counters.last_fault = error.line()
-            _log.error("extension=%s event=relink-failed code=%s reason=%r", self.name, error.code, str(error))
+            self.counters.note_problem("relink-failed", error.line())
         for importer in self.importers():
             importer.relink()
 
@@ -417,11 +434,6 @@ class Domain(Source):
         return tuple(bound.instantiate(store) for bound in self._bound if bound is not None)
 
     def _restart(self) -> None:
-        try:
-            self.quotas.check_restart()
-        except QuotaExceeded as error:
-            self._rest(error)
-            return
         try:
             fresh = self._instantiate()
             self._run_init(fresh, {name: self._export(name, fresh) for name in (_INIT,) if name in self.exports})
@@ -432,14 +444,7 @@ class Domain(Source):
             for importer in self.importers():
                 importer.relink()
         except SpinError as error:
-            self.counters.last_fault = error.line()
-            _log.error("extension=%s event=restart-failed code=%s reason=%r", self.name, error.code, str(error))
-
-    def _rest(self, error: QuotaExceeded) -> None:
-        """Too many restarts: the broken instance stays, which runs nothing, until tokens have come back."""
-        self.counters.rests += 1
-        self.counters.last_fault = error.line()
-        _log.error("extension=%s event=rest code=%s reason=%r", self.name, error.code, str(error))
+            self._count_fault(error, _INIT)
 
     def kill(self, reason: str, by: str) -> None:
         """End what runs of this domain, and run nothing of it any more; the first kill stays.
@@ -459,8 +464,7 @@ class Domain(Source):
         instance = self._instance
         if instance is not None:
             instance.kill(self.death)
-        self.counters.last_fault = self.death.line()
-        _log.warning("extension=%s event=killed by=%r reason=%r", self.name, by, reason)
+        self.counters.note_problem("killed", self.death.line())
 
     # ----------------------------------------------------------------------------------------------------- instances
 
@@ -468,7 +472,7 @@ class Domain(Source):
         if self.death is not None:
             raise Killed(str(self.death), hint=self.death.hint)
         limits = self.limits
-        return self._stores.instantiate(
+        made = self._stores.instantiate(
             self.extension.fitting.fit(limits),
             self._imports,
             InstanceLimits(
@@ -482,6 +486,8 @@ class Domain(Source):
             ),
             self.name,
         )
+        made.on_needed = self.wake
+        return made
 
     def _export(self, name: str, instance: Instance) -> Export:
         return Export(instance, name, self.extension.exports[name].plan)

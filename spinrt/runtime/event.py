@@ -14,8 +14,8 @@ from enum import Enum
 from typing import Any
 
 from spinrt._core import Call, Dispatcher, Table
-from spinrt.errors import HandlerFailed, QueueFull, RevokedArgument, SpinError, StateError, UsageError
-from spinrt.runtime.answer import NO_DEFAULT, Answer, FoldSource
+from spinrt.errors import HandlerFailed, Quarantined, QueueFull, RevokedArgument, SpinError, StateError, UsageError
+from spinrt.runtime.answer import NO_DEFAULT, Answer, DefaultDue, FoldSource
 from spinrt.runtime.authority import Authorizer, Operation, Principal, authorize
 from spinrt.runtime.binding import SYNC, Binding, DomainExport, Ephemeral, HandlerSource, Imposed, Mode, Options
 from spinrt.runtime.call import Transaction
@@ -29,6 +29,7 @@ from spinrt.runtime.installed import Installed
 from spinrt.runtime.order import Place
 from spinrt.runtime.reference import Observer, walk
 from spinrt.runtime.stores import Stores
+from spinrt.runtime.supervisor import Meanwhile
 from spinrt.runtime.swap import Swap, swap
 from spinrt.runtime.tables import TIERS, default_tier
 from spinrt.runtime.tables import Table as AnyTable
@@ -130,7 +131,14 @@ class Event:
     def _note_answer(self) -> None:
         fold = self.answer.folding.fold
         self.dispatcher.fold = None if fold is last else fold
-        self.dispatcher.plain = self.answer.is_plain
+        self.dispatcher.plain = self.answer.is_plain and not any(
+            one.domain is not None and one.domain.calls_for_default for one in self.bindings
+        )
+
+    def note_health(self, domain: Domain) -> None:
+        """The quarantine of a domain began or ended."""
+        if domain.policy.supervision.while_quarantined is Meanwhile.DEFAULT:
+            self._note_answer()
 
     # -------------------------------------------------------------------------------------------------------- bindings
 
@@ -415,11 +423,23 @@ class Event:
             if domain is not None:
                 domain.restore()
             return
+        if type(error) is Quarantined and domain is not None:
+            self._do_without(domain, error)
+            return
         if domain is not None and not isinstance(error, QueueFull):
-            domain.note_fault(error)
+            domain.note_fault(error, self.name)
         if self.on_fault is OnFault.REFUSE:
             who = domain.name if domain else "a host handler"
             raise HandlerFailed(f"event {self.name}: {who} failed: {error}") from error
+
+    def _do_without(self, domain: Domain, error: Quarantined) -> None:
+        """A handler is quarantined: do what its policy says about that, or what is done about any failure."""
+        domain.counters.refused += 1
+        meanwhile = domain.policy.supervision.while_quarantined or Meanwhile(self.on_fault.value)
+        if meanwhile is Meanwhile.DEFAULT:
+            raise DefaultDue(f"event {self.name}: {error}", self.answer)
+        if meanwhile is Meanwhile.REFUSE:
+            raise HandlerFailed(f"event {self.name}: {domain.name} failed: {error}") from error
 
     def _check_count(self, arguments: tuple[Any, ...]) -> None:
         if len(arguments) != len(self.function.parameters):

@@ -22,6 +22,7 @@ from spinrt.errors import (
     DeadlineExceeded,
     ExporterFailed,
     LinkError,
+    Quarantined,
     QuotaExceeded,
     RevokedArgument,
     SpinError,
@@ -86,7 +87,7 @@ class Link:
             raise
 
     def _revive(self, export: Export) -> None:
-        self.exporter.restore()
+        self.exporter.wake()
         if export.guest.broken or export.guest.stale:
             raise ExporterFailed(f"{self._what()}: found it not running, expected it initialised")
 
@@ -96,6 +97,8 @@ class Link:
             self.exporter.note_fault(error)
             if isinstance(error, CallerDeadline):
                 return DeadlineExceeded(f"{self._what()}: still running at the importer's deadline")
+            return ExporterFailed(f"{self._what()}: {error}", hint=error.hint)
+        if isinstance(error, Quarantined):
             return ExporterFailed(f"{self._what()}: {error}", hint=error.hint)
         if type(error) in (UsageError, RevokedArgument):  # what would be the raiser's mistake is the importer's here
             return AbiError(f"{self._what()}: {error}")

@@ -70,9 +70,16 @@ def _saver(resolved: Resolved) -> Callable[[], Saved] | None:
     handler = resolved.handler
     if resolved.domain is None or resolved.export is None or not isinstance(handler, Export):
         return None
-    if not resolved.domain.extension.exports[resolved.export].changes:
+    domain = resolved.domain
+    if not domain.extension.exports[resolved.export].changes:
         return None
-    return lambda: save(handler.guest)
+
+    def keep() -> Saved:
+        if handler.guest.quarantined:
+            domain.wake()
+        return save(handler.guest)
+
+    return keep
 
 
 def _check_changes_nothing(resolved: Resolved, what: str) -> None:

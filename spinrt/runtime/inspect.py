@@ -54,7 +54,14 @@ def _domain(domain: Domain, handles: bool) -> dict[str, Any]:
         "state": _state(domain),
         "limits": asdict(domain.limits),
         "usage": _usage(domain),
-        "counters": {"faults": counters.faults, "restarts": counters.restarts, "rests": counters.rests},
+        "health": _health(domain),
+        "counters": {
+            "faults": counters.faults,
+            "restarts": counters.restarts,
+            "quarantines": domain.supervisor.quarantines,
+            "refused": counters.refused,
+        },
+        "faults_by_code": dict(counters.by_code),
         "last_fault": counters.last_fault,
         "exports": list(domain.interfaces),
         "importers": [importer.name for importer in domain.importers()],
@@ -73,13 +80,21 @@ def _state(domain: Domain) -> str:
     return "broken" if instance.broken else "running"
 
 
+def _health(domain: Domain) -> dict[str, Any]:
+    supervisor = domain.supervisor
+    return {
+        "state": supervisor.health.value,
+        "quarantined_for_s": round(supervisor.left_s, 3),
+        "faults_on_probation": supervisor.faults_on_probation,
+    }
+
+
 def _usage(domain: Domain) -> dict[str, int]:
     instance = domain.instance
     return {
         "memory_bytes": 0 if instance is None else instance.memory_size,
         "handles": 0 if instance is None else live_handles(instance),
         "outside_calls_left": domain.quotas.outside.left,
-        "restarts_left": domain.quotas.restarts.left,
     }
 
 

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from spinrt.runtime.supervisor import Health
+
 LATENCY_BOUNDS_NS: Final = tuple(step * 10**power for power in range(2, 10) for step in (1, 2, 5))
 """Upper bounds of the exported latency buckets, 100 ns to 5 s: always the same, as a query over time needs them."""
 
@@ -30,13 +32,13 @@ _COUNTS: Final = {
 _COUNTERS: Final = {
     "faults": "Calls that failed",
     "restarts": "Fresh instances after a fault",
-    "rests": "Restarts that were put off because there were too many",
+    "quarantines": "Times that it was quarantined after too many faults",
+    "refused": "Calls that met a quarantine",
 }
 _USAGE: Final = {
     "memory_bytes": "Linear memory of the instance",
     "handles": "Live resource handles",
     "outside_calls_left": "Calls that reach the outside which the rate allows now",
-    "restarts_left": "Restarts which the rate allows now",
 }
 
 
@@ -74,6 +76,8 @@ def families(description: Mapping[str, Any]) -> Iterator[Metric]:
     for key, text in _COUNTERS.items():
         family = CounterMetricFamily(f"spinrt_domain_{key}", text, labels=("domain",))
         yield _of_domains(family, domains, "counters", key)
+    yield _health(domains)
+    yield _faults(domains)
     yield _limits(domains)
     bindings = [(event["name"], binding) for event in description["events"] for binding in event["bindings"]]
     for key, text in _COUNTS.items():
@@ -93,6 +97,25 @@ def _of_domains(
 ) -> Metric:
     for domain in domains:
         family.add_metric((domain["name"],), domain[part][key])
+    return family
+
+
+def _health(domains: Sequence[Mapping[str, Any]]) -> Metric:
+    """One series for each state of each extension, 1 for the one that it is in: a query needs no numbers for states."""
+    family = GaugeMetricFamily("spinrt_domain_health", "1 for the state that it is in", labels=("domain", "state"))
+    for domain in domains:
+        for state in Health:
+            family.add_metric((domain["name"], state.value), int(domain["health"]["state"] == state.value))
+    return family
+
+
+def _faults(domains: Sequence[Mapping[str, Any]]) -> Metric:
+    family = CounterMetricFamily(
+        "spinrt_domain_faults_by_code", "Calls that failed, by the code of the error", labels=("domain", "code")
+    )
+    for domain in domains:
+        for code, count in domain["faults_by_code"].items():
+            family.add_metric((domain["name"], code), count)
     return family
 
 

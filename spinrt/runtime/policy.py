@@ -13,6 +13,7 @@ extensions:
     exports:                                           # of what its manifest exports, only these, and ...
       example:filters/words@1.0.0: {to: [delivery]}    # ... only to these extensions; {} means to all that are
       granted it
+    supervision: {faults: 100, window_s: 60}           # what follows from faults; see `Supervision`
 ```
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 from spinrt.errors import ConfigError
 from spinrt.runtime.capability import Grant
+from spinrt.runtime.supervisor import Supervision, read_supervision
 from spinrt.sandbox.manifest import Limits, read_limits
 
 # What a manifest may ask without the operator's word: none can hold up or fill a server by its manifest alone.
@@ -36,11 +38,11 @@ LIMITS_CEILING = Limits(
     host_calls=100_000,
     lift_bytes=16 << 20,
     outside_calls_per_minute=1_000_000,
-    restarts_per_minute=6_000,
 )
 
 
-POLICY_KEYS = ("grants", "limits", "config", "exports")
+DEFAULT_SUPERVISION = Supervision()
+POLICY_KEYS = ("grants", "limits", "config", "exports", "supervision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,15 @@ class Policy:
     exports: Mapping[str, tuple[str, ...]] | None = None
     """Interface → names of the extensions that may import it, all when empty; none at all leaves the manifest's
     exports."""
+    supervision: Supervision = DEFAULT_SUPERVISION
+    """What follows from faults."""
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], *, where: str = "policy") -> Policy:
         """Read a policy from the mapping that YAML gives.
 
         Args:
-            content: Keys ``grants``, ``limits``, ``config`` and ``exports``; all optional.
+            content: Keys ``grants``, ``limits``, ``config``, ``exports`` and ``supervision``; all optional.
             where: What to call it in errors.
 
         Raises:
@@ -81,14 +85,22 @@ class Policy:
                 for key, value in _mapping(_given(content, "config"), f"{where}.config").items()
             },
             _exports(content.get("exports"), f"{where}.exports"),
+            read_supervision(
+                content.get("supervision"),
+                lambda key, found, want: _refuse(f"{where}.supervision{key}", found, want),
+            ),
         )
 
     @classmethod
     def granting(
-        cls, *interfaces: str, config: Mapping[str, str] | None = None, limits: Limits = LIMITS_CEILING
+        cls,
+        *interfaces: str,
+        config: Mapping[str, str] | None = None,
+        limits: Limits = LIMITS_CEILING,
+        supervision: Supervision = DEFAULT_SUPERVISION,
     ) -> Policy:
         """Return a policy that grants these interfaces whole: for programs that embed the runtime, and for tests."""
-        return cls({id_: Grant(id_) for id_ in interfaces}, limits, dict(config or {}))
+        return cls({id_: Grant(id_) for id_ in interfaces}, limits, dict(config or {}), None, supervision)
 
 
 def _grant(id_: str, given: object, where: str) -> Grant:

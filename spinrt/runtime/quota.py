@@ -56,12 +56,11 @@ class Rate:
 class Quotas:
     """The rates of one domain; they live as long as it does, over all of its instances."""
 
-    __slots__ = ("_name", "outside", "restarts")
+    __slots__ = ("_name", "outside")
 
     def __init__(self, name: str, limits: Limits, clock: Clock) -> None:
         self._name = name
         self.outside = Rate(limits.outside_calls_per_minute, clock)
-        self.restarts = Rate(limits.restarts_per_minute, clock)
 
     def meter(self, function: str) -> Callable[[], None]:
         """Return what takes a token for each call of a function that reaches the outside, or refuses the call.
@@ -73,21 +72,10 @@ class Quotas:
 
         def check() -> None:
             if not rate.take():
-                raise self._exceeded(rate, f"calls that reach the outside, with {function}", "outside_calls_per_minute")
+                raise QuotaExceeded(
+                    f"extension {self._name}: found more than {rate.per_minute} calls that reach the outside, with "
+                    f"{function} in a minute, expected at most that",
+                    hint="raise limits.outside_calls_per_minute",
+                )
 
         return check
-
-    def check_restart(self) -> None:
-        """Take a token for one restart.
-
-        Raises:
-            QuotaExceeded: The extension fails too often; it rests until tokens have come back.
-        """
-        if not self.restarts.take():
-            raise self._exceeded(self.restarts, "restarts", "restarts_per_minute")
-
-    def _exceeded(self, rate: Rate, what: str, limit: str) -> QuotaExceeded:
-        return QuotaExceeded(
-            f"extension {self._name}: found more than {rate.per_minute} {what} in a minute, expected at most that",
-            hint=f"raise limits.{limit}",
-        )

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 from spinrt._core import Call
-from spinrt.errors import DeadlineExceeded, SpinError
+from spinrt.errors import DeadlineExceeded, Quarantined, SpinError
 from spinrt.runtime.entry import (
     EFFECTS_MAX_HOST,
     NO_CLOSURE,
@@ -196,7 +196,7 @@ def _note_failure(entry: Entry, error: BaseException, on_fault: OnFailure) -> No
         entry.ended += 1
         entry.domain.restore()
         return
-    if isinstance(error, SpinError):
+    if isinstance(error, SpinError) and not isinstance(error, Quarantined):
         entry.faults += 1
     on_fault(entry.domain, error)
 

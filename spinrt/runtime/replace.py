@@ -3,9 +3,9 @@
 Everything that can fail comes first: compile, link, initialise, check types, ask authorizers. Only then handlers,
 exports and name change hands, all together; when anything failed, the old version goes on as if nothing had been tried.
 
-A version that was put in place is on *probation*: the old one is kept aside, initialised, and takes its place back by
-itself when the new one fails too often. What has not proved itself is never kept aside: when a version on probation
-is replaced in its turn, the one to return to is still the last that was proved.
+A version that was put in place is on *probation* (`spinrt.runtime.supervisor`): the old one is kept aside, initialised,
+and takes its place back by itself when the new one fails too often. What has not proved itself is never kept aside:
+when a version on probation is replaced in its turn, the one to return to is still the last that was proved.
 
 Importers go on with the new exporter in their own instances: their links are pointed at it when no raise is on the
 stack.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from spinrt.runtime.exported import find_path
 from spinrt.runtime.handlers import check_events, replacing
 from spinrt.runtime.linker import link
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.supervisor import Probation
 from spinrt.runtime.swap import swap
 from spinrt.sandbox.loader import Extension, promised_exports
 
@@ -38,56 +38,33 @@ if TYPE_CHECKING:
 _log = logging.getLogger("spinrt.runtime")
 
 
-@dataclass(frozen=True, slots=True)
-class Probation:
-    """How long a new version has to prove itself: it ends with either, whichever comes first.
-
-    Attributes:
-        faults_max: So many faults bring the old version back; 0: it is let go at once.
-        raises: Handlers run, failed ones included.
-        seconds: Time since it was put in place.
-    """
-
-    faults_max: int = 3
-    raises: int = 1000
-    seconds: float = 60.0
-
-
 class Replacement:
     """One version in the place of another, until it has proved itself.
 
     Attributes:
         new, old: The versions; ``old`` is the one to return to.
-        faults: Those of the new one so far.
+        probation: How the new one proves itself.
         is_settled: Importers use the new one. Not yet while the raise that saw the change is on the stack.
     """
 
     def __init__(self, runtime: Runtime, old: Domain, new: Domain, probation: Probation) -> None:
         self.runtime, self.old, self.new, self.probation = runtime, old, new, probation
-        self.faults = 0
         self.is_settled = False
-        self._until_s = runtime.monotonic_s() + probation.seconds
         self._is_returning = False
+        new.supervisor.begin_probation(probation, on_failed=self._give_up, on_proved=self._let_go)
 
     def is_over(self) -> bool:
         """Whether the new version has proved itself, or need not."""
-        probation = self.probation
-        if self._is_returning or not self.is_settled:
-            return False
-        if probation.faults_max == 0 or self.runtime.monotonic_s() >= self._until_s:
-            return True
-        counts = [binding.counts for binding in self.runtime.bindings_of(self.new)]
-        return sum(one.raises + one.faults for one in counts) >= probation.raises
+        return self.is_settled and not self._is_returning and not self.new.supervisor.on_probation
 
-    def note_fault(self) -> None:
-        """The new version failed: it goes when it has done so too often, from the next raise on."""
-        if self.is_over():
-            self.runtime.stores.when_idle(self.runtime.end_probations)
-            return
-        self.faults += 1
-        if 0 < self.probation.faults_max <= self.faults and not self._is_returning:
-            self._is_returning = True
-            self.runtime.stores.when_idle(self.go_back)
+    def _give_up(self) -> None:
+        """The new version failed too often: it goes, from the next raise on."""
+        self._is_returning = True
+        self.runtime.stores.when_idle(self.go_back)
+
+    def _let_go(self) -> None:
+        """The new version has proved itself, and somebody noticed in the middle of a raise."""
+        self.runtime.stores.when_idle(self.runtime.end_probations)
 
     def settle(self, replaced: Domain) -> None:
         """No raise is on the stack: importers of what was replaced use the new version."""
@@ -113,7 +90,7 @@ class Replacement:
             new.name,
             new.extension.manifest.version,
             old.extension.manifest.version,
-            self.faults,
+            new.supervisor.faults_on_probation,
             new.counters.last_fault,
         )
         _change_hands(runtime, new, old)
@@ -200,11 +177,11 @@ def _put_in_place(runtime: Runtime, old: Domain, new: Domain, probation: Probati
     proved = old
     if before is not None and not before.is_over():
         proved = before.old
+        old.supervisor.drop_probation()
     elif before is not None:
         runtime.let_go(before.old)
     _change_hands(runtime, old, new)
     replacement = runtime.replacements[new.name] = Replacement(runtime, proved, new, probation)
-    new.watcher = replacement.note_fault
     for effect in effects:
         effect.apply()
     _log.info(
@@ -221,7 +198,6 @@ def _change_hands(runtime: Runtime, old: Domain, new: Domain) -> None:
     runtime.nameserver.replace(old, new)
     runtime.domains[new.name] = new
     old.is_loaded, new.is_loaded = False, True
-    old.watcher = None
     for event in runtime.events.values():
         if event.owner is old:
             event.owner = new

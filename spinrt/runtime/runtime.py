@@ -18,9 +18,10 @@ from spinrt.runtime.handlers import check_events, install_handlers
 from spinrt.runtime.linker import link
 from spinrt.runtime.nameserver import Authorizer, Nameserver
 from spinrt.runtime.policy import Policy
-from spinrt.runtime.replace import Probation, Replacement, replace
+from spinrt.runtime.replace import Replacement, replace
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.runtime.stores import Stores
+from spinrt.runtime.supervisor import Probation
 from spinrt.runtime.swap import Swap, swap
 from spinrt.sandbox.loader import Extension, find_function, load_extension
 from spinrt.sandbox.wit import Interfaces, shipped
@@ -198,9 +199,8 @@ class Runtime:
     def end_probations(self) -> None:
         """Let go of old versions whose successors have proved themselves; done by and by, also without this call."""
         for name, replacement in list(self.replacements.items()):
-            if replacement.is_over():
+            if replacement.is_over() and self.replacements.get(name) is replacement:  # finding out may have ended it
                 del self.replacements[name]
-                replacement.new.watcher = None
                 self.let_go(replacement.old)
 
     def let_go(self, domain: Domain) -> None:

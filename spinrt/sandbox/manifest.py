@@ -60,7 +60,6 @@ class Limits:
     host_calls: int = 10_000
     lift_bytes: int = 1 << 20
     outside_calls_per_minute: int = 6_000
-    restarts_per_minute: int = 600
 
     def clamped(self, ceiling: Limits) -> Limits:
         """Return these limits, none above that of ``ceiling``."""
@@ -77,7 +76,6 @@ LIMITS_HIGHEST = Limits(
     host_calls=(1 << 32) - 1,
     lift_bytes=1 << 32,
     outside_calls_per_minute=1 << 30,
-    restarts_per_minute=1_000_000,
 )
 
 

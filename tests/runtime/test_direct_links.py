@@ -11,6 +11,7 @@ from spinrt.runtime.capability import Grant
 from spinrt.runtime.event import Event
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
+from spinrt.runtime.supervisor import Supervision
 from tests.guests import EVENTS, HOST
 from tests.runtime.linked_guests import DOUBLER, WORDS, exporter, guest, importer, runtime, words
 
@@ -144,10 +145,10 @@ def test_importer_and_exporter_call_each_other_only_one_way() -> None:
     assert made.events[f"{EVENTS}#add"].raise_(1, 1) == 3
 
 
-def test_collecting_goes_on_while_an_exporter_rests() -> None:
+def test_collecting_goes_on_while_an_exporter_is_quarantined() -> None:
     """An importer that waits to be linked again is moved like any other, with its state."""
     made = runtime()
-    made.load(exporter(body=COUNTER, limits={"restarts_per_minute": 1}))
+    made.load(exporter(body=COUNTER), Policy(supervision=Supervision(faults=1)))
     doubler = made.load(guest("doubler", SUMMER, imports=(WORDS, HOST), handlers=("add",)), DIRECT)
     event = made.events[f"{EVENTS}#add"]
     assert event.raise_(1, 5) == 5011

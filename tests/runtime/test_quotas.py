@@ -1,4 +1,4 @@
-"""Rates over many calls, restarts in a storm of faults, and ending an extension for good."""
+"""Rates over many calls, and ending an extension for good."""
 
 from __future__ import annotations
 
@@ -177,23 +177,6 @@ def test_policy_clamps_the_rate() -> None:
     assert made.domain.limits.outside_calls_per_minute == 1
     made.event.raise_()
     assert isinstance(made.fault(), QuotaExceeded)
-
-
-def test_restarts_are_put_off_in_a_storm_of_faults() -> None:
-    """Its instances are bounded; then it fails without running, and later it runs again."""
-    made = world(f"{CALL} unreachable", restarts_per_minute=3, outside_calls_per_minute=1000)
-    for _ in range(20):
-        made.fault()
-    counters = made.domain.counters
-    assert (counters.restarts, counters.faults, len(made.notes)) == (3, 20, 4)
-    assert counters.rests == 17
-    assert "found more than 3 restarts in a minute" in counters.last_fault
-
-    made.clock.now_s = 20.0
-    made.fault()  # it had no instance for this one, and gets it now
-    made.fault()
-
-    assert (counters.restarts, len(made.notes)) == (4, 5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- kill

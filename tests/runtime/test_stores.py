@@ -12,6 +12,7 @@ from spinrt.errors import SpinError
 from spinrt.runtime import fold
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.stores import DEAD_MAX
+from spinrt.runtime.supervisor import Supervision
 from tests.guests import EVENTS
 from tests.runtime.linked_guests import WORDS, exporter, guest, importer, runtime
 
@@ -93,7 +94,7 @@ def test_broken_instances_are_let_go_and_counted_once() -> None:
     """Faults without end: every restart leaves a dead instance, and the count never goes wrong."""
     made = runtime(events=())
     event = made.define(ADD, fold=fold.every, default=None)
-    made.load(counting())
+    made.load(counting(), Policy(supervision=Supervision(faults=0)))
     other = made.load(counting("other", COUNTING.replace("(i32.eqz (local.get 0))", "(i32.const 0)")))
     for number in range(1, 3 * DEAD_MAX):
         assert event.raise_(0, 0) == [number * 101]

@@ -10,8 +10,9 @@ from spinrt._core import Call
 from spinrt.runtime.capability import Closure, Functions
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
-from spinrt.runtime.policy import Policy
+from spinrt.runtime.policy import DEFAULT_SUPERVISION, Policy
 from spinrt.runtime.runtime import Runtime
+from spinrt.runtime.supervisor import Supervision
 from spinrt.sandbox.loader import Extension, check_extension
 from spinrt.sandbox.manifest import Manifest
 from spinrt.sandbox.wit import Interfaces, Source
@@ -123,9 +124,17 @@ class World:
     def define(self, event: str, **options: Any) -> Event:
         return self.runtime.define(named(event), tier=self.tier, **options)
 
-    def load(self, body: str, *handlers: str | Mapping[str, Any], name: str = "guest", **manifest: Any) -> Domain:
+    def load(
+        self,
+        body: str,
+        *handlers: str | Mapping[str, Any],
+        name: str = "guest",
+        supervision: Supervision = DEFAULT_SUPERVISION,
+        **manifest: Any,
+    ) -> Domain:
         """Load a guest written in WebAssembly text; see `extension`."""
-        return self.runtime.load(extension(body, *handlers, name=name, **manifest), Policy.granting(HOST))
+        policy = Policy.granting(HOST, supervision=supervision)
+        return self.runtime.load(extension(body, *handlers, name=name, **manifest), policy)
 
 
 def extension(

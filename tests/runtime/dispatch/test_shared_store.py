@@ -11,6 +11,7 @@ import pytest
 from spinrt.errors import UsageError
 from spinrt.runtime.binding import DomainExport
 from spinrt.runtime.call import Transaction
+from spinrt.runtime.supervisor import Supervision
 from tests.runtime.dispatch.support import World, function
 
 ONE = "(param i32) (result i32)"
@@ -19,14 +20,14 @@ OWN_STORE = "(table $t 2 funcref) (func $f) (elem declare func $f)"
 WRITE = "(table.set $t (i32.const 0) (ref.func $f))"
 
 
-@pytest.mark.parametrize("how", ["kill", "rest"])
+@pytest.mark.parametrize("how", ["kill", "quarantine"])
 @pytest.mark.parametrize("handlers", [1, 2])
 def test_what_was_left_behind_by_a_collect_is_refused(tier: int, how: str, handlers: int) -> None:
     """A broken instance is not moved; its handler fails by name, and the others run."""
     world = World(tier)
     event = world.define("one", default=0)
     body = function("one", ONE, "(if (i32.eq (local.get 0) (i32.const 9)) (then unreachable)) (i32.const 1)")
-    broken = world.load(body, "one", name="broken", limits={"restarts_per_minute": 1})
+    broken = world.load(body, "one", name="broken", supervision=Supervision(faults=3))
     if handlers == 2:
         world.load(function("one", ONE, "(i32.const 2)"), "one", name="good")
     assert event.raise_(1) == handlers
@@ -64,7 +65,7 @@ def test_an_instance_with_a_store_of_its_own_is_found_again(tier: int) -> None:
     one, ping = world.define("one"), world.define("ping")
     body = f"{OWN_STORE} (global $n (mut i32) (i32.const 0))"
     body += function("one", ONE, f"{WRITE} (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)")
-    domain = world.load(body + function("ping", "", "unreachable"), "one", "ping", limits={"restarts_per_minute": 1000})
+    domain = world.load(body + function("ping", "", "unreachable"), "one", "ping", supervision=Supervision(faults=0))
     for times in (1, 2, 3, 4) * 25:
         assert one.raise_(1) == 1
         for _ in range(times):
