@@ -334,7 +334,7 @@ cdef class Dispatcher:
         run.error = self._enter(guest.context, &export.function, raw, &run.trap, state)
         guest.g.state &= ~<uint32_t>SPIN_BUSY
         spin_pop(state, &run.frame)
-        return spin_is_done(&run, state) or self._end_one(entry, guest, &run, call)
+        return spin_is_done(&run, state) or self._end_one(entry, guest, &run, call, raw)
 
     cdef bint _run_slowly(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
         """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
@@ -364,10 +364,10 @@ cdef class Dispatcher:
             rows.find_single(row)
             return True
         except SpinError as error:
-            _note_fault(self.on_fault, entry, error)
+            _note_fault(self.on_fault, entry, error, None, ())
             return False
 
-    cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call) except -1:
+    cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call, spin_raw *raw) except -1:
         """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""
         cdef bint good = run.error == NULL and run.trap == NULL
         if good and run.frame.call == NULL and call is None and run.frame.below == NULL and not guest.store.state.attention:
@@ -377,7 +377,7 @@ cdef class Dispatcher:
             if good:
                 self._note_touch(guest, &run.frame, call)
             else:
-                self._fault(entry, guest.fault(self.name, run.error, run.trap), guest, &run.frame)
+                self._fault(entry, guest.fault(self.name, run.error, run.trap), guest, &run.frame, raw)
         finally:
             if run.frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
@@ -394,8 +394,8 @@ cdef class Dispatcher:
             return _keep(guest)
         return within.touches.note(guest, _idle_savepoint(guest))
 
-    cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame) except -1:
-        """A handler failed in a flat raise: take back what it did, and tell."""
+    cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame, spin_raw *raw) except -1:
+        """A handler failed in a flat raise with these arguments: take back what it did, and tell."""
         if frame.call != NULL and frame.marked == frame.what.progress[0]:
             (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
         _recover(guest, _idle_savepoint(guest))
@@ -404,7 +404,7 @@ cdef class Dispatcher:
             if entry.domain is not None:
                 entry.domain.restore()
             return 0
-        return _note_fault(self.on_fault, entry, error)
+        return _note_fault(self.on_fault, entry, error, <Call>frame.call if frame.call != NULL else None, self._box(raw))
 
     cdef int _end_call(self, spin_frame *frame, Call call, bint apply) except -1:
         """Let go of the call that host functions used; one that was made here ends."""

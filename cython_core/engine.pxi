@@ -170,6 +170,12 @@ cdef int _fill_calls(void *library) except -1:
     (<void **>&api.trap_code)[0] = _symbol(library, b"wasmtime_trap_code")
     (<void **>&api.trap_new)[0] = _symbol(library, b"wasmtime_trap_new")
     (<void **>&api.bytes_delete)[0] = _symbol(library, b"wasm_byte_vec_delete")
+    (<void **>&api.trap_trace)[0] = _symbol(library, b"wasm_trap_trace")
+    (<void **>&api.error_trace)[0] = _symbol(library, b"wasmtime_error_wasm_trace")
+    (<void **>&api.frames_delete)[0] = _symbol(library, b"wasm_frame_vec_delete")
+    (<void **>&api.frame_function)[0] = _symbol(library, b"wasm_frame_func_index")
+    (<void **>&api.frame_offset)[0] = _symbol(library, b"wasm_frame_module_offset")
+    (<void **>&api.frame_module)[0] = _symbol(library, b"wasmtime_frame_module_name")
     return 0
 
 
@@ -208,31 +214,19 @@ cdef bytes _take_bytes(spin_bytes *text):
 
 cdef str _take_error(spin_error *error):
     """The message of an engine error, which is deleted."""
+    text = _error_text(error)
+    api.error_delete(error)
+    return text
+
+
+cdef str _error_text(const spin_error *error):
     cdef spin_bytes text
     api.error_message(error, &text)
-    api.error_delete(error)
     return _take_bytes(&text).decode("utf-8", "replace")
 
 
 cdef str _first_line(str text):
     return text.strip().split("\n", 1)[0]
-
-
-# Codes of wasmtime's trap.h that get an error of their own; the others are named by the trap's own message.
-cdef enum:
-    TRAP_INTERRUPT = 10
-
-cdef object _take_trap(spin_trap *trap, str where):
-    """The trap as an error of ours; the trap is deleted."""
-    cdef spin_bytes text
-    cdef uint8_t code = 255
-    cdef bint coded = api.trap_code(trap, &code)
-    api.trap_message(trap, &text)
-    api.trap_delete(trap)
-    message = _take_bytes(&text).rstrip(b"\0").decode("utf-8", "replace")
-    if coded and code == TRAP_INTERRUPT:
-        return DeadlineExceeded(f"{where}: still running at its deadline", hint="raise limits.deadline_ms or make the handler shorter")
-    return Trapped(f"{where}: {_trap_reason(message)}")
 
 
 cdef str _trap_reason(str message):

@@ -128,7 +128,7 @@ cdef Py_ssize_t _run_segment(Dispatcher event, _Rows rows, FlatWalk *walk, spin_
     _take_results(event, stub, number - begin + (0 if failed else 1), results, last)
     walk.at = number + 1
     if failed:
-        _flat_fault(event, rows, walk, error, trap)
+        _flat_fault(event, rows, walk, raw, error, trap)
     else:
         _note_end(rows, walk, number, stop)
     return number - begin + (0 if failed else 1)
@@ -173,12 +173,12 @@ cdef inline int _take_results(Dispatcher event, _Stub stub, uint32_t count, list
     return 0
 
 
-cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_error *error, spin_trap *trap) except -1:
+cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw *raw, spin_error *error, spin_trap *trap) except -1:
     cdef uint32_t row = walk.frame.what.progress[0]
     cdef Entry entry = rows.entries[row]
     cdef Instance guest = <Instance>rows.slots[row].guest.owner
     try:
-        event._fault(entry, guest.fault(event.name, error, trap), guest, &walk.frame)
+        event._fault(entry, guest.fault(event.name, error, trap), guest, &walk.frame, raw)
     except BaseException:
         _uncount_rest(rows, walk)
         raise

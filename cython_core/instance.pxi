@@ -498,6 +498,13 @@ cdef class Instance:
 
     cdef object fault(self, str where, spin_error *error, spin_trap *trap):
         """What went wrong, as an error; both arguments are consumed. What the call changed is still there."""
+        cdef Trace trace = _trace_of(error, trap)
+        failure = self._failure(where, trace)
+        if isinstance(failure, SpinError) and failure.trace is None:
+            failure.trace = trace
+        return failure
+
+    cdef object _failure(self, str where, Trace trace):
         cdef uint32_t ended = self.store.state.ended
         self.store.state.ended = SPIN_RUNS
         failure = self.store.take_pending()
@@ -511,12 +518,7 @@ cdef class Instance:
             failure = CallerDeadline(f"extension {self.name}, {where}: ended at the deadline of the call that it served")
         if failure is None:
             failure = _full_log(self)
-        if failure is not None:
-            _discard(error, trap)
-            return failure
-        if trap != NULL:
-            return _take_trap(trap, f"extension {self.name}, {where}")
-        return Trapped(f"extension {self.name}, {where}: {_trap_reason(_take_error(error))}")
+        return _failure_of(trace, f"extension {self.name}, {where}") if failure is None else failure
 
 cdef spin_trap *_call_nobody(void *env, spin_caller *caller, spin_raw *raw, size_t count) noexcept:
     return api.trap_new(b"not linked", 10)

@@ -13,6 +13,9 @@ cdef enum:
     STEPS_IN_A_ROW = 8
     TABLE_MIN = 64
 
+# Its name in the frames of a trace.
+STUB_NAME = "spinrt:stub"
+
 _VALUE_TYPES = {"i": 0x7F, "l": 0x7E, "f": 0x7D, "d": 0x7C}
 _STORES = {"i": 0x36, "l": 0x37, "f": 0x38, "d": 0x39}
 cdef dict _stub_modules = {}
@@ -32,6 +35,7 @@ def stub_code(str signature not None):
         _section(5, b"\x01\x00\x01"),
         _section(7, b"\x04" + exports),
         _section(10, b"\x02" + b"".join(bodies)),
+        _section(0, _text("name") + b"\x00" + _leb(len(_text(STUB_NAME))) + _text(STUB_NAME)),
     ))
 
 
@@ -48,8 +52,12 @@ def _section(number, content):
     return bytes((number,)) + _leb(len(content)) + content
 
 
+def _text(name):
+    return _leb(len(name)) + name.encode()
+
+
 def _named(name, kind, index):
-    return _leb(len(name)) + name.encode() + bytes((kind, index))
+    return _text(name) + bytes((kind, index))
 
 
 def _type_code(parameters, result):

@@ -74,7 +74,7 @@ cdef class _Walk:
             if entry.domain is not None:
                 entry.domain.restore()
             return 0
-        return _note_fault(self.on_fault, entry, error)
+        return _note_fault(self.on_fault, entry, error, self.call, self.arguments)
 
     cdef int _keep(self, Entry entry, object answer) except -1:
         if not entry.filters:
@@ -88,13 +88,14 @@ cdef class _Walk:
         return 0
 
 
-cdef int _note_fault(object on_fault, Entry entry, object error) except -1:
-    """Tell of a failed handler; the walk goes on when this returns. Ctrl-C and the like are nobody's fault and go on up."""
+cdef int _note_fault(object on_fault, Entry entry, object error, Call call, tuple arguments) except -1:
+    """Tell of a handler that failed with those arguments; the walk goes on when this returns. Ctrl-C and the like are nobody's fault and go on up."""
     if not isinstance(error, SpinError):
         on_fault(entry.domain, error)
         raise error
     if not isinstance(error, Quarantined):
         entry.faults += 1
+        error.attempt = (entry, call, arguments)
     on_fault(entry.domain, error)
     return 0
 

@@ -21,8 +21,8 @@ class SpinError(Exception):
 
     code: ClassVar[str] = "spin"
     retry: ClassVar[bool] = False
-    arguments: tuple[Any, ...] = ()
-    """What was passed to the handler that failed with it."""
+    attempt: tuple[Any, Any, tuple[Any, ...]] | None = None
+    """What was tried when it came up: entry, call and arguments of a handler. Only while the fault is being noted."""
     trace: Any = None
     """Where an extension failed, as the engine kept it (`spinrt._core.Trace`)."""
 

@@ -93,6 +93,12 @@ cdef extern from "include/engine_abi.h" nogil:
     int SPIN_EXTERN_TABLE
     int SPIN_EXTERN_MEMORY
 
+    ctypedef struct spin_trace_frame:
+        pass
+    ctypedef struct spin_frames:
+        size_t size
+        spin_trace_frame **data
+
     struct spin_api:
         spin_config *(*config_new)()
         void (*config_epoch)(spin_config *, bint)
@@ -163,6 +169,12 @@ cdef extern from "include/engine_abi.h" nogil:
         bint (*trap_code)(const spin_trap *, uint8_t *)
         spin_trap *(*trap_new)(const char *, size_t)
         void (*bytes_delete)(spin_bytes *)
+        void (*trap_trace)(const spin_trap *, spin_frames *)
+        void (*error_trace)(const spin_error *, spin_frames *)
+        void (*frames_delete)(spin_frames *)
+        uint32_t (*frame_function)(const spin_trace_frame *)
+        size_t (*frame_offset)(const spin_trace_frame *)
+        const spin_bytes *(*frame_module)(const spin_trace_frame *)
 
 
 cdef extern from "include/stack.h" nogil:
@@ -293,7 +305,7 @@ cdef extern from "include/quick.h":
         spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **)
         object (*raise_ "raise")(PyObject *, PyObject **, Py_ssize_t, PyObject *)
         object (*lift)(PyObject *, uint64_t)
-        int (*end)(spin_run *) except -1
+        int (*end)(spin_run *, spin_raw *) except -1
         object (*on_nothing)(PyObject *)
 
     int SPIN_SMALL_INTS

@@ -70,6 +70,10 @@ typedef spin_trap *(*spin_callback)(void *env, spin_caller *caller, spin_raw *va
 /* Kinds of spin_extern (wasmtime) and of spin_externtype (wasm.h). */
 enum { SPIN_EXTERN_FUNC = 0, SPIN_EXTERN_GLOBAL = 1, SPIN_EXTERN_TABLE = 2, SPIN_EXTERN_MEMORY = 3 };
 
+/* Where a trap met guest code. */
+typedef struct spin_trace_frame spin_trace_frame;
+typedef struct { size_t size; spin_trace_frame **data; } spin_frames;
+
 struct spin_api {
   spin_config *(*config_new)(void);
   void (*config_epoch)(spin_config *, bool);
@@ -139,6 +143,12 @@ struct spin_api {
   bool (*trap_code)(const spin_trap *, uint8_t *);
   spin_trap *(*trap_new)(const char *, size_t);
   void (*bytes_delete)(spin_bytes *);
+  void (*trap_trace)(const spin_trap *, spin_frames *);
+  void (*error_trace)(const spin_error *, spin_frames *);
+  void (*frames_delete)(spin_frames *);
+  uint32_t (*frame_function)(const spin_trace_frame *);
+  size_t (*frame_offset)(const spin_trace_frame *);
+  const spin_bytes *(*frame_module)(const spin_trace_frame *);
 };
 
 #endif

@@ -61,7 +61,7 @@ static struct spin_all_ways {
   spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **);
   PyObject *(*raise)(spin_event *, PyObject **arguments, Py_ssize_t count, PyObject *names);
   PyObject *(*lift)(spin_event *, uint64_t bits);
-  int (*end)(spin_run *run);    /* 1: the result stands; 0: the handler failed */
+  int (*end)(spin_run *run, spin_raw *raw);    /* 1: the result stands; 0: the handler failed with the arguments in `raw` */
   PyObject *(*on_nothing)(spin_event *);
 } spin_ways;
 
@@ -145,7 +145,7 @@ static inline PyObject *spin_lift(const spin_quick *quick, spin_event *event, co
 
 /* What comes behind a run that was more than everyday. */
 __attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_raw *raw, spin_run *run) {
-  int ran = spin_ways.end(run);
+  int ran = spin_ways.end(run, raw);
   if (ran > 0) return spin_lift(quick, event, raw);
   return ran < 0 ? NULL : spin_ways.on_nothing(event);
 }
@@ -173,7 +173,7 @@ static inline int spin_raise_begun(spin_quick *quick, spin_raw *raw) {
   spin_state *state = quick->single->state;
   spin_run run;
   spin_run_begun(quick, raw, &run);
-  return SPIN_LIKELY(spin_is_done(&run, state)) ? 1 : spin_ways.end(&run);
+  return SPIN_LIKELY(spin_is_done(&run, state)) ? 1 : spin_ways.end(&run, raw);
 }
 
 #endif

@@ -103,7 +103,7 @@ class Monitor:
         code = error.code
         self.faults += 1
         self.by_code[code] = self.by_code.get(code, 0) + 1
-        arguments: tuple[Any, ...] | str = error.arguments
+        arguments: tuple[Any, ...] | str = () if error.attempt is None else error.attempt[2]
         if arguments and not _SCALARS.issuperset(map(type, arguments)):
             arguments = digest(arguments)
         self._ring.append((now_s, event, code, error.args[0], error.hint, arguments, error.trace))

@@ -182,7 +182,7 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
             answer = _invoke(_limited(entry), entry.closure, call, arguments)
     except BaseException as error:
         call.roll_back(before)
-        _note_failure(entry, error, on_fault)
+        _note_failure(entry, error, call, arguments, on_fault)
         if not isinstance(error, SpinError):
             raise
         return _FAILED
@@ -191,13 +191,16 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
     return answer
 
 
-def _note_failure(entry: Entry, error: BaseException, on_fault: OnFailure) -> None:
+def _note_failure(
+    entry: Entry, error: BaseException, call: Call, arguments: tuple[Any, ...], on_fault: OnFailure
+) -> None:
     if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
         entry.ended += 1
         entry.domain.restore()
         return
     if isinstance(error, SpinError) and not isinstance(error, Quarantined):
         entry.faults += 1
+        error.attempt = entry, call, arguments
     on_fault(entry.domain, error)
 
 
