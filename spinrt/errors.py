@@ -334,3 +334,14 @@ class InternalError(SpinError):
     """A mistake of spinrt's own. The domain closes, the process lives; please report it."""
 
     code = "internal"
+
+
+def error_of(code: str, message: str, hint: str) -> SpinError:
+    """Make the error of that code; a code that this version does not know gives a plain SpinError that names it."""
+    pending: list[type[SpinError]] = [SpinError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind(message, hint=hint)
+        pending.extend(kind.__subclasses__())
+    return SpinError(f"{code}: {message}", hint=hint)

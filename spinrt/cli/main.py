@@ -15,7 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import spinrt
 from spinrt.errors import Busy, CorruptRecord, DataLocked, FormatUnknown, LinkError, SpinError, UsageError
@@ -39,12 +39,13 @@ COMMANDS: Final = {
     "queue": "see and steer mail that waits to leave",
     "inspect": "see what extensions hold, may do and did",
     "profile": "see where extensions spend their time",
+    "replay-fault": "run the call of a crash record again",
     "backup": "copy the data directory, also while the server runs",
     "build": "compile extensions from C to WebAssembly",
     "bindgen": "write a C header and glue from WIT interfaces",
     "bench": "run a benchmark of this checkout",
 }
-"""Name and one line of help of each subcommand; its module is ``spinrt.cli.<name>``."""
+"""Name and one line of help of each subcommand; its module is ``spinrt.cli.<name>``, with underscores."""
 
 DESCRIPTION = """\
 In-process extension runtime: sandboxed WebAssembly at the speed of a call,
@@ -98,7 +99,7 @@ def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if name == chosen:
-            importlib.import_module(f"spinrt.cli.{name}").add_arguments(below)
+            _module_of(name).add_arguments(below)
     return parser
 
 
@@ -121,8 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error)
 
 
+def _module_of(name: str) -> Any:
+    return importlib.import_module(f"spinrt.cli.{name.replace('-', '_')}")
+
+
 def _run(parsed: argparse.Namespace) -> int:
-    code: int = importlib.import_module(f"spinrt.cli.{parsed.command}").run(parsed)
+    code: int = _module_of(parsed.command).run(parsed)
     return code
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from spinrt import limits, trace
-from spinrt.errors import InternalError, PeerProtocolError, SpinError, UsageError
+from spinrt.errors import InternalError, PeerProtocolError, SpinError, UsageError, error_of
 
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """Carries out one operation; the result is what JSON can hold. A SpinError becomes the answer."""
@@ -189,17 +189,6 @@ def _read_answer(line: bytes) -> Any:
         raise error_of(problem["code"], problem["message"], problem["hint"])
     except (ValueError, KeyError, TypeError):
         raise PeerProtocolError("control: found no answer, expected one line of JSON") from None
-
-
-def error_of(code: str, message: str, hint: str) -> SpinError:
-    """Make the error of that code; a code that this version does not know gives a plain SpinError."""
-    pending = [SpinError]
-    while pending:
-        kind = pending.pop()
-        if kind.code == code:
-            return kind(message, hint=hint)
-        pending.extend(kind.__subclasses__())
-    return SpinError(f"{code}: {message}", hint=hint)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from spinrt.mail.control import Handler, NoServer, request
 from spinrt.mail.reload import Reloaded
 from spinrt.mail.store.model import QueueEntry, QueueState, QueueUpdate
 from spinrt.mail.store.store import Store
-from spinrt.runtime.inspect import describe
+from spinrt.runtime.inspect import add_faults, describe, fault_reports
 from spinrt.runtime.profile import Recording
 from spinrt.runtime.runtime import Runtime
 from spinrt.storage.datadir import FORMAT_NAME
@@ -97,7 +97,8 @@ def runtime_handlers(runtime: Runtime) -> Mapping[str, Handler]:
     """Operations about the extensions of a running server."""
 
     async def inspect(arguments: Mapping[str, Any]) -> Any:
-        return describe(runtime)
+        description, reports = describe(runtime, faults=False), fault_reports(runtime)
+        return await asyncio.to_thread(add_faults, description, reports)  # modules are read: the loop does not wait
 
     async def profile(arguments: Mapping[str, Any]) -> Any:
         seconds = _profile_seconds(arguments.get("seconds"))

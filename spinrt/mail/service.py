@@ -44,6 +44,8 @@ from spinrt.runtime.inspect import describe
 if TYPE_CHECKING:
     from spinrt.mail.metrics import MetricsServer
 
+CRASHES_NAME = "crashes"
+"""Where crash records go, in the data directory."""
 PROGRESS_BYTES = 64 * limits.MIB
 """Recovery says how far it is each time it has applied so much of the log."""
 
@@ -118,6 +120,8 @@ class MailService:
         self.mail = make_runtime(
             hostname=config.hostname, has_smarthost=config.smarthost is not None, kv_load=self.store.kv_load
         )
+        crashes = self.mail.runtime.keep_crashes(config.data_directory / CRASHES_NAME)
+        self._closers.callback(crashes.close)
         load_extensions(self.mail.runtime, config.extensions)
         self._reloader = Reloader(self.mail.runtime, config.extensions)
         await self._store_initial(self.mail.runtime.domains)
@@ -222,7 +226,7 @@ class MailService:
             return
         from spinrt.mail.metrics import MetricsServer  # its library is loaded only where somebody wants it
 
-        server = MetricsServer(partial(describe, self.mail.runtime, handles=False))
+        server = MetricsServer(partial(describe, self.mail.runtime, handles=False, faults=False))
         await server.start(endpoint.host, endpoint.port)
         self._closers.push_async_callback(server.close)
         self.endpoints["metrics"] = _bound(endpoint, server)

@@ -10,7 +10,7 @@ Source: docs/design/dispatch.md, "Domains"; docs/design/transactions.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -367,6 +367,10 @@ class Domain(Source):
         """
         if not isinstance(error, ExporterFailed | CallerDeadline):
             self._count_fault(error, event)
+            if error.attempt is not None:
+                if self._stores.crashes is not None and self.policy.supervision.crash_records:
+                    self._stores.crashes.take(self, event, error)
+                error.attempt = None  # it would keep alive what was passed
         self.restore()
 
     def _count_fault(self, error: SpinError, event: str) -> None:
@@ -468,13 +472,37 @@ class Domain(Source):
 
     # ----------------------------------------------------------------------------------------------------- instances
 
+    def double(self, wrap: Callable[[int, Bound | None], Bound], *, initialised: bool) -> Instance:
+        """Return another instance, in a store of its own, that nobody but the caller knows of.
+
+        Args:
+            wrap: What serves an import in it, from its position and what serves it here, if anything does.
+            initialised: Run what runs before its first event, too. What that promises is dropped.
+
+        Raises:
+            LinkError, ExtensionError: It cannot be made, or its init refused or failed.
+        """
+        bound = [wrap(position, one) for position, one in enumerate(self._bound)]
+        stores = Stores(self._stores.clock)
+        made = self._make(stores, lambda store: tuple(one.instantiate(store) for one in bound))
+        if initialised:
+            self._run_init(
+                made, {name: self._export(name, made) for name in (_INIT,) if name in self.extension.exports}
+            )
+        return made
+
     def _instantiate(self) -> Instance:
         if self.death is not None:
             raise Killed(str(self.death), hint=self.death.hint)
+        made = self._make(self._stores, self._imports)
+        made.on_needed = self.wake
+        return made
+
+    def _make(self, stores: Stores, imports: Callable[[Store], tuple[Import, ...]]) -> Instance:
         limits = self.limits
-        made = self._stores.instantiate(
+        return stores.instantiate(
             self.extension.fitting.fit(limits),
-            self._imports,
+            imports,
             InstanceLimits(
                 memory_bytes=limits.memory_bytes,
                 table_entries=limits.table_entries,
@@ -486,8 +514,6 @@ class Domain(Source):
             ),
             self.name,
         )
-        made.on_needed = self.wake
-        return made
 
     def _export(self, name: str, instance: Instance) -> Export:
         return Export(instance, name, self.extension.exports[name].plan)

@@ -12,11 +12,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from spinrt._core import Capability, list_handles, live_handles
+from spinrt.clock import Clock
 from spinrt.runtime.binding import Binding, DomainExport, Ephemeral, callable_name
 from spinrt.runtime.capability import Grant
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
 from spinrt.runtime.guard import Check, Guard
+from spinrt.runtime.monitor import Fault, moment
 from spinrt.runtime.order import Before, Edge, Place
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.sandbox.condition import Equal, Prefix, Range
@@ -29,18 +31,21 @@ HOST: Final = "host"
 _SHARES: Final = {"p50": 0.5, "p99": 0.99}
 
 
-def describe(runtime: Runtime, *, handles: bool = True) -> dict[str, Any]:
+def describe(runtime: Runtime, *, handles: bool = True, faults: bool = True) -> dict[str, Any]:
     """Return what a runtime holds; see docs/formats/inspect.md.
 
     Args:
         runtime: Call it on the runtime's own thread.
         handles: List the live handles of each domain, too.
+        faults: And its last faults. Their backtraces need the modules to be read, which may take long: see
+            `fault_reports` for how to do that on another thread.
     """
-    return {
+    description = {
         "format": FORMAT,
         "domains": [_domain(domain, handles) for domain in runtime.domains.values()],
         "events": [_event(event) for event in runtime.events.values()],
     }
+    return add_faults(description, fault_reports(runtime)) if faults else description
 
 
 # ------------------------------------------------------------------------------------------------------------- domains
@@ -63,11 +68,55 @@ def _domain(domain: Domain, handles: bool) -> dict[str, Any]:
         },
         "faults_by_code": dict(counters.by_code),
         "last_fault": counters.last_fault,
+        "last_faults": [],
         "exports": list(domain.interfaces),
         "importers": [importer.name for importer in domain.importers()],
         "grants": [_grant(grant, domain) for grant in domain.policy.grants.values()],
         "handles": _handles(domain) if handles else [],
     }
+
+
+class FaultReports:
+    """The last faults of one domain, read on the runtime's thread; `values` may be called on any other."""
+
+    def __init__(self, domain: Domain, clock: Clock) -> None:
+        self.domain = domain.name
+        self._fitting, self._limits = domain.extension.fitting, domain.limits
+        self._faults = [(fault, moment(clock, fault.at_s), _raw(fault)) for fault in domain.counters.last_faults()]
+
+    def values(self) -> list[dict[str, Any]]:
+        """Return them as plain values, the newest first."""
+        if not self._faults:
+            return []
+        symbols = self._fitting.symbols(self._limits)
+        return [
+            {
+                "time": time,
+                "event": fault.event,
+                "code": fault.code,
+                "text": fault.text,
+                "arguments_digest": fault.digest,
+                "backtrace": [asdict(frame) for frame in symbols.frames(raw)],
+            }
+            for fault, time, raw in self._faults
+        ]
+
+
+def _raw(fault: Fault) -> list[tuple[str, int, int]]:
+    return fault.trace.frames() if fault.trace is not None else []
+
+
+def fault_reports(runtime: Runtime) -> list[FaultReports]:
+    """Return the last faults of each domain; call it on the runtime's own thread."""
+    return [FaultReports(domain, runtime.stores.clock) for domain in runtime.domains.values()]
+
+
+def add_faults(description: dict[str, Any], reports: Sequence[FaultReports]) -> dict[str, Any]:
+    """Put the last faults into a description that was made without them, and return it; on any thread."""
+    values = {report.domain: report.values() for report in reports}
+    for domain in description["domains"]:
+        domain["last_faults"] = values.get(domain["name"], [])
+    return description
 
 
 def _state(domain: Domain) -> str:

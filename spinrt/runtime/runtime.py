@@ -11,6 +11,7 @@ from spinrt.errors import StateError
 from spinrt.runtime.authority import Principal
 from spinrt.runtime.binding import Binding
 from spinrt.runtime.capability import HostInterface
+from spinrt.runtime.crash_keeper import Bounds, CrashKeeper
 from spinrt.runtime.deferred import Pending
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
@@ -195,6 +196,15 @@ class Runtime:
         """
         self._check("replace")
         return replace(self, domain, extension, policy, orders, probation)
+
+    def keep_crashes(self, directory: Path, *, bounds: Bounds = Bounds()) -> CrashKeeper:  # noqa: B008 - immutable
+        """Record faults of extensions whose policy says ``crash_records: on``; ``close`` the keeper in the end.
+
+        Raises:
+            ConfigError: The directory cannot be used.
+        """
+        keeper = self.stores.crashes = CrashKeeper(directory, bounds=bounds, clock=self.stores.clock)
+        return keeper
 
     def end_probations(self) -> None:
         """Let go of old versions whose successors have proved themselves; done by and by, also without this call."""

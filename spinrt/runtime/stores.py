@@ -14,7 +14,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from spinrt._core import DropFunction, Export, HostFunction, Instance, InstanceLimits, Store
 from spinrt.clock import Clock, SystemClock
@@ -23,6 +23,7 @@ from spinrt.runtime.owner import Owner
 from spinrt.sandbox.fitted import Fitted
 
 if TYPE_CHECKING:
+    from spinrt.runtime.domain import Domain
     from spinrt.runtime.event import Event
 
 Import: TypeAlias = HostFunction | DropFunction | Export
@@ -33,6 +34,14 @@ DEAD_BYTES_MAX: Final = 64 << 20
 
 _log = logging.getLogger("spinrt.runtime")
 _all_stores: weakref.WeakSet[Stores] = weakref.WeakSet()
+
+
+class CrashTaker(Protocol):
+    """Who records faults; see `spinrt.runtime.crash_keeper`."""
+
+    def take(self, domain: Domain, event: str, error: SpinError) -> None:
+        """Record a fault, or not; must not raise."""
+        ...
 
 
 class Stores:
@@ -48,12 +57,14 @@ class Stores:
         dead_bytes_max: So much memory they may hold.
         is_foreign: This process is a forked child of the owner: nothing may be raised here.
         clock: For rates and for the moments that errors name; the machine's by default.
+        crashes: Who records faults where the policy asks for it, if anybody.
     """
 
     __slots__ = (
         "__weakref__",
         "_collecting",
         "clock",
+        "crashes",
         "dead_bytes_max",
         "dead_max",
         "depth",
@@ -66,6 +77,7 @@ class Stores:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
+        self.crashes: CrashTaker | None = None
         self.depth = 0
         self.is_foreign = False
         self.waiting: deque[Callable[[], None]] = deque()

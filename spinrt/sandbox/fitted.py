@@ -13,7 +13,8 @@ from typing import Final
 
 from spinrt._core import Module
 from spinrt.sandbox.manifest import Limits
-from spinrt.sandbox.rewrite import prepare
+from spinrt.sandbox.rewrite import Prepared, prepare
+from spinrt.sandbox.symbols import Symbols
 
 PAGE_BYTES: Final = 65_536
 
@@ -36,11 +37,30 @@ class Fitting:
         module: The same, compiled.
     """
 
-    __slots__ = ("_code", "_fitted", "_module", "_name")
+    __slots__ = ("_code", "_fitted", "_module", "_name", "_symbols")
 
     def __init__(self, name: str, code: bytes, module: Module) -> None:
         self._name, self._code, self._module = name, code, module
         self._fitted: dict[tuple[int, int], Fitted] = {}
+        self._symbols: dict[tuple[int, int], Symbols] = {}
+
+    @property
+    def code(self) -> bytes:
+        """The module as its author built it."""
+        return self._code
+
+    def rewritten(self, limits: Limits) -> bytes:
+        """Return the code that runs within these limits, which backtraces tell of; written anew each time."""
+        bounds = limits.memory_bytes // PAGE_BYTES, limits.table_entries
+        return self._prepare(*bounds).code
+
+    def symbols(self, limits: Limits) -> Symbols:
+        """Return what is known of its functions, for backtraces within these limits; read once."""
+        bounds = limits.memory_bytes // PAGE_BYTES, limits.table_entries
+        found = self._symbols.get(bounds)
+        if found is None:
+            found = self._symbols[bounds] = Symbols(self._code, self.rewritten(limits), self._name)
+        return found
 
     def fit(self, limits: Limits) -> Fitted:
         """Return the module within these limits of memory and tables.
@@ -56,6 +76,10 @@ class Fitting:
         return found
 
     def _make(self, pages: int, entries: int) -> Fitted:
-        made = prepare(self._code, memory_pages_max=pages, table_entries_max=entries, name=f"extension {self._name}")
+        made = self._prepare(pages, entries)
         module = self._module if made.code == self._code else Module(made.code, self._name)
         return Fitted(module, made.movable, made.immovable_because)
+
+    def _prepare(self, pages: int, entries: int) -> Prepared:
+        name = f"extension {self._name}"
+        return prepare(self._code, memory_pages_max=pages, table_entries_max=entries, name=name)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Limits:
         return Limits(**{name: min(getattr(self, name), getattr(ceiling, name)) for name in LIMIT_NAMES})
 
 
-LIMIT_NAMES = tuple(field.name for field in fields(Limits))
+LIMIT_NAMES = tuple(item.name for item in fields(Limits))
 LIMITS_HIGHEST = Limits(
     memory_bytes=1 << 32,
     table_entries=1 << 20,
@@ -107,6 +107,8 @@ class Manifest:
     handlers: tuple[Handler, ...] = ()
     limits: Limits = Limits()
     build: Build | None = None
+    text: str = field(default="", compare=False, repr=False)
+    """What it was read from."""
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -130,7 +132,8 @@ class Manifest:
             content = yaml.load(text, Loader=_Loader)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ManifestError(f"{where}: not YAML: {_yaml_problem(error)}") from error
-        return _Reader(where).manifest(content)
+        made = _Reader(where).manifest(content)
+        return replace(made, text=text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
 
 class _Loader(yaml.SafeLoader):

@@ -33,10 +33,15 @@ __all__ = ["Interfaces", "Source", "World", "difference", "shipped", "signature"
 
 
 class Interfaces:
-    """A set of interfaces, each under its id (`spinrt:mail/delivery@1.0.0`)."""
+    """A set of interfaces, each under its id (`spinrt:mail/delivery@1.0.0`).
 
-    def __init__(self, resolved: Resolved) -> None:
+    Attributes:
+        sources: The texts that they come from.
+    """
+
+    def __init__(self, resolved: Resolved, sources: tuple[Source, ...] = ()) -> None:
         self._resolved = resolved
+        self.sources = sources
 
     @classmethod
     def parse(cls, sources: Iterable[Source], *, known: Interfaces | None = None) -> Interfaces:
@@ -46,7 +51,8 @@ class Interfaces:
             WitError: With file, line, column, the line itself and a caret.
         """
         files = [(source, source.parse()) for source in sources]
-        return cls(resolve(files, known._resolved if known else None))
+        before = known.sources if known else ()
+        return cls(resolve(files, known._resolved if known else None), (*before, *(source for source, _ in files)))
 
     @classmethod
     def load(cls, paths: Iterable[Path], *, known: Interfaces | None = None) -> Interfaces:
