@@ -84,3 +84,8 @@ def print_json(value: Any) -> None:
 def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
     """Print rows as people read them; numbers to the right, texts as they are."""
     print(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=False))
+
+
+def printable(text: str) -> str:
+    """What a guest had a hand in, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spinrt.cli.common import add_config, add_json, load_config, print_json, print_table
+from spinrt.cli.common import add_config, add_json, load_config, print_json, print_table, printable
 from spinrt.errors import NotFound
 from spinrt.mail.config_values import format_size
 from spinrt.mail.control import NoServer, request
+from spinrt.sandbox.symbols import Frame
 
 EPILOG = """\
 Asks the server that runs. --json is described in docs/formats/inspect.md.
@@ -82,13 +83,21 @@ def print_description(description: Mapping[str, Any]) -> None:
             print_table(rows, headers)
             print()
     for domain in domains:
-        if domain["last_fault"]:
-            print(f"last fault of {domain['name']}: {_printable(domain['last_fault'])}")
+        _print_faults(domain)
 
 
-def _printable(text: str) -> str:
-    """What a guest had a hand in, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+FAULTS_SHOWN = 3
+
+
+def _print_faults(domain: Mapping[str, Any]) -> None:
+    """The last thing that went wrong, and the last few faults with where they happened."""
+    if domain["last_fault"]:
+        print(f"last fault of {domain['name']}: {printable(domain['last_fault'])}")
+    for fault in domain["last_faults"][:FAULTS_SHOWN]:
+        digest = f", arguments {fault['arguments_digest']}" if fault["arguments_digest"] else ""
+        print(f"  {fault['time']} {fault['code']} in {fault['event'] or 'no event'}{digest}")
+        for frame in fault["backtrace"]:
+            print(f"    {printable(str(Frame(**frame)))}")
 
 
 DOMAIN_HEADERS = ("name", "version", "state", "memory", "handles", "health", "faults", "restarts", "quarantines")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spinrt.cli.common import add_json, print_json
+from spinrt.cli.common import add_json, print_json, printable
 from spinrt.errors import CorruptRecord, NotFound
 from spinrt.runtime.crash import CrashRecord, decode_record
 from spinrt.runtime.replay import Asked, Replayed, replay
@@ -104,7 +104,7 @@ def print_replay(record: CrashRecord, replayed: Replayed) -> None:
         if frames and (title == "backtrace" or not replayed.same):
             print(f"\n{title}")
             for frame in frames:
-                print(f"  {frame}")
+                print(f"  {printable(str(frame))}")
     if replayed.calls:
         print(f"\nhost calls ({replayed.asked} of {len(replayed.calls)} made)")
         for call in replayed.calls:
@@ -114,12 +114,7 @@ def print_replay(record: CrashRecord, replayed: Replayed) -> None:
 
 def shown_line(code: str, text: str) -> str:
     """An outcome as one line."""
-    return f"{code}: {shown_text(text)}" if code else "no fault"
-
-
-def shown_text(text: str) -> str:
-    """What a guest had a hand in, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return f"{code}: {printable(text)}" if code else "no fault"
 
 
 def verdict(replayed: Replayed) -> str:

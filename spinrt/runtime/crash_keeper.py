@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import spinrt
 from spinrt._core import Call, Instance
 from spinrt.clock import Clock, SystemClock
 from spinrt.errors import ConfigError, Killed, QuotaExceeded, SpinError
@@ -267,7 +266,7 @@ def _double(domain: Domain, recorder: Recorder, numbers: Numbers, *, lost: bool)
 
 def _about(domain: Domain, error: SpinError, **parts: Any) -> About:
     return About(
-        spinrt=spinrt.__version__,
+        spinrt=version("spinrt"),
         engine=version("wasmtime"),
         python=platform.python_version(),
         extension=domain.name,

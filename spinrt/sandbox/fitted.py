@@ -9,7 +9,7 @@ Source: docs/design/rewrite.md; docs/design/dispatch.md, "Stores and instances".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from spinrt._core import Module
 from spinrt.sandbox.manifest import Limits
@@ -28,6 +28,14 @@ class Fitted:
     reason: str
 
 
+class _Bounds(NamedTuple):
+    """What code is written for."""
+
+    pages: int
+    entries: int
+    undo_bytes: int
+
+
 class Fitting:
     """The code of one extension, and what was compiled of it.
 
@@ -41,25 +49,21 @@ class Fitting:
 
     def __init__(self, name: str, code: bytes, module: Module) -> None:
         self._name, self._code, self._module = name, code, module
-        self._fitted: dict[tuple[int, int], Fitted] = {}
-        self._symbols: dict[tuple[int, int], Symbols] = {}
+        self._fitted: dict[_Bounds, Fitted] = {}
+        self._symbols: dict[_Bounds, Symbols] = {}
 
     @property
     def code(self) -> bytes:
         """The module as its author built it."""
         return self._code
 
-    def rewritten(self, limits: Limits) -> bytes:
-        """Return the code that runs within these limits, which backtraces tell of; written anew each time."""
-        bounds = limits.memory_bytes // PAGE_BYTES, limits.table_entries
-        return self._prepare(*bounds).code
-
     def symbols(self, limits: Limits) -> Symbols:
-        """Return what is known of its functions, for backtraces within these limits; read once."""
-        bounds = limits.memory_bytes // PAGE_BYTES, limits.table_entries
+        """Return what is known of its functions, for backtraces within these limits; its code is written anew once."""
+        bounds = _bounds(limits)
         found = self._symbols.get(bounds)
         if found is None:
-            found = self._symbols[bounds] = Symbols(self._code, self.rewritten(limits), self._name)
+            compiled = self._prepare(bounds).code
+            found = self._symbols[bounds] = Symbols(self._code, compiled, self._name, undo_bytes=bounds.undo_bytes)
         return found
 
     def fit(self, limits: Limits) -> Fitted:
@@ -69,17 +73,26 @@ class Fitting:
             MemoryExceeded: It asks for more than they allow.
             ModuleError: It exports names that are the runtime's own.
         """
-        bounds = limits.memory_bytes // PAGE_BYTES, limits.table_entries
+        bounds = _bounds(limits)
         found = self._fitted.get(bounds)
         if found is None:
-            found = self._fitted[bounds] = self._make(*bounds)
+            found = self._fitted[bounds] = self._make(bounds)
         return found
 
-    def _make(self, pages: int, entries: int) -> Fitted:
-        made = self._prepare(pages, entries)
+    def _make(self, bounds: _Bounds) -> Fitted:
+        made = self._prepare(bounds)
         module = self._module if made.code == self._code else Module(made.code, self._name)
         return Fitted(module, made.movable, made.immovable_because)
 
-    def _prepare(self, pages: int, entries: int) -> Prepared:
-        name = f"extension {self._name}"
-        return prepare(self._code, memory_pages_max=pages, table_entries_max=entries, name=name)
+    def _prepare(self, bounds: _Bounds) -> Prepared:
+        return prepare(
+            self._code,
+            memory_pages_max=bounds.pages,
+            table_entries_max=bounds.entries,
+            undo_bytes=bounds.undo_bytes,
+            name=f"extension {self._name}",
+        )
+
+
+def _bounds(limits: Limits) -> _Bounds:
+    return _Bounds(limits.memory_bytes // PAGE_BYTES, limits.table_entries, 0)

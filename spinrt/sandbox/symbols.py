@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from spinrt.errors import ModuleError
+from spinrt.errors import ModuleError, SpinError
 from spinrt.sandbox.binary import CoreModule, parse
 from spinrt.sandbox.binary_reader import Reader, shown
 from spinrt.sandbox.binary_sections import CODE, CUSTOM
 from spinrt.sandbox.dwarf import Lines
+from spinrt.sandbox.instrument import original_offset
 
 STUB: Final = "spinrt:stub"
 """Name of the module that walks handlers; its frames are the runtime's own."""
@@ -52,10 +53,11 @@ class Symbols:
         code: The module as its author built it.
         compiled: The module that ran, of which offsets are told.
         name: Of the extension, for messages.
+        undo_bytes: Of the undo log that it was compiled with; 0: none.
     """
 
-    def __init__(self, code: bytes, compiled: bytes, name: str) -> None:
-        self._code, self._compiled, self._name = code, compiled, name
+    def __init__(self, code: bytes, compiled: bytes, name: str, *, undo_bytes: int = 0) -> None:
+        self._code, self._compiled, self._name, self._undo_bytes = code, compiled, name, undo_bytes
 
     @cached_property
     def _module(self) -> CoreModule:
@@ -73,33 +75,14 @@ class Symbols:
     def frame(self, function: int, offset: int) -> Frame:
         """Return one frame; ``offset`` counts from the start of the module that ran."""
         try:
-            original = original_offset(self._code, self._compiled, function, offset)
+            original = original_offset(self._code, self._compiled, offset, undo_bytes=self._undo_bytes)
             name = self._module.function_names.get(function, "")
             if original is None:
                 return Frame(function, name, -1)
             place = self._lines.find(original - _code_section(self._module)[0])
-        except ModuleError:
+        except SpinError:
             return Frame(function, "", -1)
         return Frame(function, name, original, *(place or ("", 0)))
-
-
-def original_offset(code: bytes, compiled: bytes, function: int, offset: int) -> int | None:
-    """Return where in the author's module an instruction of the compiled one comes from; none if that is not known.
-
-    Raises:
-        ModuleError: One of them is no module.
-    """
-    if code == compiled:
-        return offset
-    before, after = parse(code, "module"), parse(compiled, "module")
-    place = function - len(before.imported_functions)
-    if not 0 <= place < len(before.bodies):
-        return None
-    ours, theirs = before.bodies[place], after.bodies[place]
-    within = offset - theirs.start
-    if code[ours.start : ours.end] != compiled[theirs.start : theirs.end] or not 0 <= within < ours.end - ours.start:
-        return None
-    return ours.start + within
 
 
 def _code_section(module: CoreModule) -> tuple[int, int]:

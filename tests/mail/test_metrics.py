@@ -43,6 +43,9 @@ def test_metrics_of_a_running_server(tmp_path: Path) -> None:
         assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert 'spinrt_domain_info{domain="audit",state="running",version="1.0.0"} 1.0' in text
         assert 'spinrt_domain_faults_total{domain="delivery"} 0.0' in text
+        assert 'spinrt_domain_health{domain="delivery",state="healthy"} 1.0' in text
+        assert 'spinrt_domain_health{domain="delivery",state="quarantined"} 0.0' in text
+        assert 'spinrt_domain_quarantines_total{domain="delivery"} 0.0' in text
         assert get(service, "/metrics?name=x")[0] == 200
         assert get(service, "/")[0] == 404
         assert get(service, method="POST")[0] == 405
