@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from spinrt._core import (
     TICK_NS,
@@ -45,6 +45,8 @@ from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
 
+_CUT_SHORT: Final = (ExporterFailed, CallerDeadline)
+"""What ends a call that is not at fault."""
 LIFECYCLE = "spinrt:extension/lifecycle@1.0.0"
 """What the runtime calls, and nobody else may."""
 _INIT = f"{LIFECYCLE}#init"
@@ -365,7 +367,7 @@ class Domain(Source):
             error: What it failed with.
             event: Of which event it was a handler.
         """
-        if not isinstance(error, ExporterFailed | CallerDeadline):
+        if not isinstance(error, _CUT_SHORT):
             self._count_fault(error, event)
             if error.attempt is not None:
                 if self._stores.crashes is not None and self.policy.supervision.crash_records:
@@ -409,12 +411,15 @@ class Domain(Source):
         The fresh one is used only when its init agreed; else the broken one stays, which runs nothing, and the next
         raise tries again. What init wants done is done when the extension is loaded, not once more for each restart.
         """
-        if not self.is_running or self.death is not None or self._instance is None or self.supervisor.is_quarantined:
+        instance = self._instance
+        if instance is None or not (self.links or instance.broken or instance.stale):
             return
-        if self._instance.broken:
+        if not self.is_running or self.death is not None or self.supervisor.is_quarantined:
+            return
+        if instance.broken:
             self._restart()
             return
-        if self._instance.stale:
+        if instance.stale:
             self.relink()
         for importer in self.importers():
             if importer.instance is not None and importer.instance.stale:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from spinrt._core import Call, Dispatcher, Table
 from spinrt.errors import HandlerFailed, Quarantined, QueueFull, RevokedArgument, SpinError, StateError, UsageError
@@ -44,6 +44,11 @@ class OnFault(Enum):
     """Go on without it (fail open)."""
     REFUSE = "refuse"
     """Fail with `HandlerFailed` (fail closed)."""
+
+
+_REFUSE: Final = OnFault.REFUSE
+_RAISERS: Final = frozenset({UsageError, RevokedArgument})
+"""Mistakes of whoever raises."""
 
 
 class Event:
@@ -417,18 +422,19 @@ class Event:
 
     def note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
-        if type(error) in (UsageError, RevokedArgument):  # the raiser's mistake: nothing ran
+        kind = type(error)
+        if kind in _RAISERS:  # nothing ran
             raise error
         if not isinstance(error, SpinError):  # KeyboardInterrupt and the like: nobody's fault, and not ours to keep
             if domain is not None:
                 domain.restore()
             return
-        if type(error) is Quarantined and domain is not None:
+        if isinstance(error, Quarantined) and domain is not None:
             self._do_without(domain, error)
             return
-        if domain is not None and not isinstance(error, QueueFull):
+        if domain is not None and kind is not QueueFull:
             domain.note_fault(error, self.name)
-        if self.on_fault is OnFault.REFUSE:
+        if self.on_fault is _REFUSE:
             who = domain.name if domain else "a host handler"
             raise HandlerFailed(f"event {self.name}: {who} failed: {error}") from error
 
