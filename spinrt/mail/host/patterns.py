@@ -58,6 +58,10 @@ _EXAMPLES = {"mailboxes": "INBOX/lists/*", "flags": "$*", "headers": "X-Spam-*",
 
 
 def _expression(pattern: str) -> str:
-    # Runs of stars mean what one star means; apart from each other they cost a back-tracking matcher too much.
-    parts = re.split(r"\*+", pattern)
-    return "(?:" + ".*".join(re.escape(part) for part in parts) + ")"
+    # The text is a guest's choice. What stands between two stars is best found at its first place, so nothing there is
+    # ever tried again (an atomic group); only the last star gives back. That takes length times length steps at most.
+    first, *between = [re.escape(part) for part in re.split(r"\*+", pattern)]
+    if not between:
+        return f"(?:{first})"
+    last = between.pop()
+    return f"(?:{first}{''.join(f'(?>.*?{part})' for part in between)}.*{last})"
