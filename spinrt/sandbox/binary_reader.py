@@ -15,9 +15,9 @@ from spinrt.errors import ModuleError
 SHOWN_TEXT_MAX: Final = 80
 
 
-def shown(text: str) -> str:
+def shown(text: str, characters_max: int = SHOWN_TEXT_MAX) -> str:
     """Return a name from a module as one short line for people: the module's author chose its characters."""
-    kept = text if len(text) <= SHOWN_TEXT_MAX else text[: SHOWN_TEXT_MAX - 1] + "…"
+    kept = text if len(text) <= characters_max else text[: characters_max - 1] + "…"
     return kept if kept.isprintable() else ascii(kept)[1:-1]
 
 

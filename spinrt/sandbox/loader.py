@@ -16,6 +16,7 @@ from spinrt._core import FunctionPlan, Module
 from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinError, UnresolvedImport, UsageError
 from spinrt.sandbox.abi import plan_function, resource_name
 from spinrt.sandbox.binary import parse
+from spinrt.sandbox.binary_reader import shown
 from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
@@ -227,12 +228,12 @@ def _known_interface(known: Interfaces, id_: str, where: str) -> Interface:
 def _resolve_import(
     manifest: Manifest, known: Interfaces, module: str, name: str, kind: str, core: str
 ) -> ImportedFunction:
-    what = f"extension {manifest.name}: import {module}#{name}"
+    what = f"extension {manifest.name}: import {shown(module)}#{shown(name)}"
     if kind != "function":
         raise ModuleError(f"{what}: found a {kind}, expected a function", hint="extensions link functions only")
     if module.startswith("wasi_") or module == "env":
         raise UnresolvedImport(
-            f"{what}: found {module}, expected an interface such as spinrt:kv/store@1.0.0",
+            f"{what}: found {shown(module)}, expected an interface such as spinrt:kv/store@1.0.0",
             hint="nothing is ambient, WASI included; build without it and import what you need",
         )
     interface = _known_interface(known, module, what)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spinrt.errors import WitError
+from spinrt.sandbox.binary_reader import shown
 from spinrt.sandbox.types import (
     BorrowType,
     Function,
@@ -76,8 +77,8 @@ class Interfaces:
         if same_name:
             hint = "there is " + ", ".join(same_name)
         else:
-            hint = near(id, self.ids()) or f"there are {len(self.ids())} interfaces"
-        raise WitError(f"unknown interface `{id}`; expected package:name/interface@version", hint=hint)
+            hint = near(shown(id), self.ids()) or f"there are {len(self.ids())} interfaces"
+        raise WitError(f"unknown interface `{shown(id)}`; expected package:name/interface@version", hint=hint)
 
     def ids(self) -> tuple[str, ...]:
         """Return all ids in order."""
