@@ -40,6 +40,7 @@ from spinrt.sandbox.manifest_handler import Handler, read_handler
 
 FORMAT = 1
 MANIFEST_BYTES_MAX = 64 * 1024
+NESTING_MAX = 32
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?\Z")
 
@@ -137,7 +138,16 @@ class Manifest:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader without aliases: a few hundred bytes of them stand for gigabytes."""
+    """The safe loader without aliases, a few hundred bytes of which stand for gigabytes, and without deep nesting,
+    which costs its depth for each character."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level == NESTING_MAX:
+            raise yaml.MarkedYAMLError(
+                problem=f"found over {NESTING_MAX} brackets within each other, expected at most that",
+                problem_mark=self.get_mark(),
+            )
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
