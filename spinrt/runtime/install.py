@@ -34,6 +34,7 @@ from spinrt.sandbox.handler_type import handler_type
 from spinrt.sandbox.manifest_handler import QUANTUM_MS_MAX
 
 if TYPE_CHECKING:
+    from spinrt.runtime.domain import Domain
     from spinrt.runtime.event import Event
 
 
@@ -143,10 +144,17 @@ def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, E
         filters=options.filters,
         cancels=options.cancels,
         enqueue=_enqueue(binding) if options.mode is ASYNC else None,
-        quantum_ticks=options.mode.quantum_ticks if isinstance(options.mode, Ephemeral) else 0,
+        quantum_ticks=_quantum_ticks(options.mode, domain),
     )
     later = Entry(handler, domain, effects_max, closure=options.closure) if options.mode is ASYNC else None
     return entry, later
+
+
+def _quantum_ticks(mode: Mode | Ephemeral, domain: Domain | None) -> int:
+    """A quantum that is not shorter than the deadline is none: missing a deadline is a fault for everybody."""
+    if not isinstance(mode, Ephemeral) or (domain is not None and mode.quantum_ms >= domain.limits.deadline_ms):
+        return 0
+    return mode.quantum_ticks
 
 
 def _enqueue(binding: Binding) -> Enqueue:
