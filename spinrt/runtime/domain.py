@@ -41,6 +41,7 @@ from spinrt.runtime.quota import Quotas
 from spinrt.runtime.source import CombinedDomain, HostDomain, Source
 from spinrt.runtime.stores import Import, Stores
 from spinrt.runtime.supervisor import Meanwhile, Supervisor
+from spinrt.sandbox.binary_reader import shown
 from spinrt.sandbox.loader import Extension, ImportedFunction, promised_exports
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.types import Err
@@ -50,6 +51,8 @@ _CUT_SHORT: Final = (ExporterFailed, CallerDeadline)
 LIFECYCLE = "spinrt:extension/lifecycle@1.0.0"
 """What the runtime calls, and nobody else may."""
 _INIT = f"{LIFECYCLE}#init"
+REFUSAL_CHARACTERS_MAX = 1000
+"""Of what an init that refuses says: it is shown to the operator."""
 
 
 class DomainState(Enum):
@@ -270,6 +273,7 @@ class Domain(Source):
         instance = self._instantiate()
         fresh = {name: self._export(name, instance) for name in promised_exports(self.extension)}
         effects = self._run_init(instance, fresh)
+        self._check_alive()
         for name, export in fresh.items():
             if name in self.exports:
                 self.exports[name].rebind(instance)
@@ -446,6 +450,7 @@ class Domain(Source):
         try:
             fresh = self._instantiate()
             self._run_init(fresh, {name: self._export(name, fresh) for name in (_INIT,) if name in self.exports})
+            self._check_alive()
             for export in self.exports.values():
                 export.rebind(fresh)
             self._instance = fresh
@@ -497,8 +502,7 @@ class Domain(Source):
         return made
 
     def _instantiate(self) -> Instance:
-        if self.death is not None:
-            raise Killed(str(self.death), hint=self.death.hint)
+        self._check_alive()
         made = self._make(self._stores, self._imports)
         made.on_needed = self.wake
         return made
@@ -531,15 +535,20 @@ class Domain(Source):
         """
         if self.extension.module.exports.get("_initialize") == ("function", ":"):
             Export(instance, "_initialize", FunctionPlan("_initialize", (), None))(None)
-        if _INIT not in exports:
-            return []
         call = Call(_INIT, None)
         call.domain = self
-        answer = exports[_INIT](call)
-        if isinstance(answer, Err):
-            raise LinkError(f"extension {self.name}: its init refused: {answer.value}", hint="see its configuration")
-        call.keep()
+        if _INIT in exports:
+            answer = exports[_INIT](call)
+            if isinstance(answer, Err):
+                reason = shown(str(answer.value), REFUSAL_CHARACTERS_MAX)
+                raise LinkError(f"extension {self.name}: its init refused: {reason}", hint="see its configuration")
+            call.keep()
         return call.journal.effects
+
+    def _check_alive(self) -> None:
+        """Raise the `Killed` that ended it, perhaps while it was being made."""
+        if self.death is not None:
+            raise Killed(str(self.death), hint=self.death.hint)
 
     def _running_instance(self, operation: str) -> Instance:
         self._check(operation, DomainState.INITIALISED)
