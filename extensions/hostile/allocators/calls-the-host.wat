@@ -1,0 +1,11 @@
+(module
+  (import "hostile:trial/host@1.0.0" "note" (func $note (param i32 i32)))
+  (import "hostile:trial/host@1.0.0" "echo" (func $echo (param i32 i32 i32)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (call $note (i32.const 0) (i32.const 4))
+    (i32.const 1024))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (call $echo (i32.const 0) (i32.const 4) (i32.const 512)) (i32.const 1))
+  (func (export "take-text") (param $who i32) (param $step i32) (param $at i32) (param $length i32) (result i32)
+    (local.get $length)))

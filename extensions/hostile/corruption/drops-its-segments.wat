@@ -1,0 +1,15 @@
+(module
+  (type $plain (func (result i32)))
+  (memory (export "memory") 1)
+  (table $table 1 funcref)
+  (data $bytes "\01")
+  (elem $functions func $forty)
+  (func $forty (type $plain) (i32.const 40))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (if (local.get $step) (then
+      (data.drop $bytes) (elem.drop $functions)
+      (if (i32.eq (local.get $step) (i32.const 1)) (then unreachable))
+      (return (i32.const 1))))
+    (memory.init $bytes (i32.const 64) (i32.const 0) (i32.const 1))
+    (table.init $table $functions (i32.const 0) (i32.const 0) (i32.const 1))
+    (i32.add (i32.load8_u (i32.const 64)) (call_indirect $table (type $plain) (i32.const 0)))))

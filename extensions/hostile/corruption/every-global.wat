@@ -1,0 +1,23 @@
+(module
+  (global $a (mut i32) (i32.const 1))
+  (global $b (mut i64) (i64.const 2))
+  (global $c (mut f32) (f32.const 3))
+  (global $d (mut f64) (f64.const 4))
+  (global $e (mut v128) (v128.const i64x2 2 3))
+  (func $sum (result i32)
+    (i32.add
+      (i32.add (i32.add (global.get $a) (i32.wrap_i64 (global.get $b)))
+        (i32.add (i32.trunc_f32_s (global.get $c)) (i32.trunc_f64_s (global.get $d))))
+      (i32.wrap_i64 (i64.add (i64x2.extract_lane 0 (global.get $e)) (i64x2.extract_lane 1 (global.get $e))))))
+  (func $write (param $by i32)
+    (global.set $a (i32.add (global.get $a) (local.get $by)))
+    (global.set $b (i64.add (global.get $b) (i64.extend_i32_u (local.get $by))))
+    (global.set $c (f32.add (global.get $c) (f32.convert_i32_u (local.get $by))))
+    (global.set $d (f64.add (global.get $d) (f64.convert_i32_u (local.get $by))))
+    (global.set $e (i64x2.add (global.get $e) (i64x2.splat (i64.extend_i32_u (local.get $by))))))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (if (i32.eq (local.get $step) (i32.const 1)) (then
+      (call $write (i32.const 7)) (call $write (i32.const 9))
+      (global.set $a (i32.add (global.get $a) (i32.const 4)))))
+    (if (i32.eq (local.get $step) (i32.const 2)) (then (call $write (i32.const 33)) unreachable))
+    (call $sum)))

@@ -1,0 +1,11 @@
+(module
+  (type $plain (func (result i32)))
+  (table $table 1 funcref)
+  (elem declare func $forty $other)
+  (global $held (mut funcref) (ref.func $forty))
+  (func $forty (type $plain) (i32.const 40))
+  (func $other (type $plain) (i32.const 41))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (if (local.get $step) (then (global.set $held (ref.func $other)) unreachable))
+    (table.set $table (i32.const 0) (global.get $held))
+    (call_indirect $table (type $plain) (i32.const 0))))

@@ -1,0 +1,15 @@
+(module
+  (type $next (func (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (table 1 funcref) (elem (i32.const 0) $through-table)
+  (func $write (param $by i32) (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (local.get $by))))
+  (func $through-table (type $next) (call $write (i32.const 100)) unreachable)
+  (func $direct (param $step i32) (result i32)
+    (call $write (i32.const 100))
+    (if (i32.eq (local.get $step) (i32.const 2)) (then
+      (return_call_indirect (type $next) (local.get $step) (i32.const 0))))
+    unreachable)
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (call $write (i32.const 1))
+    (if (local.get $step) (then (return_call $direct (local.get $step))))
+    (i32.load (i32.const 64))))

@@ -1,0 +1,18 @@
+(module
+  (import "hostile:trial/host@1.0.0" "[method]thing.size" (func $size (param i32) (result i32)))
+  (import "hostile:trial/host@1.0.0" "[method]thing.name" (func $name (param i32 i32)))
+  (import "hostile:trial/host@1.0.0" "[resource-drop]thing" (func $drop (param i32)))
+  (import "hostile:trial/host@1.0.0" "take" (func $take (param i32)))
+  (memory (export "memory") 1)
+  (global $kept (mut i32) (i32.const 0))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func (export "look") (param $who i32) (param $step i32) (param $thing i32) (result i32)
+    (block $unnamed (block $given (block $dropped (block $drop (block $kept (block $keep
+      (br_table $keep $kept $drop $dropped $given $unnamed (local.get $step)))
+      (global.set $kept (local.get $thing)) (return (call $size (local.get $thing))))
+      (return (call $size (global.get $kept))))
+      (call $drop (local.get $thing)) (return (i32.const 1)))
+      (call $drop (local.get $thing)) (return (call $size (local.get $thing))))
+      (call $take (local.get $thing)) (return (i32.const 2)))
+    (call $name (local.get $thing) (i32.const 512))
+    (i32.const 3)))

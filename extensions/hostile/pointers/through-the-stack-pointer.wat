@@ -1,0 +1,11 @@
+(module
+  (memory (export "memory") 1)
+  (global $__stack_pointer (mut i32) (i32.const 4096))
+  (func $deeper (result i32) (local $frame i32)
+    (local.set $frame (i32.sub (global.get $__stack_pointer) (i32.const 16)))
+    (i32.store (local.get $frame) (i32.const 5))
+    (i32.load (local.get $frame)))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (if (i32.eq (local.get $step) (i32.const 1)) (then (global.set $__stack_pointer (i32.const 65552))))
+    (if (i32.eq (local.get $step) (i32.const 2)) (then (global.set $__stack_pointer (i32.const 0))))
+    (call $deeper)))

@@ -1,0 +1,18 @@
+;; Writes its map in its init, and then what MODE says: refuses, traps, loops, lies, or agrees.
+(module
+  (import "spinrt:kv/store@1.0.0" "set" (func $set (param i32 i32 i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "key\1b[2J\1b]0;owned\07\0aerror: forged line\e2\80\ae")
+  (global $mode i32 (i32.const {{MODE}}))
+  (func (export "spinrt:extension/lifecycle@1.0.0#init") (result i32)
+    (call $set (i32.const 64) (i32.const 3) (i32.const 64) (i32.const 3) (i32.const 128))
+    (if (i32.eq (global.get $mode) (i32.const 2)) (then unreachable))
+    (if (i32.eq (global.get $mode) (i32.const 3)) (then (loop $again (br $again))))
+    (i32.store8 (i32.const 16) (i32.eq (global.get $mode) (i32.const 1)))
+    (if (i32.eq (global.get $mode) (i32.const 4)) (then (i32.store8 (i32.const 16) (i32.const 7))))
+    (i32.store (i32.const 20) (i32.const 64))
+    (i32.store (i32.const 24) (i32.const 39))
+    (i32.const 16))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (if (local.get $step) (then unreachable))
+    (i32.const 1)))

@@ -1,0 +1,15 @@
+(module
+  (type $plain (func (result i32)))
+  (table $table 4 4 funcref)
+  (elem (i32.const 0) $one $one $one $one)
+  (elem $two func $nothing $nothing)
+  (func $one (result i32) (i32.const 1))
+  (func $nothing (result i32) (i32.const 0))
+  (func (export "run") (param $who i32) (param $step i32) (result i32)
+    (block $done (block $init (block $copy (block $fill (block $set
+      (br_table $done $set $fill $copy $init (local.get $step)))
+      (table.set $table (i32.const 4) (ref.func $nothing)) (br $done))
+      (table.fill $table (i32.const 3) (ref.func $nothing) (i32.const 2)) (br $done))
+      (table.copy $table $table (i32.const 3) (i32.const 0) (i32.const 2)) (br $done))
+      (table.init $table $two (i32.const 3) (i32.const 0) (i32.const 2)))
+    (call_indirect (type $plain) (i32.const 3))))

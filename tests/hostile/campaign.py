@@ -1,0 +1,132 @@
+"""All hostile guests, round after round in one process, and nothing piles up: ``python -m tests.hostile.campaign``.
+
+A round tries every guest twice: one after the other, and all loaded at once and raised in random order. After every
+step the bystander answers, and its memory is as it left it. Every so often resident memory and the number of mappings
+(Linux, ``/proc/self``) are printed; after the warm-up they must stay within the bounds of
+`tests.runtime.load_campaign`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tests.hostile.guests import Guest, guests
+from tests.hostile.trial import Trial, refusing, skipping, try_guest, try_loading
+from tests.hostile.world import World
+from tests.runtime.load_campaign import MAPPINGS_GROWTH_MAX, RSS_GROWTH_MAX_KIB, Use, use
+
+WARM_UP_SHARE: Final = 0.1
+
+
+def ready() -> tuple[Guest, ...]:
+    """The guests that wait for nothing."""
+    return tuple(guest for guest in guests() if "waits" not in guest.entry)
+
+
+def one_after_another(world: World, tried: Sequence[Guest]) -> None:
+    """Try each guest to its end before the next is loaded.
+
+    Raises:
+        AssertionError: One did not end as it must, or the bystander noticed.
+    """
+    for guest in tried:
+        try_guest(world, guest)
+
+
+def interleaved(world: World, tried: Sequence[Guest], choose: random.Random) -> None:
+    """Load all guests, then raise the next step of one at random until all are through; others are refused meanwhile.
+
+    Raises:
+        AssertionError: As `one_after_another`.
+    """
+    refused = [guest for guest in tried if guest.refused]
+    running = [iter(Trial(world, guest).steps()) for guest in tried if not guest.refused]
+    while running:
+        position = choose.randrange(len(running))
+        if next(running[position], running) is running:
+            running[position] = running[-1]
+            running.pop()
+        if refused and choose.random() < 0.5:
+            try_loading(world, refused.pop(choose.randrange(len(refused))))
+        world.check_bystander()
+    for guest in refused:
+        try_loading(world, guest)
+
+
+def held(worlds: Sequence[World]) -> Use:
+    """What the process holds when nothing waits to be collected."""
+    for world in worlds:
+        world.runtime.stores.collect()
+    return use()
+
+
+def run(
+    rounds: int,
+    *,
+    seed: int,
+    tried: Sequence[Guest] | None = None,
+    tell: Callable[[int, Use], None] = lambda number, found: None,
+    intervals: int = 20,
+) -> list[str]:
+    """Do so many rounds, and return what grew beyond its bound: nothing, if all is well.
+
+    Args:
+        rounds: How many.
+        seed: Of the order in which guests are raised.
+        tried: Which guests; all that wait for nothing by default.
+        tell: Called at intervals with the round and what is held then.
+        intervals: How many of them.
+
+    Raises:
+        AssertionError: A guest did not end as it must.
+    """
+    worlds = (refusing(), skipping())
+    chosen, choose = ready() if tried is None else tried, random.Random(seed)
+    base: Use | None = None
+    found = use()
+    for number in range(1, rounds + 1):
+        one_after_another(worlds[number % 2], chosen)
+        interleaved(worlds[(number + 1) % 2], chosen, choose)
+        if base is None and number >= rounds * WARM_UP_SHARE:
+            base = held(worlds)
+        if number % max(1, rounds // intervals) == 0:
+            found = held(worlds)
+            tell(number, found)
+    assert base is not None
+    growth = {"resident KiB": found.rss_kib - base.rss_kib, "mappings": found.mappings - base.mappings}
+    bounds = {"resident KiB": RSS_GROWTH_MAX_KIB, "mappings": MAPPINGS_GROWTH_MAX}
+    return [f"{name}: grew by {growth[name]}, at most {bounds[name]} is allowed" for name in bounds
+            if growth[name] > bounds[name]]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Try all hostile guests, and watch memory and mappings.")
+    parser.add_argument("--rounds", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of raises (default: %(default)s)")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # the faults are meant
+    gc.disable()  # what only the collector would free counts as growth
+    began = time.monotonic()
+    print(f"{len(ready())} guests, seed {arguments.seed}")
+    print(f"{'rounds':>9} {'seconds':>9} {'RSS KiB':>9} {'mappings':>9}")
+
+    def tell(number: int, found: Use) -> None:
+        print(f"{number:9} {time.monotonic() - began:9.1f} {found.rss_kib:9} {found.mappings:9}", flush=True)
+
+    grown = run(arguments.rounds, seed=arguments.seed, tell=tell)
+    for line in grown:
+        print(f"not flat: {line}")
+    if not grown:
+        print(f"flat: within {RSS_GROWTH_MAX_KIB} KiB and {MAPPINGS_GROWTH_MAX} mappings after the first tenth")
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
