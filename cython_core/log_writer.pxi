@@ -1,8 +1,8 @@
 # The thread at the end of a log: it writes what was appended and syncs it, and holds the GIL for none of that.
 #
 # A thread that comes back from the kernel and wants the GIL is woken each time the event loop lets go of it between two
-# callbacks, finds it taken again, and sleeps: some fifteen wake-ups for each sync, paid for by both threads. So a batch is handed
-# over as plain buffers, and its end is told through an event descriptor that the loop watches.
+# callbacks, finds it taken again, and sleeps; both threads pay for it. So a batch is handed over as plain buffers, and its end is
+# told through an event descriptor that the loop watches (docs/decisions/0009).
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
