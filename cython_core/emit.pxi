@@ -1,14 +1,16 @@
 # The instructions that go before one that changes state (docs/design/transactions.md). `instrument.pxi` decides what goes where.
 #
-# A function keeps the head of the log and the stamp in locals ("cached"), or reads them from memory for each record.
-# What a sequence needs in locals is declared behind the function's own; nothing of the guest's stack is touched.
+# A function keeps the head of the log in a local from its beginning to its end ("cached"), or from the first record between
+# two branches or calls to the next of these. Records that are written on every way there lie at fixed places behind the
+# head, which is moved once for all of them. What a sequence needs in locals is declared behind the function's own;
+# nothing of the guest's stack is touched.
 
 cdef enum:
-    # Locals that may be added, in this order: an address, a count, the head, the stamp, and a value of each type.
-    LOCAL_ADDRESS, LOCAL_COUNT, LOCAL_HEAD, LOCAL_STAMP, LOCAL_I32, LOCAL_I64, LOCAL_F32, LOCAL_F64, LOCAL_V128
+    # Locals that may be added, in this order: an address, a count, the head, and a value of each type.
+    LOCAL_ADDRESS, LOCAL_COUNT, LOCAL_HEAD, LOCAL_I32, LOCAL_I64, LOCAL_F32, LOCAL_F64, LOCAL_V128
     LOCAL_FUNCTION, LOCAL_EXTERN, LOCAL_KINDS
 
-cdef uint8_t[LOCAL_KINDS] LOCAL_TYPES = [0x7F, 0x7F, 0x7F, 0x7E, 0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F]
+cdef uint8_t[LOCAL_KINDS] LOCAL_TYPES = [0x7F, 0x7F, 0x7F, 0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F]
 
 # Which local takes a value of a type.
 INSTRUMENT_VALUES = {
@@ -52,6 +54,7 @@ cdef struct spin_growing:
 cdef struct spin_plan:
     uint32_t undo               # index of the log's memory
     uint32_t dead_below
+    int64_t moved
     int64_t tick
     int64_t save_bytes
     int64_t note_growth
@@ -68,7 +71,10 @@ cdef struct spin_emit:
     const spin_plan *plan
     spin_growing out
     uint32_t[LOCAL_KINDS] locals
+    uint32_t dead_below         # stores that end at or below this are not recorded
     bint cached
+    bint has_head               # the local has the head, but for `written`
+    uint32_t written            # bytes of records behind it
 
 
 cdef int _reserve(spin_growing *to, size_t more) except -1:
@@ -157,31 +163,36 @@ cdef void _write(spin_emit *to, int kind, uint64_t place) noexcept nogil:
     _access(to, OP_I32_STORE, place)
 
 
+cdef void _settle_head(spin_emit *to) noexcept nogil:
+    """Move the head behind the records; where control branches or leaves, and before others write records."""
+    if to.written:
+        _get(to, LOCAL_HEAD)
+        _add_constant(to, to.written)
+        _set(to, LOCAL_HEAD)
+        to.written = 0
+    if to.has_head and not to.cached:
+        _write(to, LOCAL_HEAD, AT_HEAD)
+        to.has_head = False
+
+
 cdef void _flush(spin_emit *to) noexcept nogil:
     if to.cached:
         _write(to, LOCAL_HEAD, AT_HEAD)
 
 
-cdef void _reload_head(spin_emit *to) noexcept nogil:
+cdef void _reload(spin_emit *to) noexcept nogil:
     if to.cached:
         _read(to, OP_I32_LOAD, AT_HEAD)
         _set(to, LOCAL_HEAD)
 
 
-cdef void _reload(spin_emit *to) noexcept nogil:
-    """Read head and stamp again: a nested raise that was rolled back has moved both."""
-    _reload_head(to)
-    if to.cached:
-        _read(to, OP_I64_LOAD, AT_STAMP)
-        _set(to, LOCAL_STAMP)
-
-
 cdef void _call_helper(spin_emit *to, int64_t function) noexcept nogil:
     """Call one of the functions that write records themselves."""
+    _settle_head(to)
     _flush(to)
     _put(to, OP_CALL)
     _put_unsigned(to, <uint64_t>function)
-    _reload_head(to)
+    _reload(to)
 
 
 cdef void _tick(spin_emit *to) noexcept nogil:
@@ -191,13 +202,12 @@ cdef void _tick(spin_emit *to) noexcept nogil:
         _put_unsigned(to, <uint64_t>to.plan.tick)
 
 
-cdef void _begin_record(spin_emit *to) noexcept nogil:
-    """Push the head."""
-    if to.cached:
-        _get(to, LOCAL_HEAD)
-    else:
+cdef void _need_head(spin_emit *to) noexcept nogil:
+    """Have the head in its local."""
+    if not to.has_head:
         _read(to, OP_I32_LOAD, AT_HEAD)
-        _local(to, OP_LOCAL_TEE, LOCAL_HEAD)
+        _set(to, LOCAL_HEAD)
+        to.has_head = True
 
 
 cdef void _write_tag(spin_emit *to, uint64_t kind, uint64_t offset, bint at_address, uint64_t place) noexcept nogil:
@@ -206,10 +216,7 @@ cdef void _write_tag(spin_emit *to, uint64_t kind, uint64_t offset, bint at_addr
     if at_address:
         _get(to, LOCAL_ADDRESS)
         _put(to, OP_I64_EXTEND_I32_U)
-    if to.cached:
-        _get(to, LOCAL_STAMP)
-    else:
-        _read(to, OP_I64_LOAD, AT_STAMP)
+    _read(to, OP_I64_LOAD, AT_STAMP)
     _put(to, OP_I64_CONST)
     _put_signed(to, <int64_t>((kind << KIND_SHIFT) + offset))
     _put(to, OP_I64_ADD)
@@ -218,19 +225,9 @@ cdef void _write_tag(spin_emit *to, uint64_t kind, uint64_t offset, bint at_addr
     _access(to, OP_I64_STORE, place)
 
 
-cdef void _end_record(spin_emit *to, uint32_t size) noexcept nogil:
-    if not to.cached:
-        _put_two(to, OP_I32_CONST, 0)
-    _get(to, LOCAL_HEAD)
-    _add_constant(to, size)
-    if to.cached:
-        _set(to, LOCAL_HEAD)
-    else:
-        _access(to, OP_I32_STORE, AT_HEAD)
-
-
 cdef void _record_bytes(spin_emit *to, uint8_t width, uint64_t offset, uint64_t place) noexcept nogil:
-    """A record, at ``place`` behind the head that is on the stack, of the bytes at the address and ``offset``."""
+    """A record, at ``place`` behind the head, of the bytes at the address and ``offset``."""
+    _get(to, LOCAL_HEAD)
     _get(to, LOCAL_ADDRESS)
     _put_two(to, OLD_LOADS[width], 0)
     _put_unsigned(to, offset)
@@ -238,37 +235,44 @@ cdef void _record_bytes(spin_emit *to, uint8_t width, uint64_t offset, uint64_t 
     _write_tag(to, width, offset, True, place)
 
 
-cdef void _record_store(spin_emit *to, uint8_t width, uint64_t offset) noexcept nogil:
-    _begin_record(to)
+cdef uint32_t _record_store(spin_emit *to, uint8_t width, uint64_t offset) noexcept nogil:
+    """Records of what a store writes, behind those that there are; their bytes."""
     if width != WIDTH_VECTOR:
-        _record_bytes(to, width, offset, 0)
-        _end_record(to, RECORD_BYTES)
-        return
-    _record_bytes(to, 3, offset, 0)
+        _record_bytes(to, width, offset, to.written)
+        return RECORD_BYTES
+    _record_bytes(to, 3, offset, to.written)
+    _record_bytes(to, 3, offset + 8, to.written + RECORD_BYTES)
+    return 2 * RECORD_BYTES
+
+
+cdef void _record_unless_dead(spin_emit *to, uint8_t width, uint64_t offset, uint64_t end) noexcept nogil:
+    """The same unless the store ends in the dead stack; the head is moved at once, as later code cannot know."""
+    _get(to, LOCAL_ADDRESS)
+    _constant(to, <uint32_t>(to.dead_below - end))
+    _put(to, OP_I32_GT_U)
+    _put_two(to, OP_IF, BLOCK_OF_NOTHING)
+    cdef uint32_t size = _record_store(to, width, offset)
     _get(to, LOCAL_HEAD)
-    _record_bytes(to, 3, offset + 8, RECORD_BYTES)
-    _end_record(to, 2 * RECORD_BYTES)
+    _add_constant(to, size)
+    _set(to, LOCAL_HEAD)
+    _put(to, OP_END)
 
 
 cdef void _emit_store(spin_emit *to, const spin_walk *walk) noexcept nogil:
     """A store of any width, a vector or one lane: address and value are on the stack."""
     cdef uint8_t width = walk.opcode.width
     cdef uint64_t offset = walk.second, end = offset + (<uint64_t>1 << width)
-    cdef bint may_be_dead = end <= to.plan.dead_below
     _tick(to)
     if end > <uint64_t>1 << 32:     # traps whatever the address
         _put_bytes(to, walk.start, walk.at)
         return
     _set(to, walk.opcode.value)
     _set(to, LOCAL_ADDRESS)
-    if may_be_dead:
-        _get(to, LOCAL_ADDRESS)
-        _constant(to, <uint32_t>(to.plan.dead_below - end))
-        _put(to, OP_I32_GT_U)
-        _put_two(to, OP_IF, BLOCK_OF_NOTHING)
-    _record_store(to, width, offset)
-    if may_be_dead:
-        _put(to, OP_END)
+    _need_head(to)
+    if end <= to.dead_below:
+        _record_unless_dead(to, width, offset, end)
+    else:
+        to.written += _record_store(to, width, offset)
     _get(to, LOCAL_ADDRESS)
     _get(to, walk.opcode.value)
     _put_bytes(to, walk.start, walk.at)
@@ -279,12 +283,13 @@ cdef void _emit_global_get(spin_emit *to, const spin_walk *walk) noexcept nogil:
 
 
 cdef void _record_global(spin_emit *to, uint64_t index, uint8_t store) noexcept nogil:
-    _begin_record(to)
+    _need_head(to)
+    _get(to, LOCAL_HEAD)
     _put(to, OP_GLOBAL_GET)
     _put_unsigned(to, index)
-    _access(to, store, VALUE_OFFSET)
-    _write_tag(to, KIND_GLOBAL, index, False, 0)
-    _end_record(to, RECORD_BYTES)
+    _access(to, store, to.written + VALUE_OFFSET)
+    _write_tag(to, KIND_GLOBAL, index, False, to.written)
+    to.written += RECORD_BYTES
 
 
 cdef void _emit_global_set(spin_emit *to, const spin_walk *walk) noexcept nogil:

@@ -6,13 +6,13 @@
 
 # What is done to an instruction. Python numbers the actions by this order.
 INSTRUMENT_ACTIONS = (
-    "copy", "open", "loop", "end", "return", "call", "call-indirect", "tail-call", "tail-call-indirect", "store",
+    "copy", "branch", "open", "loop", "end", "return", "call", "call-indirect", "tail-call", "tail-call-indirect", "store",
     "global-get", "global-set", "bulk", "memory-init", "grow", "drop-data", "drop-element", "table-set", "table-fill",
     "table-copy", "table-init", "table-grow",
 )
 
 cdef enum:
-    DO_COPY, DO_OPEN, DO_LOOP, DO_END, DO_RETURN, DO_CALL, DO_CALL_INDIRECT, DO_TAIL_CALL, DO_TAIL_CALL_INDIRECT, DO_STORE
+    DO_COPY, DO_BRANCH, DO_OPEN, DO_LOOP, DO_END, DO_RETURN, DO_CALL, DO_CALL_INDIRECT, DO_TAIL_CALL, DO_TAIL_CALL_INDIRECT, DO_STORE
     DO_GLOBAL_GET, DO_GLOBAL_SET, DO_BULK, DO_MEMORY_INIT, DO_GROW, DO_DROP_DATA, DO_DROP_ELEMENT, DO_TABLE_SET, DO_TABLE_FILL
     DO_TABLE_COPY, DO_TABLE_INIT, DO_TABLE_GROW, ACTION_COUNT
 
@@ -32,6 +32,7 @@ cdef enum:
 cdef struct spin_summary:
     uint16_t flags
     uint16_t needs          # locals, a bit each
+    uint16_t reads          # globals, a bit each; the last bit stands for all from there on
     int32_t callers         # the last edge that leads here; -1 none
 
 # A call of a function by another; or a `global.set` in a function (``target`` is the global, with IN_LOOP).
@@ -137,7 +138,7 @@ cdef class BodyRewriter:
             raise InternalError(f"plan of module {self.name}: found tables of {found} bytes, expected {needed}")
         self.held = (globals_, tables, data, elements, signatures)
         cdef spin_plan *plan = &self.plan
-        plan.undo, plan.dead_below = undo, dead_below
+        plan.undo, plan.dead_below, plan.moved = undo, dead_below, moved
         plan.tick, plan.save_bytes, plan.note_growth, plan.drop = helpers
         plan.globals = <const int64_t *>PyBytes_AS_STRING(globals_)
         plan.tables = <const int64_t *>PyBytes_AS_STRING(tables)
@@ -238,6 +239,8 @@ cdef class BodyRewriter:
     cdef bint _nest(self, spin_walk *walk) except *:
         """Follow blocks; true at the end of the body. An end too early is noted as damage."""
         walk.damage = DAMAGE_NONE
+        if walk.opcode.action == DO_BRANCH:
+            return False
         if walk.opcode.action != DO_END:
             _reserve(&self.blocks, 1)
             self.blocks.data[self.blocks.size] = walk.opcode.action == DO_LOOP
@@ -303,6 +306,7 @@ cdef class BodyRewriter:
         if walk.first >= <uint64_t>self.global_count:
             return _damage(walk, DAMAGE_INDEX, walk.start)
         if walk.opcode.action == DO_GLOBAL_GET:
+            self.summaries[place].reads |= 1 << min(walk.first, 15)
             return 0
         self.global_sets[walk.first] += 1
         self.summaries[place].needs |= 1 << LOCAL_I32
@@ -402,11 +406,14 @@ cdef class BodyRewriter:
         cdef uint16_t flags = self.summaries[place].flags, needs = self.summaries[place].needs
         cdef uint32_t next = <uint32_t>(self.signatures[2 * place] + declared.total)
         cdef int kind
-        to.cached = flags & RECORDS_IN_LOOP
+        to.cached = to.has_head = flags & RECORDS_IN_LOOP
+        to.written = 0
+        # A function without a frame of its own seldom stores into the stack, and then the question costs more than a record.
+        to.dead_below = 0
+        if self.plan.moved >= 0 and self.summaries[place].reads >> min(self.plan.moved, 15) & 1:
+            to.dead_below = self.plan.dead_below
         if flags & RECORDS:
             needs |= 1 << LOCAL_HEAD
-        if to.cached:
-            needs |= 1 << LOCAL_STAMP
         _reserve(&to.out, SEQUENCE_BYTES_MAX + (end - declared.start))
         _put_unsigned(to, declared.groups + _bits(needs))
         _put_bytes(to, declared.start, end)
@@ -432,21 +439,30 @@ cdef class BodyRewriter:
                 self._fail(walk, place)
             if <int64_t>to.out.size + (walk.start - copied) <= mark:
                 found = walk.start
+            if walk.opcode.action == DO_COPY:
+                continue
+            if walk.opcode.action <= DO_TAIL_CALL_INDIRECT and (to.written or to.has_head and not to.cached):
+                copied = self._copy_up_to(walk.start, copied)
+                _settle_head(to)
             if walk.opcode.action <= DO_END:
-                if walk.opcode.action != DO_COPY and self._nest(walk):
+                if self._nest(walk):
                     break
             elif not self._is_kept(walk):
                 changed = True
-                _reserve(&to.out, SEQUENCE_BYTES_MAX + (walk.start - copied))
-                _put_bytes(to, copied, walk.start)
+                self._copy_up_to(walk.start, copied)
                 self._write_changed(walk)
                 copied = walk.at
-        _reserve(&to.out, SEQUENCE_BYTES_MAX + (walk.at - copied))
-        _put_bytes(to, copied, walk.at)
+        self._copy_up_to(walk.at, copied)
         if to.cached:
             _flush(to)
             _put(to, OP_END)
         return found - <const uint8_t *>PyBytes_AS_STRING(self.code) if changed else -1
+
+    cdef const uint8_t *_copy_up_to(self, const uint8_t *end, const uint8_t *copied) except NULL:
+        """Write code as it is, and make room for a sequence."""
+        _reserve(&self.emit.out, SEQUENCE_BYTES_MAX + (end - copied))
+        _put_bytes(&self.emit, copied, end)
+        return end
 
     cdef bint _is_kept(self, spin_walk *walk) noexcept:
         """Whether an instruction stays as it is."""

@@ -432,6 +432,7 @@ def _refused(module: CoreModule, place: tuple[int, int], expected: str) -> Modul
 
 
 _ACTIONS: Final = {
+    **dict.fromkeys(("else", "br", "br_if", "br_table"), "branch"),
     **dict.fromkeys(("block", "if"), "open"),
     "loop": "loop",
     "end": "end",

@@ -20,7 +20,8 @@ HEAD, MOVED, STAMP, BYTES_HEAD, FUNCTIONS_HEAD, EXTERNS_HEAD, BYTES_NEXT, COUNTD
 FLAGS: Final = 64
 RECORD_BYTES: Final = 16
 STAMP_SHIFT: Final = 36
-BYTES, GLOBAL, GLOBAL_HIGH, GROWTH, FLAG, ENTRY, GLOBAL_REFERENCE = 4, 5, 6, 7, 8, 9, 10
+WORD, BYTES, GLOBAL, GLOBAL_HIGH, GROWTH, FLAG, ENTRY, GLOBAL_REFERENCE = 3, 4, 5, 6, 7, 8, 9, 10
+FEW_BYTES: Final = 32
 
 _NUMBERS: Final = {opcode.name: number for number, opcode in OPCODES.items()}
 _EMPTY_BLOCK: Final = b"\x40"
@@ -100,13 +101,33 @@ def tick(log: int) -> Helper:
     )
 
 
+def _few_bytes(log: int, head: int) -> str:
+    """Instructions that record up to 32 bytes as words, and return: that costs less than a bulk copy of few bytes.
+
+    A word may reach behind what is written. Taking it back is right all the same, as it is what was there then.
+    """
+
+    def record(at: int) -> str:
+        return f"""local.get {head}; local.get 0; i64.load 0 {at}; i64.store {log} {2 * at + 8};
+        local.get {head}; local.get 0; i64.extend_i32_u; i32.const 0; i64.load {log} {STAMP}; i64.add;
+        i64.const {(WORD << 32) + at}; i64.add; i64.store {log} {2 * at};"""
+
+    more = "".join(f"local.get 1; i32.const {at}; i32.gt_u; if; {record(at)}" for at in (8, 16, 24))
+    return f"""local.get 1; i32.const 1; i32.sub; i32.const {FEW_BYTES}; i32.lt_u; if;
+    local.get 0; i64.extend_i32_u; i64.const {FEW_BYTES}; i64.add;
+    memory.size 0; i64.extend_i32_u; i64.const 16; i64.shl; i64.le_u; if;
+    i32.const 0; i32.load {log} {HEAD}; local.set {head}; {record(0)} {more} end; end; end;
+    i32.const 0; local.get {head}; local.get 1; i32.const 7; i32.add; i32.const 3; i32.shr_u; i32.const 4; i32.shl;
+    i32.add; i32.store {log} {HEAD}; return; end; end;"""
+
+
 def save_bytes(log: int, kept: int, dead_below: int) -> Helper:
     """(address, count) -> (): keep bytes of memory 0 in the memory ``kept``, unless all are in the dead stack."""
     place, end, head = 2, 3, 4
     is_dead = f"""local.get 0; i64.extend_i32_u; local.get 1; i64.extend_i32_u; i64.add; i64.const {dead_below};
     i64.le_u; if; return; end;"""
     value = f"local.get 1; i64.extend_i32_u; local.get {place}; i64.extend_i32_u; i64.const 32; i64.shl; i64.or"
-    text = f"""{is_dead if dead_below else ""}
+    text = f"""{is_dead if dead_below else ""} {_few_bytes(log, head)}
     i32.const 0; i32.load {log} {BYTES_HEAD}; local.tee {place}; local.get 1; i32.add; local.set {end};
     i32.const 0; local.get {end}; i32.store {log} {BYTES_NEXT};
     local.get {place}; local.get 0; local.get 1; memory.copy {kept} 0;
