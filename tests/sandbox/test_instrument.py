@@ -253,7 +253,7 @@ def test_store_across_the_end_of_the_stack_is_recorded(store: str, address: int,
         do = f"(memory.fill (i32.add (local.get 0) (i32.const {offset})) (i32.const 7) (i32.const 5))"
     found = made(
         f"""{MEMORY} (global $__stack_pointer (mut i32) (i32.const 1024)) (data (i32.const 1024) "0123456789abcdef")
-        (func (export "f") (param i32) (global.set 0 (i32.const 1024)) {do})"""
+        (func (export "f") (param i32) (global.set 0 (global.get 0)) {do})"""
     )
     instance = Instance(found)
     before = instance.state()
@@ -261,6 +261,39 @@ def test_store_across_the_end_of_the_stack_is_recorded(store: str, address: int,
     records = len(instance.records())
 
     assert records == (0 if address + offset + size <= 1024 else 2 if store == "v128.store" else 1)
+    instance.roll_back()
+    assert instance.state() == before
+
+
+def test_function_without_a_frame_does_not_ask_about_the_stack() -> None:
+    """It records its stores wherever they go."""
+    found = made(
+        f"""{MEMORY} {STACK} (data (i32.const 1024) "x") (func (global.set 0 (i32.const 1)))
+        (func (export "f") (i64.store (i32.const 100) (i64.const 1)))"""
+    )
+    instance = Instance(found)
+    instance.call("f")
+
+    assert instance.records() == [(3, 100, 0)]
+
+
+def test_few_bytes_are_recorded_as_words() -> None:
+    """Unless the words would reach beyond the memory; what lies behind the bytes is put back as it was, too."""
+    found = made(
+        f"""{MEMORY} (data (i32.const 8) "0123456789abcdefghijklmnopqrstuvwxyz")
+        (func (export "f") (param i32 i32) (memory.fill (local.get 0) (i32.const 1) (local.get 1))
+          (i32.store8 (i32.add (local.get 0) (local.get 1)) (i32.const 2)))"""
+    )
+    instance = Instance(found)
+    before = instance.state()
+    for count, words in ((0, 0), (1, 1), (8, 1), (9, 2), (17, 3), (25, 4), (32, 4), (33, 1)):
+        instance.call("f", 9, count)
+        kinds = [record.kind for record in instance.records()]
+        assert kinds == ([4] if count in (0, 33) else [3] * words) + [0]
+        instance.roll_back()
+        assert instance.state() == before
+    assert instance.call("f", 65_520, 10) is None
+    assert [record.kind for record in instance.records()] == [4, 0]
     instance.roll_back()
     assert instance.state() == before
 
