@@ -121,6 +121,8 @@ cdef int _fill_store(void *library) except -1:
     (<void **>&api.store_on_tick)[0] = _symbol(library, b"wasmtime_store_epoch_deadline_callback")
     (<void **>&api.context_set_epoch_deadline)[0] = _symbol(library, b"wasmtime_context_set_epoch_deadline")
     (<void **>&api.module_new)[0] = _symbol(library, b"wasmtime_module_new")
+    (<void **>&api.module_serialize)[0] = _symbol(library, b"wasmtime_module_serialize")
+    (<void **>&api.module_deserialize)[0] = _symbol(library, b"wasmtime_module_deserialize")
     (<void **>&api.module_delete)[0] = _symbol(library, b"wasmtime_module_delete")
     return 0
 

@@ -43,6 +43,10 @@ cdef bytes GLOBAL_EXPORT_BYTES = GLOBAL_EXPORT.encode()
 cdef class Module:
     """A compiled module.
 
+    Args:
+        code: The module; or, with `compiled`, what `serialized` returned. That is native code, which is not looked at: it must
+            come from where nobody else can write.
+
     Attributes:
         imports: (module, name, kind, signature) of each import, in the module's order.
         exports: name → (kind, signature).
@@ -56,10 +60,14 @@ cdef class Module:
     cdef readonly str name
     cdef list host_globals      # names of the globals that are exported for the host
 
-    def __cinit__(self, bytes code not None, str name not None="module"):
-        cdef spin_error *error = api.module_new(
-            engine, <const uint8_t *>PyBytes_AS_STRING(code), <size_t>PyBytes_GET_SIZE(code), &self.pointer
-        )
+    def __cinit__(self, bytes code not None, str name not None="module", *, bint compiled=False):
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(code)
+        cdef size_t size = <size_t>PyBytes_GET_SIZE(code)
+        cdef spin_error *error
+        if compiled:
+            error = api.module_deserialize(engine, data, size, &self.pointer)
+        else:
+            error = api.module_new(engine, data, size, &self.pointer)
         if error != NULL:
             self.pointer = NULL
             raise ModuleError(
@@ -74,6 +82,14 @@ cdef class Module:
     def __dealloc__(self):
         if self.pointer != NULL:
             api.module_delete(self.pointer)
+
+    def serialized(self):
+        """Return the compiled code, to be given back as `code` with `compiled`."""
+        cdef spin_bytes made
+        cdef spin_error *error = api.module_serialize(self.pointer, &made)
+        if error != NULL:
+            raise InternalError(f"module {self.name}: cannot be serialized: {_take_error(error)}")
+        return _take_bytes(&made)
 
     cdef tuple _read_imports(self):
         cdef spin_importtypes types

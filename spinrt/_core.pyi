@@ -177,7 +177,8 @@ class Module:
     imports: tuple[tuple[str, str, str, str], ...]
     exports: dict[str, tuple[str, str]]
     name: str
-    def __init__(self, code: bytes, name: str = "module") -> None: ...
+    def __init__(self, code: bytes, name: str = "module", *, compiled: bool = False) -> None: ...
+    def serialized(self) -> bytes: ...
 
 @final
 class Revocation:

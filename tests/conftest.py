@@ -1,8 +1,18 @@
-"""What holds for all tests: no example is too slow, since a busy machine is no failure."""
+"""What holds for all tests: no example is too slow, since a busy machine is no failure; nothing is kept between runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("spinrt", deadline=None)
 settings.load_profile("spinrt")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_compiled_modules_of_another_run() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPINRT_CACHE", "off")
+        yield

@@ -127,6 +127,8 @@ cdef extern from "include/engine_abi.h" nogil:
         void (*store_on_tick)(spin_store *, spin_tick_callback, void *, void (*)(void *))
         void (*context_set_epoch_deadline)(spin_context *, uint64_t)
         spin_error *(*module_new)(spin_engine *, const uint8_t *, size_t, spin_module **)
+        spin_error *(*module_serialize)(spin_module *, spin_bytes *)
+        spin_error *(*module_deserialize)(spin_engine *, const uint8_t *, size_t, spin_module **)
         void (*module_delete)(spin_module *)
         void (*module_imports)(const spin_module *, spin_importtypes *)
         void (*module_exports)(const spin_module *, spin_exporttypes *)

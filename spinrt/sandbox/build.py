@@ -24,6 +24,7 @@ from pathlib import Path
 from spinrt.errors import BuildError
 from spinrt.sandbox.bindgen import generate_c
 from spinrt.sandbox.bindgen_types import c_words, interface_words
+from spinrt.sandbox.cache import cache_home
 from spinrt.sandbox.loader import check_extension
 from spinrt.sandbox.manifest import Manifest
 from spinrt.sandbox.wit import Interfaces, shipped
@@ -180,8 +181,7 @@ def _environment() -> dict[str, str]:
 
 
 def _cache_directory() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(home) / "spinrt" / "zig"
+    cache = cache_home() / "zig"
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
     if os.access(cache, os.W_OK):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from spinrt._core import Module
+from spinrt.sandbox.cache import compile_module
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.rewrite import Prepared, prepare
 from spinrt.sandbox.symbols import Symbols
@@ -81,7 +82,7 @@ class Fitting:
 
     def _make(self, bounds: _Bounds) -> Fitted:
         made = self._prepare(bounds)
-        module = self._module if made.code == self._code else Module(made.code, self._name)
+        module = self._module if made.code == self._code else compile_module(made.code, self._name)
         return Fitted(module, made.movable, made.immovable_because)
 
     def _prepare(self, bounds: _Bounds) -> Prepared:

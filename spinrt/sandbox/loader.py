@@ -17,6 +17,7 @@ from spinrt.errors import ManifestError, ModuleError, SignatureMismatch, SpinErr
 from spinrt.sandbox.abi import plan_function, resource_name
 from spinrt.sandbox.binary import parse
 from spinrt.sandbox.binary_reader import shown
+from spinrt.sandbox.cache import compile_module
 from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.handler_type import difference, guard_type, handler_type
@@ -134,7 +135,7 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     known = shipped() if interfaces is None else interfaces
     _check_manifest(manifest, known)
     exports = _promised(manifest, known)
-    module = Module(code, manifest.name)
+    module = compile_module(code, manifest.name)
     parse(code, f"extension {manifest.name}")  # refuses what the engine takes and spinrt does not
     imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
     for name, exported in exports.items():
