@@ -1,4 +1,4 @@
-"""What holds for all tests: no example is too slow, since a busy machine is no failure; nothing is kept between runs."""
+"""What holds for all tests: no example is too slow, as a busy machine is no failure; no run finds what another kept."""
 
 from __future__ import annotations
 

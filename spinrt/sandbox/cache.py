@@ -8,8 +8,8 @@ Layout of an entry, whose name is the hash of what it was compiled from: magic (
 of the name and of all that follows, then the engine's own format. The engine checks that the latter is of its version,
 settings and kind of processor.
 
-The directory is ``$SPINRT_CACHE``, or ``spinrt/modules`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; ``SPINRT_CACHE=off`` does
-without. Whoever may write into it as its owner may run code as that owner anyway.
+The directory is ``$SPINRT_CACHE``, or ``spinrt/modules`` below ``$XDG_CACHE_HOME`` or ``~/.cache``;
+``SPINRT_CACHE=off`` does without. Whoever may write into it as its owner may run code as that owner anyway.
 
 Source: docs/security.md, "How it holds".
 """
@@ -83,11 +83,10 @@ class ModuleCache:
         """Return what was compiled of these bytes; none if there is nothing that can be trusted and used."""
         entry = self._name(code)
         content = _read_own(self._directory / entry, ENTRY_BYTES_MAX)
-        key = self._key()
-        if content is None or key is None or not content.startswith(_MAGIC):
+        if content is None or not content.startswith(_MAGIC):
             return None
-        head = len(_MAGIC) + _MAC_BYTES
-        if not hmac.compare_digest(content[len(_MAGIC) : head], _mac(key, entry, content[head:])):
+        key, head = self._key(), len(_MAGIC) + _MAC_BYTES
+        if key is None or not hmac.compare_digest(content[len(_MAGIC) : head], _mac(key, entry, content[head:])):
             return None
         with contextlib.suppress(OSError):
             os.utime(self._directory / entry)
