@@ -50,6 +50,7 @@ crash-test: $(DEV) $(CORE) ## kill -9 the server KILLS times (100) while mail co
 
 hostile: $(DEV) $(CORE) ## try all hostile guests for ROUNDS (1000) rounds, memory must stay flat (SEED=n replays)
 	$(BIN)/python -m tests.hostile.campaign --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
+
 undo-campaign: $(DEV) $(CORE) ## random modules with an undo log: SEEDS of them (1000) from FIRST on, a fault before each change
 	$(BIN)/python -m tests.sandbox.undo_campaign --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1000)
 
