@@ -5,7 +5,7 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 (resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
-extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``saved`` (what a guard may change, put back), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``hostcall`` (the
+extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
 the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
 ``counters`` (what benchmarks and tests read).
@@ -99,7 +99,6 @@ include "logging.pxi"
 include "store.pxi"
 include "trace.pxi"
 include "instance.pxi"
-include "saved.pxi"
 include "undo.pxi"
 include "recovery.pxi"
 include "moving.pxi"

@@ -205,7 +205,7 @@ cdef int _settle_rows(Dispatcher event, _Rows rows, FlatWalk *walk, Call call, b
         if good:
             event._note_touch(<Instance>guest.owner, &walk.frame, call)
         else:
-            (<Instance>guest.owner).roll_back(_idle_savepoint(<Instance>guest.owner))
+            _roll_back(<Instance>guest.owner, _idle_savepoint(<Instance>guest.owner))
     return 0
 
 

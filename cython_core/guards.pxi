@@ -107,28 +107,20 @@ cdef class PrefixGuard(FieldGuard):
 cdef class CallGuard(Guard):
     """Holds when a function says so: an export that answers bool, or a Python callable ``guard(call[, closure], *arguments)``.
 
-    What it promised is dropped by the walk. Whether an export may serve as a guard at all is checked where it is installed.
-
-    Args:
-        before: Called before an export runs; what it returns is called afterwards, to put back what an impure guard has changed.
+    What it promised and changed is taken back by the walk. Whether an export may serve as a guard at all is checked where it is installed.
     """
 
-    cdef readonly object handler, domain, closure, before
+    cdef readonly object handler, domain, closure
 
-    def __init__(self, object handler not None, object domain=None, object closure=NO_CLOSURE, object before=None):
-        self.handler, self.domain, self.closure, self.before = handler, domain, closure, before
+    def __init__(self, object handler not None, object domain=None, object closure=NO_CLOSURE):
+        self.handler, self.domain, self.closure = handler, domain, closure
 
     cdef bint ask(self, Call call, tuple arguments) except -1:
         if self.closure is not _no_closure:
             arguments = (self.closure, *arguments)
         if not isinstance(self.handler, Export):
             return bool(self.handler(call, *arguments))
-        after = None if self.before is None else self.before()
-        try:
-            return bool((<Export>self.handler).invoke(call, arguments))
-        finally:
-            if after is not None:
-                after()
+        return bool((<Export>self.handler).invoke(call, arguments))
 
 
 # ------------------------------------------------------------------------------------------------------------- index

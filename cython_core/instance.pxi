@@ -72,6 +72,7 @@ cdef class Instance:
             in the module's order; all but an `Export` serve this instance only.
         limits: What it may use.
         name: Who it is, in messages.
+        taken_back: What a failed call changed can be taken back (`spinrt.sandbox.rewrite.Prepared`); else such a call breaks it.
         store: Where it lives; by default a store of its own, whose memories are bounded by the limits. In a shared store the module
             itself must be bounded (``spinrt.sandbox.rewrite``).
 
@@ -98,6 +99,7 @@ cdef class Instance:
     cdef readonly Module module
     cdef readonly str name
     cdef readonly InstanceLimits limits
+    cdef readonly bint taken_back
     cdef uint8_t *log_base      # of its undo log, or NULL
     cdef uint64_t log_bytes
     cdef uint8_t *bytes_base    # of what bulk operations overwrote
@@ -111,7 +113,10 @@ cdef class Instance:
     cdef public object on_needed  # called without arguments when somebody wants to enter it in quarantine; may end that
     cdef object __weakref__
 
-    def __cinit__(self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None, Store store=None):
+    def __cinit__(
+        self, Module module not None, tuple imports not None, InstanceLimits limits not None, str name not None, Store store=None, *, bint taken_back=False
+    ):
+        self.taken_back = taken_back
         self.module, self.imports, self.limits, self.name = module, imports, limits, name
         self.handles = HandleTable(limits.handles)
         self.store = Store(limits.memory_bytes, limits.table_entries) if store is None else store
@@ -242,6 +247,13 @@ cdef class Instance:
             self.memory_bytes = api.memory_data_size(self.context, &self.memory)
         self._find_log()
         self.has_realloc = self._find_function("cabi_realloc", "iiii:i", &self.realloc)
+        return 0
+
+    cdef int lose_log(self) except -1:
+        """It was left behind by its store: its log is gone."""
+        self.g.log = &self.g.idle
+        self.log_base = NULL
+        self.bytes_base = NULL
         return 0
 
     cdef int _find_log(self) except -1:

@@ -31,7 +31,7 @@ cdef inline uint64_t _widest(uint64_t length) noexcept:
 cdef int _recover(Instance guest, Savepoint to) except -1:
     """A call failed in it: take back what it changed. Where that cannot be, it is broken from here on."""
     guest.failures += 1
-    if guest.log_base == NULL or guest.g.state & (SPIN_BROKEN | SPIN_CLOSED):
+    if not guest.taken_back or guest.g.state & (SPIN_BROKEN | SPIN_CLOSED):
         return guest.mark_broken()
     return _roll_back(guest, to)
 

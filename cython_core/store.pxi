@@ -149,6 +149,7 @@ cdef class Store:
         for guest in list(self.instances):
             if guest.broken:
                 guest._count_out()
+                guest.lose_log()
         self.store, self.context = fresh, api.store_context(fresh)
         self.state.generation += 1
         spin_new_version(&self.state)

@@ -450,6 +450,7 @@ class DropFunction:
 @final
 class Instance:
     failures: int
+    taken_back: bool
     broken: bool
     busy: bool
     memory_size: int
@@ -466,6 +467,8 @@ class Instance:
         limits: InstanceLimits,
         name: str,
         store: Store | None = None,
+        *,
+        taken_back: bool = False,
     ) -> None: ...
     def close(self) -> None: ...
     def kill(self, death: BaseException) -> None: ...
@@ -500,12 +503,6 @@ def write_handles(
     guest: Instance, slots: list[tuple[int, str, bool]], free_slots: list[int], objects: list[Any]
 ) -> None: ...
 def list_objects(guest: Instance) -> list[Any]: ...
-
-@final
-class Saved:
-    def __call__(self) -> None: ...
-
-def save(guest: Instance) -> Saved: ...
 
 START_EXPORT: str
 GLOBAL_EXPORT: str
@@ -557,13 +554,11 @@ class CallGuard(Guard):
     handler: Any
     domain: Any
     closure: Any
-    before: Any
     def __init__(
         self,
         handler: Export | Callable[..., object],
         domain: object = None,
         closure: object = ...,
-        before: Callable[[], Callable[[], object] | None] | None = None,
     ) -> None: ...
 
 @final

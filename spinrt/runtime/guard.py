@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from spinrt._core import Export, Saved, save
 from spinrt.errors import UsageError
 from spinrt.runtime.binding import DomainExport, Resolved, resolve
 from spinrt.runtime.domain import Domain, DomainState
@@ -62,28 +61,11 @@ def compile_guard(guard: Guard, event: str, function: Function) -> EntryGuard:
     resolved = resolve(check.handler, event, what=what)
     check_resolved(resolved, function, guard_type, closure=check.closure, what=what)
     _check_changes_nothing(resolved, what)
-    return CallGuard(resolved.handler, resolved.domain, check.closure, _saver(resolved))
-
-
-def _saver(resolved: Resolved) -> Callable[[], Saved] | None:
-    """Return what keeps the guest's memory before such a guard runs; none where its code provably changes nothing."""
-    handler = resolved.handler
-    if resolved.domain is None or resolved.export is None or not isinstance(handler, Export):
-        return None
-    domain = resolved.domain
-    if not domain.extension.exports[resolved.export].changes:
-        return None
-
-    def keep() -> Saved:
-        if handler.guest.quarantined:
-            domain.wake()
-        return save(handler.guest)
-
-    return keep
+    return CallGuard(resolved.handler, resolved.domain, check.closure)
 
 
 def _check_changes_nothing(resolved: Resolved, what: str) -> None:
-    """Refuse an export that may do what cannot be taken back, or call what is not pure."""
+    """Refuse an export that may change what cannot be taken back, or call what is not pure."""
     domain = resolved.domain
     if domain is None:
         return
@@ -91,6 +73,11 @@ def _check_changes_nothing(resolved: Resolved, what: str) -> None:
     exported = domain.extension.exports[resolved.export]
     if exported.obstacle:
         raise UsageError(f"{what}: {resolved}: {exported.obstacle}, expected nothing that cannot be taken back")
+    if exported.changes and not domain.limits.undo_bytes:
+        raise UsageError(
+            f"{what}: {resolved}: it may change its extension, which has no undo log, expected one to take that back",
+            hint="give it limits.undo_bytes, or write a guard that changes nothing",
+        )
     for interface_id, name in sorted(exported.reached):
         if not domain.is_pure_import(interface_id, name):
             raise UsageError(f"{what}: {resolved}: found a call of {interface_id}#{name}, expected pure functions only")

@@ -37,6 +37,7 @@ LIMITS_CEILING = Limits(
     effects=1024,
     host_calls=100_000,
     lift_bytes=16 << 20,
+    undo_bytes=64 << 20,
     outside_calls_per_minute=1_000_000,
 )
 

@@ -123,7 +123,7 @@ def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], 
     before = call.savepoint()
     call.domain, call.journal.room = guard.domain, EFFECTS_MAX_HOST
     try:
-        return _ask(guard, call, arguments)
+        return bool(_invoke(guard.handler, guard.closure, call, arguments))
     except BaseException as error:
         call.roll_back(before)
         on_fault(guard.domain, error)
@@ -132,15 +132,6 @@ def _call_guard_holds(guard: CallGuard, call: Call, arguments: tuple[Any, ...], 
         return False
     finally:
         call.roll_back(before)
-
-
-def _ask(guard: CallGuard, call: Call, arguments: tuple[Any, ...]) -> bool:
-    put_back = guard.before() if guard.before is not None else None
-    try:
-        return bool(_invoke(guard.handler, guard.closure, call, arguments))
-    finally:
-        if put_back is not None:
-            put_back()
 
 
 # ------------------------------------------------------------------------------------------------------------ handlers

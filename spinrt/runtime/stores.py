@@ -101,8 +101,8 @@ class Stores:
             LinkError, ExtensionError: See `Instance`.
         """
         self.collect_soon()
-        store = self.shared if fitted.movable else Store(limits.memory_bytes, limits.table_entries)
-        return Instance(fitted.module, imports(store), limits, name, store)
+        store = self.shared if fitted.movable else Store()  # the module is bounded in itself
+        return Instance(fitted.module, imports(store), limits, name, store, taken_back=fitted.taken_back)
 
     def collect_soon(self) -> None:
         """When enough is dead, move the living to a fresh store between two raises: each is moved for one that died."""

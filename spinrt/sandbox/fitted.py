@@ -22,11 +22,15 @@ PAGE_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A compiled module within bounds. One that is not movable needs a store of its own; ``reason`` says why."""
+    """A compiled module within bounds. One that is not movable needs a store of its own; ``reason`` says why.
+
+    ``taken_back``: after a call that failed an instance is what it was before; else it has to be replaced.
+    """
 
     module: Module
     movable: bool
     reason: str
+    taken_back: bool
 
 
 class _Bounds(NamedTuple):
@@ -68,7 +72,7 @@ class Fitting:
         return found
 
     def fit(self, limits: Limits) -> Fitted:
-        """Return the module within these limits of memory and tables.
+        """Return the module within these limits of memory and tables, with an undo log of that size.
 
         Raises:
             MemoryExceeded: It asks for more than they allow.
@@ -83,7 +87,7 @@ class Fitting:
     def _make(self, bounds: _Bounds) -> Fitted:
         made = self._prepare(bounds)
         module = self._module if made.code == self._code else compile_module(made.code, self._name)
-        return Fitted(module, made.movable, made.immovable_because)
+        return Fitted(module, made.movable, made.immovable_because, made.taken_back)
 
     def _prepare(self, bounds: _Bounds) -> Prepared:
         return prepare(
@@ -96,4 +100,4 @@ class Fitting:
 
 
 def _bounds(limits: Limits) -> _Bounds:
-    return _Bounds(limits.memory_bytes // PAGE_BYTES, limits.table_entries, 0)
+    return _Bounds(limits.memory_bytes // PAGE_BYTES, limits.table_entries, limits.undo_bytes)

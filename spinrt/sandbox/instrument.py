@@ -104,7 +104,7 @@ def instrument(module: CoreModule, undo_bytes: int, *, countdown: bool = False) 
         countdown: Count down before each change, for a fault campaign.
 
     Returns:
-        None for a module whose code changes nothing.
+        None for a module that nothing changes: neither its code nor what the host passes to it.
 
     Raises:
         MemoryExceeded: So many segments that the log has no room for a record.
@@ -190,7 +190,7 @@ class _Rewriting:
 
     @classmethod
     def of(cls, module: CoreModule, undo_bytes: int, countdown: bool) -> _Rewriting | None:
-        """Survey a module; none if nothing in it changes anything."""
+        """Survey a module; none if nothing changes it."""
         if not 0 < undo_bytes <= UNDO_BYTES_MAX:
             raise UsageError(f"undo log: found {undo_bytes} bytes, expected 1 to {UNDO_BYTES_MAX}")
         bodies = BodyRewriter(
@@ -209,7 +209,7 @@ class _Rewriting:
             refusal,
         )
         _check(module, bodies)
-        if not bodies.first and not any(bodies.global_sets):
+        if not bodies.first and not any(bodies.global_sets) and not _is_written_by_host(module):
             return None
         moved = _most_set(module, bodies.global_sets)
         return cls(module, bodies, -(-undo_bytes // _PAGE_BYTES), countdown, moved, _dead_below(module, moved))
@@ -369,6 +369,13 @@ class _Rewriting:
         content = struct.pack("<IIQ24xI", self.base, moved, stamp, self.dead_below)
         place = b"\2" + unsigned(self.log) + helpers.assemble("i32.const 0; end")
         self.added.data.append(place + unsigned(len(content)) + content)
+
+
+def _is_written_by_host(module: CoreModule) -> bool:
+    """Whether values may be put into its memory: results of what it calls, or arguments in room that it gives."""
+    return bool(module.memories) and (
+        bool(module.imports) or any(found.name == "cabi_realloc" for found in module.exports)
+    )
 
 
 def _packed(numbers: Iterable[int]) -> bytes:

@@ -60,6 +60,7 @@ class Limits:
     effects: int = 64
     host_calls: int = 10_000
     lift_bytes: int = 1 << 20
+    undo_bytes: int = 4 << 20
     outside_calls_per_minute: int = 6_000
 
     def clamped(self, ceiling: Limits) -> Limits:
@@ -76,6 +77,7 @@ LIMITS_HIGHEST = Limits(
     effects=1 << 20,
     host_calls=(1 << 32) - 1,
     lift_bytes=1 << 32,
+    undo_bytes=1 << 30,
     outside_calls_per_minute=1 << 30,
 )
 
@@ -240,8 +242,8 @@ def read_limits(found: object, base: Limits, refuse: Any) -> Limits:
     for name, value in found.items():
         if name not in values:
             raise refuse("", name, f"only {', '.join(LIMIT_NAMES)}")
-        highest = getattr(LIMITS_HIGHEST, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
-            raise refuse(f".{name}", value, f"an integer from 1 to {highest}")
+        lowest, highest = int(name != "undo_bytes"), getattr(LIMITS_HIGHEST, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise refuse(f".{name}", value, f"an integer from {lowest} to {highest}")
         values[name] = value
     return Limits(**values)

@@ -82,7 +82,8 @@ class Prepared:
         immovable_because: Why not, for people; empty when movable.
         memory_pages_min: Pages of 64 KiB it begins with; 0 without a memory.
         memory_pages_max: Pages it can grow to.
-        log: Its undo log; none if it was not to have one, if its code changes nothing, or if its memory is hidden.
+        log: Its undo log; none if it was not to have one, if nothing changes it, or if its memory cannot be reached.
+        taken_back: What a call changed can be taken back, or no call can change anything.
     """
 
     code: bytes
@@ -93,6 +94,7 @@ class Prepared:
     memory_pages_min: int
     memory_pages_max: int
     log: UndoLog | None = None
+    taken_back: bool = False
 
 
 def prepare(
@@ -125,7 +127,8 @@ def prepare(
     _check_exports(module)
     memories = _clamped_memories(module, min(memory_pages_max, PAGES_MAX))
     tables = _clamped_tables(module, min(table_entries_max, ENTRIES_MAX))
-    made = instrument(module, undo_bytes, countdown=countdown) if undo_bytes and exports_memory(module) else None
+    reached = exports_memory(module) or _may_export_memory(module)
+    made = instrument(module, undo_bytes, countdown=countdown) if undo_bytes and reached else None
     log, added = made or (None, Additions())
     globals_ = [found for found in _mutable_globals(module) if log is None or found[0] != log.moved]
     because = _immovable_because(module, TABLE_WRITES if log else TABLE_WRITES | SEGMENT_DROPS)
@@ -139,6 +142,7 @@ def prepare(
         memory_pages_min=memory.minimum,
         memory_pages_max=memory.maximum or 0,
         log=log,
+        taken_back=bool(undo_bytes) and reached,
     )
 
 
@@ -157,6 +161,11 @@ def exports_memory(module: CoreModule) -> bool:
     return not module.memories or any(
         found.kind == MEMORY_KIND and found.name == MEMORY_NAME for found in module.exports
     )
+
+
+def _may_export_memory(module: CoreModule) -> bool:
+    """Tell whether a memory that the module hides can be exported as every other one is."""
+    return all(found.name != MEMORY_NAME for found in module.exports)
 
 
 def _check_imports(module: CoreModule) -> None:
@@ -217,6 +226,8 @@ def _changes(
     if (*tables, *added.tables) != module.tables:
         changes[TABLE] = _payload([_encode_table(table) for table in (*tables, *added.tables)])
     exports = [Export(global_name(index), GLOBAL_KIND, index) for index, _ in globals_] + added.exports
+    if not exports_memory(module) and _may_export_memory(module):
+        exports.append(Export(MEMORY_NAME, MEMORY_KIND, 0))
     if module.start is not None:
         changes[START] = None
         exports.append(Export(START_NAME, FUNCTION_KIND, module.start))
@@ -255,8 +266,8 @@ def _encode_export(name: str, kind: int, index: int) -> bytes:
 
 def _immovable_because(module: CoreModule, writes: frozenset[int]) -> str:
     """What a fresh instance with the same memory and globals would not have, or nothing."""
-    if not exports_memory(module):
-        return f"its memory is not exported as {MEMORY_NAME}"
+    if not exports_memory(module) and not _may_export_memory(module):
+        return f"it exports something else than its memory as {MEMORY_NAME}"
     for index, value in _mutable_globals(module):
         if value not in LETTERS:
             what = "a reference" if value in REFERENCES else "a vector"

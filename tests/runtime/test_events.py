@@ -118,7 +118,7 @@ def test_effects_are_applied_when_the_raise_succeeded() -> None:
 
 
 def test_faulting_handler_is_skipped_with_its_effects() -> None:
-    """Others run, its own effects are dropped, and the next raise finds it fresh."""
+    """Others run, its own effects are dropped, and the next raise finds it as it was."""
     applied: list[str] = []
     made = runtime(noting(applied), events=("ping",))
     made.load(noter("bad", "lost", "unreachable"), granted())
@@ -127,7 +127,7 @@ def test_faulting_handler_is_skipped_with_its_effects() -> None:
         made.events[f"{EVENTS}#ping"].raise_()
     assert applied == ["kept"] * 3
     bad = made.domains["bad"].counters
-    assert (bad.faults, bad.restarts, domain.counters.faults) == (3, 3, 0)
+    assert (bad.faults, bad.restarts, domain.counters.faults) == (3, 0, 0)
     assert "unreachable" in bad.last_fault
 
 
@@ -174,8 +174,9 @@ def test_effect_limit_holds_for_each_handler() -> None:
     assert "limits.effects" in made.domains["guest"].counters.last_fault
 
 
-def test_fresh_instance_forgets_what_the_broken_one_wrote() -> None:
-    """After a fault the memory is that of a fresh instance."""
+@pytest.mark.parametrize(("undo_bytes", "left"), [(0, 5), (65_536, 15)])
+def test_a_fault_takes_back_one_call_or_everything(undo_bytes: int, left: int) -> None:
+    """After a fault the memory is what it was before the call; without an undo log it is that of a fresh instance."""
     body = (
         '(memory (export "memory") 1)'
         f'(func (export "{EVENTS}#add") (param i32 i32) (result i32)'
@@ -184,8 +185,8 @@ def test_fresh_instance_forgets_what_the_broken_one_wrote() -> None:
     )
     made = runtime()
     event = made.define(f"{EVENTS}#add", default=-1)
-    made.load(extension(body, handlers=("add",), imports=()))
-    assert [event.raise_(5, 0), event.raise_(5, 0), event.raise_(5, 1), event.raise_(5, 0)] == [5, 10, -1, 5]
+    made.load(extension(body, handlers=("add",), imports=(), limits={"undo_bytes": undo_bytes}))
+    assert [event.raise_(5, 0), event.raise_(5, 0), event.raise_(5, 1), event.raise_(5, 0)] == [5, 10, -1, left]
 
 
 def test_unloading_uninstalls_and_closes() -> None:
@@ -352,7 +353,7 @@ def test_instance_whose_init_refuses_is_never_used() -> None:
     known = Interfaces.parse([Source("test.wit", TEST_WIT)], known=shipped())
     manifest = Manifest.parse(
         f"{{spinrt: 1, name: x, version: 1.0.0, module: x.wasm, imports: ['{clock}'],"
-        f" exports: ['spinrt:extension/lifecycle@1.0.0'], handlers: ['{EVENTS}#add']}}"
+        f" exports: ['spinrt:extension/lifecycle@1.0.0'], handlers: ['{EVENTS}#add'], limits: {{undo_bytes: 0}}}}"
     )
     times = [1]
     made = Runtime(interfaces=known)

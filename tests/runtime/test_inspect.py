@@ -36,7 +36,7 @@ class Thing:
 
 def loaded(policy: Policy | None = None) -> Runtime:
     made = runtime({"note": lambda call, text: None}, events=("ping", "add"))
-    made.load(extension(BODY, handlers=("ping", "add"), limits={"handles": 5}), policy or granted())
+    made.load(extension(BODY, handlers=("ping", "add"), limits={"handles": 5, "undo_bytes": 0}), policy or granted())
     return made
 
 

@@ -30,7 +30,7 @@ COUNTING = f"""
 
 
 def counting(name: str = "counting", body: str = COUNTING, **options: Any) -> Any:
-    return guest(name, body, handlers=("add",), limits={"memory_bytes": 3 << 16, **options})
+    return guest(name, body, handlers=("add",), limits={"memory_bytes": 3 << 16, "undo_bytes": 0, **options})
 
 
 def churn(made: Any, count: int) -> None:

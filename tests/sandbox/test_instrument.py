@@ -81,12 +81,15 @@ def test_code_that_changes_nothing_has_no_log(text: str) -> None:
     assert found.code == made(text, undo_bytes=0).code
 
 
-def test_module_with_a_hidden_memory_has_no_log() -> None:
-    """Nobody could put it back."""
+def test_module_with_a_hidden_memory_has_its_log_and_memory_reached() -> None:
+    """The host must be able to put it back. Where the name is something else's, it cannot, and there is no log."""
     text = '(memory 1) (func (export "f") (i32.store (i32.const 0) (i32.const 1)))'
+    assert made(text).log is not None
+    assert made(text).taken_back
 
-    assert made(text).log is None
-    assert made(text).code == made(text, undo_bytes=0).code
+    taken = text + ' (func (export "memory"))'
+    assert made(taken).log is None
+    assert not made(taken).taken_back
 
 
 def test_functions_that_change_nothing_stay_byte_for_byte() -> None:

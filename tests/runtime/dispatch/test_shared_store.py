@@ -27,7 +27,7 @@ def test_what_was_left_behind_by_a_collect_is_refused(tier: int, how: str, handl
     world = World(tier)
     event = world.define("one", default=0)
     body = function("one", ONE, "(if (i32.eq (local.get 0) (i32.const 9)) (then unreachable)) (i32.const 1)")
-    broken = world.load(body, "one", name="broken", supervision=Supervision(faults=3))
+    broken = world.load(body, "one", name="broken", limits={"undo_bytes": 0}, supervision=Supervision(faults=3))
     if handlers == 2:
         world.load(function("one", ONE, "(i32.const 2)"), "one", name="good")
     assert event.raise_(1) == handlers
@@ -65,7 +65,7 @@ def test_an_instance_with_a_store_of_its_own_is_found_again(tier: int) -> None:
     one, ping = world.define("one"), world.define("ping")
     body = f"{OWN_STORE} (global $n (mut i32) (i32.const 0))"
     body += function("one", ONE, f"{WRITE} (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)")
-    domain = world.load(body + function("ping", "", "unreachable"), "one", "ping", supervision=Supervision(faults=0))
+    domain = world.load(body + function("ping", "", "unreachable"), "one", "ping", limits={"undo_bytes": 0}, supervision=Supervision(faults=0))
     for times in (1, 2, 3, 4) * 25:
         assert one.raise_(1) == 1
         for _ in range(times):
