@@ -104,6 +104,8 @@ cdef class Instance:
     cdef uint64_t log_bytes
     cdef uint8_t *bytes_base    # of what bulk operations overwrote
     cdef uint64_t undo_bytes
+    cdef uint8_t *saved         # what the host overwrote, in large pieces
+    cdef uint64_t saved_bytes, saved_max
     cdef Touches holder         # of the transaction that has left changes in it, or None
     cdef readonly uint64_t failures  # calls that failed and were rolled back, or broke it
     cdef HandleTable handles
@@ -140,6 +142,7 @@ cdef class Instance:
 
     def __dealloc__(self):
         self._count_out()
+        free(self.saved)
 
     cdef int _count_out(self) noexcept:
         if self.counted:

@@ -1,8 +1,12 @@
 # Recovery: an instance is again what it was before a call, and what the host changes in it can be taken back, too
 # (docs/design/transactions.md).
 
+cdef enum:
+    PIECES_MAX_BYTES = 64
+
+
 cdef int _save(Instance guest, uint32_t pointer, uint64_t length) except -1:
-    """Write records for bytes that the host is about to change, eight at a time.
+    """Write records for bytes that the host is about to change: eight at a time, or one for many.
 
     Raises:
         QuotaExceeded: The log is full.
@@ -10,6 +14,8 @@ cdef int _save(Instance guest, uint32_t pointer, uint64_t length) except -1:
     cdef spin_log *log = guest.g.log
     cdef uint64_t done = 0, kind, size
     cdef Record *record
+    if length > PIECES_MAX_BYTES:
+        return _save_many(guest, pointer, length)
     if log.at.head + (length // 8 + 4) * RECORD_BYTES > guest.log_bytes:
         raise _log_full(guest)
     while done < length:
@@ -20,6 +26,26 @@ cdef int _save(Instance guest, uint32_t pointer, uint64_t length) except -1:
         record.tag = log.stamp | kind << 32 | (pointer + done)
         log.at.head += RECORD_BYTES
         done += size
+    return 0
+
+
+cdef int _save_many(Instance guest, uint32_t pointer, uint64_t length) except -1:
+    cdef uint64_t needed = guest.saved_bytes + length
+    cdef uint8_t *wider
+    cdef Record *record
+    if needed > guest.log_bytes or <uint64_t>guest.g.log.at.head + RECORD_BYTES > guest.log_bytes:
+        raise _log_full(guest)
+    if needed > guest.saved_max:
+        wider = <uint8_t *>realloc(guest.saved, 2 * needed)
+        if wider == NULL:
+            raise MemoryError
+        guest.saved, guest.saved_max = wider, 2 * needed
+    memcpy(guest.saved + guest.saved_bytes, guest.base + pointer, length)
+    record = <Record *>(guest.log_base + guest.g.log.at.head)
+    record.value = length | guest.saved_bytes << 32
+    record.tag = guest.g.log.stamp | <uint64_t>KIND_SAVED << 32 | pointer
+    guest.g.log.at.head += RECORD_BYTES
+    guest.saved_bytes = needed
     return 0
 
 

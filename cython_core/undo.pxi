@@ -13,7 +13,14 @@ cdef enum:
     KIND_TABLE = 9
     KIND_REFERENCE = 10
     KIND_NONE = 11
+    KIND_SAVED = 12
     NOT_GROWN = 0xFFFFFFFF
+    LOG_KEPT_BYTES = 1 << 20    # of a log stay in memory, however large it was
+
+
+cdef extern from "sys/mman.h" nogil:
+    int madvise(void *address, size_t length, int advice)
+    int MADV_DONTNEED
 
 
 cdef struct Record:
@@ -61,6 +68,7 @@ cdef uint32_t _roll_back_log(Instance guest, Savepoint to) except? 0:
     cdef uint32_t at = _end_of_log(guest), pages = NOT_GROWN
     cdef uint32_t first = max(<uint32_t>to.state, guest.g.idle.at.head)
     cdef Record *record
+    cdef bint large = at > LOG_KEPT_BYTES or log.bytes_head > LOG_KEPT_BYTES or guest.saved_max > LOG_KEPT_BYTES
     if at < first:  # it was taken back further already
         return NOT_GROWN
     guest._refresh(0, 0)
@@ -74,6 +82,8 @@ cdef uint32_t _roll_back_log(Instance guest, Savepoint to) except? 0:
         else:
             _apply_rare(guest, record)
     log.state = to.state
+    if large and first == guest.g.idle.at.head:
+        _trim_log(guest)
     _next_stamp(guest)
     guest.handles.roll_back(to.handles)
     return pages
@@ -92,6 +102,9 @@ cdef int _apply_rare(Instance guest, const Record *record) except -1:
         if <uint64_t>high + low <= guest.undo_bytes:
             _put_back(guest, address, guest.bytes_base + high, low)
             guest.g.log.bytes_head = guest.g.log.bytes_next = high
+    elif kind == KIND_SAVED:
+        _put_back(guest, address, guest.saved + high, low)
+        guest.saved_bytes = high
     elif kind == KIND_FLAG:
         if SPIN_FLAGS_AT <= address < guest.g.idle.at.head:
             guest.log_base[address] = <uint8_t>low
@@ -112,6 +125,19 @@ cdef int _next_stamp(Instance guest) noexcept:
     return 0
 
 
+cdef int _trim_log(Instance guest) noexcept:
+    """Give back the memory of a log that was large for once."""
+    if guest.log_bytes > LOG_KEPT_BYTES:
+        madvise(guest.log_base + LOG_KEPT_BYTES, guest.log_bytes - LOG_KEPT_BYTES, MADV_DONTNEED)
+    if guest.saved_max > LOG_KEPT_BYTES:
+        free(guest.saved)
+        guest.saved = NULL
+        guest.saved_max = guest.saved_bytes = 0
+    if guest.bytes_base != NULL and guest.undo_bytes > LOG_KEPT_BYTES:
+        madvise(guest.bytes_base + LOG_KEPT_BYTES, guest.undo_bytes - LOG_KEPT_BYTES, MADV_DONTNEED)
+    return 0
+
+
 cdef int _clear_log(Instance guest) noexcept:
     memset(guest.log_base + guest.g.idle.at.head, 0, guest.log_bytes - guest.g.idle.at.head)
     guest.g.log.stamp = SPIN_STAMP_ONE
@@ -120,6 +146,9 @@ cdef int _clear_log(Instance guest) noexcept:
 
 cdef int _keep(Instance guest) except -1:
     """Make what an instance changed permanent, and let others enter it."""
+    guest.saved_bytes = 0
+    if guest.g.log.at.head > LOG_KEPT_BYTES or guest.g.log.bytes_head > LOG_KEPT_BYTES or guest.saved_max > LOG_KEPT_BYTES:
+        _trim_log(guest)
     if not spin_keep(&guest.g):
         _clear_log(guest)
     if guest.handles.changes:

@@ -60,7 +60,7 @@ class Limits:
     effects: int = 64
     host_calls: int = 10_000
     lift_bytes: int = 1 << 20
-    undo_bytes: int = 4 << 20
+    undo_bytes: int = 64 << 20
     outside_calls_per_minute: int = 6_000
 
     def clamped(self, ceiling: Limits) -> Limits:

@@ -101,12 +101,12 @@ def test_submission_needs_a_login(tmp_path: Path) -> None:
 
 
 def test_a_faulting_extension_defers_and_nothing_is_stored(tmp_path: Path) -> None:
-    """A trap answers 451; the map writes before it are gone; the next transaction finds a fresh instance."""
+    """A trap answers 451; the map writes before it are gone; the next transaction finds it as it was."""
     extensions = with_guest(guest(tmp_path, writing("k", "unreachable"), imports=(KV,)), kv={})
     with serving(config_of(tmp_path, extensions=extensions)) as service:
-        for count in (1, 2):
+        for _ in range(2):
             assert send(service, message(), "alice@example.org")[0].startswith("451 4.3.0")
-            assert service.service.mail.runtime.domains["guest"].counters.restarts == count
+            assert service.service.mail.runtime.domains["guest"].counters.restarts == 0
         assert fetch(service, "alice") == []
         assert service.service.mail.spaces.space("guest").values == {}
         assert service.service.store.kv_load("guest") == {}
