@@ -391,7 +391,8 @@ cdef class Dispatcher:
             return 0
         within = call if call is not None else <Call>frame.call if frame.call != NULL else _call_within(frame.below)
         if within is None:
-            return _keep(guest)
+            _keep(guest)
+            return 0
         return within.touches.note(guest, _idle_savepoint(guest))
 
     cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame, spin_raw *raw) except -1:

@@ -195,7 +195,8 @@ cdef int _settle(Instance guest, Savepoint before, list linked, Touches touches)
 
 cdef inline int _note_or_keep(Instance guest, Savepoint before, Touches touches) except -1:
     if touches is None:
-        return _keep(guest)
+        _keep(guest)
+        return 0
     if guest.g.log.state != before.state or guest.handles.changes != before.handles:
         touches.note(guest, before)
     return 0

@@ -159,15 +159,17 @@ cdef class HandleTable:
                 self.live += 1
         return 0
 
-    cdef int commit(self) except -1:
-        """Let go of what was dropped."""
-        cdef uint32_t number, count = self.changes
-        self.changes = 0
-        for number in range(count):
+    cdef list commit(self):
+        """Free what was dropped. Returns the objects: what ends with them may raise events, and must not until all is committed."""
+        cdef uint32_t number
+        dropped = []
+        for number in range(self.changes):
             if self.undo[number].kind == CHANGE_DROP:
+                dropped.append(self.objects[self.undo[number].slot])
                 self.live += 1
                 self.release(self.undo[number].slot)
-        return 0
+        self.changes = 0
+        return dropped
 
     cdef int end_borrows(self) except -1:
         """Drop what is left of the handles lent for the call that ends."""

@@ -144,17 +144,16 @@ cdef int _clear_log(Instance guest) noexcept:
     return 0
 
 
-cdef int _keep(Instance guest) except -1:
-    """Make what an instance changed permanent, and let others enter it."""
+cdef list _keep(Instance guest):
+    """Make what an instance changed permanent, and let others enter it. Returns what it has let go of."""
     guest.saved_bytes = 0
     if guest.g.log.at.head > LOG_KEPT_BYTES or guest.g.log.bytes_head > LOG_KEPT_BYTES or guest.saved_max > LOG_KEPT_BYTES:
         _trim_log(guest)
     if not spin_keep(&guest.g):
         _clear_log(guest)
-    if guest.handles.changes:
-        guest.handles.commit()
+    dropped = guest.handles.commit() if guest.handles.changes else None
     _release(guest)
-    return 0
+    return dropped
 
 
 cdef inline int _release(Instance guest) except -1:
@@ -229,8 +228,7 @@ cdef class Touches:
         return 0
 
     cdef int keep(self) except -1:
-        cdef Instance guest
-        for guest in self.guests:
-            _keep(guest)
-        self.guests.clear()
+        guests, self.guests = self.guests, []
+        dropped = [_keep(guest) for guest in guests]
+        dropped.clear()  # now, when nothing is held any more
         return 0
