@@ -118,6 +118,25 @@ cdef int _copy_memory(Instance guest, spin_context *context, spin_instance *made
     return 0
 
 
+cdef int64_t _read_global(Instance guest, bytes name) except? -1:
+    """The bits of a mutable number global that the module exports to the host."""
+    cdef spin_extern found
+    cdef spin_value value
+    api.instance_export_get(guest.context, &guest.handle, name, len(name), &found)
+    value.of.i64 = 0
+    api.global_get(guest.context, &found.of.global_, &value)
+    return value.of.i64
+
+
+cdef int _write_global(Instance guest, bytes name, int64_t bits) except -1:
+    cdef spin_extern found
+    cdef spin_value value
+    api.instance_export_get(guest.context, &guest.handle, name, len(name), &found)
+    api.global_get(guest.context, &found.of.global_, &value)  # for its kind
+    value.of.i64 = bits
+    return _check_moved(guest, api.global_set(guest.context, &found.of.global_, &value))
+
+
 cdef int _copy_global(Instance guest, spin_context *context, spin_instance *made, bytes name) except -1:
     cdef spin_extern mine, theirs
     cdef spin_value value

@@ -324,7 +324,7 @@ def test_an_extension_whose_init_fails_is_quarantined(tier: int) -> None:
     made.export(Functions(HOST, {"again": again}))
     event = made.define(ADD, default=0, tier=tier)
     policy = Policy.granting(HOST, supervision=Supervision(faults=6, window_s=10))
-    bad = guest("bad", body, imports=(HOST,), exports=(LIFECYCLE,), handlers=("add",))
+    bad = guest("bad", body, imports=(HOST,), exports=(LIFECYCLE,), handlers=("add",), limits={"undo_bytes": 0})
     domain = made.load(bad, policy)
     for _ in range(8):
         assert event.raise_(1, 1) == 0

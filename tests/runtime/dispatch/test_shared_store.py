@@ -65,7 +65,13 @@ def test_an_instance_with_a_store_of_its_own_is_found_again(tier: int) -> None:
     one, ping = world.define("one"), world.define("ping")
     body = f"{OWN_STORE} (global $n (mut i32) (i32.const 0))"
     body += function("one", ONE, f"{WRITE} (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)")
-    domain = world.load(body + function("ping", "", "unreachable"), "one", "ping", limits={"undo_bytes": 0}, supervision=Supervision(faults=0))
+    domain = world.load(
+        body + function("ping", "", "unreachable"),
+        "one",
+        "ping",
+        limits={"undo_bytes": 0},
+        supervision=Supervision(faults=0),
+    )
     for times in (1, 2, 3, 4) * 25:
         assert one.raise_(1) == 1
         for _ in range(times):
