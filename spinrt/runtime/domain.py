@@ -539,10 +539,10 @@ class Domain(Source):
         call.domain = self
         if _INIT in exports:
             answer = exports[_INIT](call)
+            call.keep()
             if isinstance(answer, Err):
                 reason = shown(str(answer.value), REFUSAL_CHARACTERS_MAX)
                 raise LinkError(f"extension {self.name}: its init refused: {reason}", hint="see its configuration")
-            call.keep()
         return call.journal.effects
 
     def _check_alive(self) -> None:
