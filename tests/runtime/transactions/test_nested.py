@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -210,10 +211,8 @@ def test_python_errors_in_host_functions_take_everything_back(error: type[BaseEx
 
     world = World(counter("(call $again)"), functions={"again": again})
     before = world.memory()
-    try:
+    with contextlib.suppress(error, SpinError):
         world.add.raise_(1, 2)
-    except (error, SpinError):
-        pass
     assert world.memory() == before
     armed[0] = False
     assert world.add.raise_(1, 2) == 1
