@@ -69,6 +69,10 @@ class Failed:
 
     @classmethod
     def of(cls, error: SpinError) -> Failed:
+        """Of the guest's own error where the raise failed with it. No variable of a caller may hold that: its frames
+        would be held by it in turn."""
+        if isinstance(error, HandlerFailed) and isinstance(error.__cause__, SpinError):
+            error = error.__cause__
         return cls(error.code, error.line())
 
 
@@ -194,9 +198,6 @@ class World:
             if event == "look":
                 extra = (mint(interfaces(), Thing(), THING, ["size"]),)
             return Answered(tuple(self._raise(event, guest.number, step, *extra)))
-        except HandlerFailed as error:
-            cause = error.__cause__
-            return Failed.of(cause if isinstance(cause, SpinError) else error)
         except SpinError as error:
             return Failed.of(error)
 
