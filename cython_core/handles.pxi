@@ -84,7 +84,8 @@ cdef class HandleTable:
             return slot
         if self.slot_count > self.handles_max:
             raise QuotaExceeded(
-                f"handle table: found {self.live} live handles, expected at most {self.handles_max}",
+                f"handle table: found {self.live} live handles and {self.handles_max - self.live} dropped in this call, "
+                f"expected at most {self.handles_max} together",
                 hint="raise limits.handles",
             )
         slot = self.slot_count
