@@ -26,11 +26,6 @@ from tests.runtime.load_campaign import MAPPINGS_GROWTH_MAX, RSS_GROWTH_MAX_KIB,
 WARM_UP_SHARE: Final = 0.1
 
 
-def ready() -> tuple[Guest, ...]:
-    """The guests that wait for nothing."""
-    return tuple(guest for guest in guests() if "waits" not in guest.entry)
-
-
 def one_after_another(world: World, tried: Sequence[Guest]) -> None:
     """Try each guest to its end before the next is loaded.
 
@@ -88,7 +83,7 @@ def run(
     Args:
         rounds: How many; two at least.
         seed: Of the order in which guests are raised.
-        tried: Which guests; all that wait for nothing by default.
+        tried: Which guests; all by default.
         tell: Called at intervals with the round and what is held then.
         intervals: How many of them.
 
@@ -96,7 +91,7 @@ def run(
         AssertionError: A guest did not end as it must.
     """
     worlds = (refusing(), skipping())
-    chosen, choose = ready() if tried is None else tried, random.Random(seed)
+    chosen, choose = guests() if tried is None else tried, random.Random(seed)
     warm = max(1, round(rounds * WARM_UP_SHARE))
     base = found = use()
     cyclic = 0
@@ -141,7 +136,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the faults are meant
     began = time.monotonic()
-    print(f"{len(ready())} guests, seed {arguments.seed}")
+    print(f"{len(guests())} guests, seed {arguments.seed}")
     print(f"{'rounds':>9} {'seconds':>9} {'RSS KiB':>9} {'mappings':>9}")
 
     def tell(number: int, found: Use) -> None:

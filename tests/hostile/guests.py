@@ -65,7 +65,6 @@ _KEYS: Final = frozenset(
         "raises",
         "refused",
         "says",
-        "waits",
         "wat",
         "with",
     ]

@@ -26,35 +26,19 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-def parameters(*, faulting: bool = False) -> list[Any]:
-    """All guests, marked where they wait for something; ``faulting``: those of which a call fails."""
-    found = []
-    for guest in guests():
-        if faulting and not any("faults" in expected for expected in guest.raises):
-            continue
-        waits = guest.entry.get("waits")
-        marks = [pytest.mark.xfail(reason=f"waits for {waits}", strict=False)] if waits else []
-        found.append(pytest.param(guest, id=guest.id, marks=marks))
-    return found
+FAULTING = [guest for guest in guests() if any("faults" in expected for expected in guest.raises)]
 
 
-@pytest.mark.parametrize("guest", parameters())
+@pytest.mark.parametrize("guest", guests(), ids=lambda guest: guest.id)
 def test_guest_ends_as_stated(guest: Guest) -> None:
     """Where a raise fails with the guest that fails, and says why."""
     try_guest(refusing(), guest)
 
 
-@pytest.mark.parametrize("guest", parameters(faulting=True))
+@pytest.mark.parametrize("guest", FAULTING, ids=lambda guest: guest.id)
 def test_guest_ends_as_stated_where_raises_go_on(guest: Guest) -> None:
     """Where a raise goes on without the guest that fails."""
     try_guest(skipping(), guest)
-
-
-@pytest.mark.parametrize("guest", parameters(faulting=True))
-@pytest.mark.xfail(reason="waits for rollback", strict=False)
-def test_state_before_the_fault_is_intact(guest: Guest) -> None:
-    """Memory (stack aside) and the number of handles are, byte for byte, what they were before the call that failed."""
-    assert try_guest(refusing(), guest) == []
 
 
 def test_rounds_one_after_another_and_interleaved_leave_memory_flat() -> None:
