@@ -131,7 +131,7 @@ def prepare(
     made = instrument(module, undo_bytes, countdown=countdown) if undo_bytes and reached else None
     log, added = made or (None, Additions())
     globals_ = [found for found in _mutable_globals(module) if log is None or found[0] != log.moved]
-    because = _immovable_because(module, TABLE_WRITES if log else TABLE_WRITES | SEGMENT_DROPS)
+    because = _immovable_because(module, log)
     memory = memories[0] if memories else Limits(0, 0)
     return Prepared(
         code=replace_sections(module, _changes(module, memories, tables, globals_, added)),
@@ -264,13 +264,15 @@ def _encode_export(name: str, kind: int, index: int) -> bytes:
     return named(name) + bytes([kind]) + unsigned(index)
 
 
-def _immovable_because(module: CoreModule, writes: frozenset[int]) -> str:
-    """What a fresh instance with the same memory and globals would not have, or nothing."""
+def _immovable_because(module: CoreModule, log: UndoLog | None) -> str:
+    """What a fresh instance with the same memory and globals (and flags of segments) would not have, or nothing."""
     if not exports_memory(module) and not _may_export_memory(module):
         return f"it exports something else than its memory as {MEMORY_NAME}"
     for index, value in _mutable_globals(module):
         if value not in LETTERS:
             what = "a reference" if value in REFERENCES else "a vector"
             return f"mutable global {index} holds {what} ({value})"
-    found = next(module.search(writes), None)
+    if log is not None and not log.tables:
+        return ""
+    found = next(module.search(TABLE_WRITES if log else TABLE_WRITES | SEGMENT_DROPS), None)
     return "" if found is None else module.describe(*found)

@@ -202,7 +202,10 @@ class Instance:
         return int(struct.unpack(form, self.read("spinrt:undo", place, place + struct.calcsize(form)))[0])
 
     def write(self, name: str, place: int, data: bytes) -> None:
-        self.exports[name].write(self.store, data, place)
+        memory = self.exports[name]
+        assert place + len(data) <= memory.data_len(self.store)
+        if data:  # the binding refuses to write nothing at the end
+            memory.write(self.store, data, place)
 
     # What the binding does not do: vectors, exact bits of floats, identity of functions.
 
