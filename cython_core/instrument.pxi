@@ -306,7 +306,7 @@ cdef class BodyRewriter:
         if walk.first >= <uint64_t>self.global_count:
             return _damage(walk, DAMAGE_INDEX, walk.start)
         if walk.opcode.action == DO_GLOBAL_GET:
-            self.summaries[place].reads |= 1 << min(walk.first, 15)
+            self.summaries[place].reads |= 1 << min(walk.first, <uint64_t>15)
             return 0
         self.global_sets[walk.first] += 1
         self.summaries[place].needs |= 1 << LOCAL_I32

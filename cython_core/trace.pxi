@@ -31,7 +31,7 @@ cdef class Trace:
         elif self.error != NULL:
             api.error_trace(self.error, &found)
         try:
-            return [_read_frame(found.data[position]) for position in range(min(found.size, FRAMES_MAX))]
+            return [_read_frame(found.data[position]) for position in range(min(found.size, <size_t>FRAMES_MAX))]
         finally:
             if found.data != NULL:
                 api.frames_delete(&found)
