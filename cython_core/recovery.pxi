@@ -88,6 +88,7 @@ cdef int _shrink(Instance guest, uint32_t pages) except -1:
         return guest.mark_broken()
     guest.store.dead += 1
     guest.store.dead_bytes += guest.memory_bytes
+    guest.store.state.attention = 1  # it may be time to collect
     guest.handle = made.handle
     guest.g.state = was
     guest._find_memory()
@@ -97,6 +98,8 @@ cdef int _shrink(Instance guest, uint32_t pages) except -1:
         if guest in other.linked:
             other.lose_exporter(guest)
     spin_new_version(&guest.store.state)
+    if guest.store.state.frame == NULL and guest.store.state.held == 0:
+        guest.store.end_outermost()
     return 0
 
 

@@ -134,6 +134,7 @@ class Stores:
         What goes wrong is our mistake: it is logged, and the raise that ended keeps its result.
         """
         if self.depth:
+            self.collect_soon()  # the raise that ends looks only whether something waits
             return
         if self.shared.running:
             self.shared.wake_when_idle()

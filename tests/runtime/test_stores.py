@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from spinrt._core import InstanceLimits
-from spinrt.errors import SpinError
+from spinrt.errors import HandlerFailed, SpinError
 from spinrt.runtime import fold
+from spinrt.runtime.call import Transaction
+from spinrt.runtime.event import OnFault
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.stores import DEAD_MAX
+from spinrt.runtime.supervisor import Supervision
 from spinrt.runtime.supervisor import Supervision
 from tests.guests import EVENTS
 from tests.runtime.linked_guests import WORDS, exporter, guest, importer, runtime
@@ -172,3 +175,21 @@ def test_instances_are_made_here_with_the_limits_of_their_domain() -> None:
     )
     assert instance.limits is limits
     assert instance.store is made.stores.shared
+
+
+def test_growth_that_is_taken_back_leaves_no_instances_behind() -> None:
+    """Each time the instance is made anew, and what it was is collected: by raises that fail, and by transactions."""
+    made = runtime(events=())
+    event = made.define(ADD, on_fault=OnFault.REFUSE)
+    body = f"""(memory (export "memory") 1 3) (func (export "{ADD}") (param i32 i32) (result i32)
+      (drop (memory.grow (i32.const 1))) (if (i32.eqz (local.get 0)) (then unreachable)) (memory.size))"""
+    patient = Policy(supervision=Supervision(faults=0))
+    made.load(guest("growing", body, handlers=("add",), limits={"memory_bytes": 3 << 16}), patient)
+    for _ in range(4 * DEAD_MAX):
+        with pytest.raises(HandlerFailed):
+            event.raise_(0, 0)
+        with Transaction() as transaction:
+            assert transaction.raise_(event, 1, 0) == 2
+        assert made.stores.shared.dead <= DEAD_MAX
+    assert made.stores.shared.generation > 0
+    assert event.raise_(1, 0) == 2
