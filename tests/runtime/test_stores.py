@@ -15,7 +15,6 @@ from spinrt.runtime.event import OnFault
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.stores import DEAD_MAX
 from spinrt.runtime.supervisor import Supervision
-from spinrt.runtime.supervisor import Supervision
 from tests.guests import EVENTS
 from tests.runtime.linked_guests import WORDS, exporter, guest, importer, runtime
 
