@@ -19,9 +19,10 @@ from spinrt.sandbox.binary import CoreModule, parse
 from spinrt.sandbox.binary_opcodes import MEMORY_GROWTH, MEMORY_WRITES, opcodes
 from spinrt.sandbox.binary_reader import shown
 from spinrt.sandbox.binary_sections import FUNCTION_KIND, KIND_NAMES
-from spinrt.sandbox.loader import Extension, find_function
+from spinrt.sandbox.loader import Extension
 from spinrt.sandbox.manifest import LIMIT_NAMES
 from spinrt.sandbox.manifest_handler import Handler
+from spinrt.sandbox.promised import find_function
 from spinrt.sandbox.purity import Reach, reach
 from spinrt.sandbox.wit import signature
 

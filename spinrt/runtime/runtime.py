@@ -24,7 +24,8 @@ from spinrt.runtime.source import HostDomain, Source
 from spinrt.runtime.stores import Stores
 from spinrt.runtime.supervisor import Probation
 from spinrt.runtime.swap import Swap, swap
-from spinrt.sandbox.loader import Extension, find_function, load_extension
+from spinrt.sandbox.loader import Extension, load_extension
+from spinrt.sandbox.promised import find_function
 from spinrt.sandbox.wit import Interfaces, shipped
 
 

@@ -1,8 +1,10 @@
 """Writes the C header and glue that a guest is compiled with.
 
 `generate_c` gives two files. ``guest.h`` has a C type for each WIT type, a function to call for each imported one, and
-the prototype of each function that the guest must write: those of exported interfaces, named ``export_…``. ``guest.c``
-has the glue: lowering and lifting by the conventions of the Canonical ABI for core modules, and the allocator.
+the prototype of each function that the guest must write: those of exported interfaces, named ``export_…``, and what
+its manifest names: handlers with an export, a closure or a filter of their own, and guards (``export_deliver_lists``
+for ``export: deliver-lists``). ``guest.c`` has the glue: lowering and lifting by the conventions of the Canonical ABI
+for core modules, and the allocator.
 
 Names of WIT become C words, prefixed by package and interface: `mail_delivery_file_into`. The generator's own local
 names end in an underscore, which no WIT name can.
@@ -16,6 +18,7 @@ Source: CanonicalABI.md of the WebAssembly component model, "Flattening" and "ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,30 +34,71 @@ from spinrt.sandbox.bindgen_flat import (
 )
 from spinrt.sandbox.bindgen_runtime import BIT_CASTS, GLUE_TOP, HEADER_END, HEADER_TOP
 from spinrt.sandbox.bindgen_types import CTypes, c_words, comment, interface_words
+from spinrt.sandbox.manifest import Manifest
+from spinrt.sandbox.promised import SECTION, Promise, promises, section_text
 from spinrt.sandbox.types import Function, Interface, ResourceType, WitType
 from spinrt.sandbox.wit import Interfaces, signature
 from spinrt.sandbox.wit_resolve import near
 
+_NO_WORD = re.compile(r"[^A-Za-z0-9]+")
 _RESERVED = (
     *("spin_string_t", "spin_bytes_t", "spin_alloc", "spin_trim", "spin_equal", "spin_decimal"),
     *("memcpy", "memmove", "memset", "memcmp", "cabi_realloc"),
 )
 
 
-def generate_c(interfaces: Interfaces, imports: Sequence[str], exports: Sequence[str]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a guest's glue is made for; the arguments of `generate_c`."""
+
+    imports: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    named: tuple[Promise, ...] = ()
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, interfaces: Interfaces) -> Wanted:
+        """What a manifest imports, exports and handles.
+
+        Raises:
+            WitError, UnresolvedImport, ManifestError: It names what there is not, or one export for two types.
+        """
+        promised = promises(manifest, interfaces)
+        handled = (one.name for one in promised if one.is_of_interface(interfaces))
+        return cls(
+            tuple(asked.interface for asked in manifest.imports),
+            (*manifest.exports, *(name for name in handled if name.partition("#")[0] not in manifest.exports)),
+            tuple(one for one in promised if not one.is_of_interface(interfaces)),
+        )
+
+    def __add__(self, other: Wanted) -> Wanted:
+        return Wanted(self.imports + other.imports, self.exports + other.exports, self.named + other.named)
+
+
+def generate_c(
+    interfaces: Interfaces, imports: Sequence[str], exports: Sequence[str], named: Sequence[Promise] = ()
+) -> dict[str, str]:
     """Return the text of ``guest.h`` and ``guest.c``.
 
     Args:
         interfaces: Where ids are looked up.
         imports: Ids of interfaces that the guest may call.
         exports: Ids of interfaces that the guest provides, or ``id#function`` for one function of one.
+        named: Exports that are no functions of an interface: those with a name or a type of their own.
 
     Raises:
         WitError: No interface of that id.
         UsageError: No function of that name; two things would have one name in C; an exported interface defines a
             resource, which guests cannot provide.
     """
-    return _Generator(interfaces).generate(list(dict.fromkeys(imports)), list(dict.fromkeys(exports)))
+    unique = {one.name: one for one in named}
+    return _Generator(interfaces).generate(
+        list(dict.fromkeys(imports)), list(dict.fromkeys(exports)), list(unique.values())
+    )
+
+
+def export_word(name: str) -> str:
+    """Return what the function of an export is called in C that the manifest names."""
+    return c_words("export", _NO_WORD.sub("-", name).strip("-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +108,7 @@ class _Call:
     interface: Interface
     function: Function
     name: str
+    export: str
     parameters: tuple[tuple[str, WitType], ...]
 
     @property
@@ -87,9 +132,10 @@ class _Generator:
         for name in _RESERVED:
             self._types.claim(name, "every guest")
 
-    def generate(self, imports: list[str], exports: list[str]) -> dict[str, str]:
+    def generate(self, imports: list[str], exports: list[str], named: list[Promise]) -> dict[str, str]:
         exported = list(self._exported(exports))
-        for id in dict.fromkeys(id.partition("#")[0] for id in [*imports, *exports]):
+        ids = [*imports, *exports, *(one.interface for one in named)]
+        for id in dict.fromkeys(id.partition("#")[0] for id in ids):
             for name, type_ in self._interfaces.own_types(id).items():
                 self._types.define(id, name, type_)
         prototypes: list[str] = []
@@ -104,7 +150,12 @@ class _Generator:
             calls = [self._call(interface, function, "export") for function in functions]
             prototypes += map(self._documented, calls)
             glue += map(self._export, calls)
-        banner = _banner(imports, exports)
+        if named:
+            prototypes.append("\n".join(["", *comment("To be written by the guest, as its manifest names it")]))
+            calls = [self._named(one) for one in named]
+            prototypes += map(self._documented, calls)
+            glue += [*map(self._export, calls), _declared(named)]
+        banner = _banner(imports, [*exports, *(one.name for one in named)])
         casts = BIT_CASTS if any("_of_bits(" in text or "_bits_of_" in text for text in glue) else ""
         header = [banner, HEADER_TOP, "\n\n".join(self._types.declarations), *prototypes, HEADER_END]
         return {"guest.h": "\n".join(header), "guest.c": "\n".join([banner, GLUE_TOP + casts, *glue, ""])}
@@ -134,8 +185,17 @@ class _Generator:
     def _call(self, interface: Interface, function: Function, kind: str) -> _Call:
         name = c_words(*([kind] if kind else []), *interface_words(interface.id), *_function_words(function.name))
         self._types.claim(name, f"{kind or 'import'} {interface.id}#{function.name}")
-        parameters = tuple((c_name(parameter.name), parameter.type) for parameter in function.parameters)
-        return _Call(interface, function, name, parameters)
+        return _Call(interface, function, name, f"{interface.id}#{function.name}", _parameters(function))
+
+    def _named(self, promise: Promise) -> _Call:
+        """A function called by its export's name; where that is an event's, as that event's handler is."""
+        interface = self._interfaces.get(promise.interface)
+        self._refuse_resources(interface.id)
+        id_, _, function = promise.name.partition("#")
+        is_function = id_ == interface.id
+        name = c_words("export", *interface_words(id_), function) if is_function else export_word(promise.name)
+        self._types.claim(name, f"export {promise.name}")
+        return _Call(interface, promise.function, name, promise.name, _parameters(promise.function))
 
     def _documented(self, call: _Call) -> str:
         lines = comment(call.function.docs)
@@ -221,18 +281,17 @@ class _Generator:
             body.add("call_ends();")
             body.add(f"return {body.lower(result, 'result_')[0]};")
         parameters = ", ".join(f"{CORE_IN_C[flat]} p{index}_" for index, flat in enumerate(core)) or "void"
-        export = f"{call.interface.id}#{call.function.name}"
         return "\n".join(
             [
                 "",
                 f"/* {_one_line(call)} */",
                 *before,
-                f'__attribute__((__export_name__("{export}")))',
+                f"__attribute__((__export_name__({_c_text(call.export)})))",
                 f"{core_result} core_{call.name}({parameters})",
                 "{",
                 *body.lines,
                 "}",
-                *(_post(call, export) if result is not None and has_pointer(result) else ()),
+                *(_post(call) if result is not None and has_pointer(result) else ()),
             ]
         )
 
@@ -249,11 +308,29 @@ class _Generator:
         return [name for name, _ in call.parameters]
 
 
-def _post(call: _Call, export: str) -> list[str]:
+def _parameters(function: Function) -> tuple[tuple[str, WitType], ...]:
+    return tuple((c_name(parameter.name), parameter.type) for parameter in function.parameters)
+
+
+def _declared(named: Sequence[Promise]) -> str:
+    """The custom section that says what these exports are (``spinrt.sandbox.promised``)."""
+    lines = [f".ascii {_c_text(line)}" for line in section_text(named).splitlines(keepends=True)]
+    text = "\n".join([f'.section .custom_section.{SECTION},"",@', *lines, ".text", ""])
+    quoted = "\n".join(f"  {_c_text(line)}" for line in text.splitlines(keepends=True))
+    return f"\n/* What the exports are that the manifest names, for the loader. */\n__asm__(\n{quoted});"
+
+
+def _c_text(text: str) -> str:
+    """Return a string literal of C, which assemblers read alike."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _post(call: _Call) -> list[str]:
     """The host calls this when it has read the result, which lies in the arena or refers to it."""
     return [
         "",
-        f'__attribute__((__export_name__("cabi_post_{export}")))',
+        f"__attribute__((__export_name__({_c_text(f'cabi_post_{call.export}')})))",
         f"void post_{call.name}(int32_t result)",
         "{",
         "  (void)result;",

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spinrt.errors import BuildError
-from spinrt.sandbox.bindgen import generate_c
+from spinrt.sandbox.bindgen import Wanted, export_word, generate_c
 from spinrt.sandbox.bindgen_types import c_words, interface_words
 from spinrt.sandbox.cache import cache_home
 from spinrt.sandbox.loader import check_extension
@@ -100,9 +100,8 @@ def build_all(
 
 def bindings(manifest: Manifest, interfaces: Interfaces) -> dict[str, str]:
     """Return the generated C files for what a manifest imports, exports and handles."""
-    imports = [asked.interface for asked in manifest.imports]
-    exports = [*manifest.exports, *(handler.event for handler in manifest.handlers)]
-    return generate_c(interfaces, imports, exports)
+    wanted = Wanted.of_manifest(manifest, interfaces)
+    return generate_c(interfaces, wanted.imports, wanted.exports, wanted.named)
 
 
 def _compile(
@@ -131,16 +130,20 @@ def _compile(
         output = _CACHED_OBJECT.sub("", output)
         raise BuildError(
             f"build of {manifest.name}: the compiler ended with status {done.returncode}:\n{output}",
-            hint=_manifest_hint(output, interfaces),
+            hint=_manifest_hint(output, manifest, interfaces),
         )
     if output and report is not None:
         report(output)
     return module.read_bytes()
 
 
-def _manifest_hint(output: str, interfaces: Interfaces) -> str:
+def _manifest_hint(output: str, manifest: Manifest, interfaces: Interfaces) -> str:
     """What the manifest lacks, or promises too much, when that is why something is not declared or not defined."""
     if undefined := _UNDEFINED_EXPORT.search(output):
+        for handler in manifest.handlers:
+            for name in (handler.export, handler.guard):
+                if name and undefined[1] == export_word(name):
+                    return f"the manifest names {name} under `handlers`: write it or take it out"
         for interface in interfaces:
             if undefined[1].startswith(f"{c_words('export', *interface_words(interface.id))}_"):
                 return f"the manifest promises {interface.id} under `handlers` or `exports`: write it or take it out"

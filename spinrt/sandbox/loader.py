@@ -20,8 +20,8 @@ from spinrt.sandbox.binary_reader import shown
 from spinrt.sandbox.cache import compile_module
 from spinrt.sandbox.condition import find_field
 from spinrt.sandbox.fitted import Fitting
-from spinrt.sandbox.handler_type import difference, guard_type, handler_type
 from spinrt.sandbox.manifest import Manifest
+from spinrt.sandbox.promised import Promise, declared_types, find_function, promises
 from spinrt.sandbox.purity import guard_obstacle, impurity
 from spinrt.sandbox.types import Function, Interface, Primitive, ResourceType
 from spinrt.sandbox.wit import Interfaces, shipped, signature
@@ -134,9 +134,14 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
     """Compile a module and check it against its manifest and the interfaces; see `load_extension`."""
     known = shipped() if interfaces is None else interfaces
     _check_manifest(manifest, known)
-    exports = _promised(manifest, known)
+    promised = promises(manifest, known)
     module = compile_module(code, manifest.name)
-    parse(code, f"extension {manifest.name}")  # refuses what the engine takes and spinrt does not
+    parsed = parse(code, f"extension {manifest.name}")  # refuses what the engine takes and spinrt does not
+    _check_declared(manifest, promised, declared_types(parsed))
+    exports = {
+        one.name: ExportedFunction(one.interface, one.function, plan_function(one.interface, one.function))
+        for one in promised
+    }
     imports = tuple(_resolve_import(manifest, known, *found) for found in module.imports)
     for name, exported in exports.items():
         _check_export(manifest, module, name, exported)
@@ -149,20 +154,6 @@ def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces |
 def promised_exports(extension: Extension) -> list[str]:
     """Return the names of all exports that the manifest promises."""
     return list(extension.exports)
-
-
-def find_function(interfaces: Interfaces, name: str) -> tuple[Interface, Function]:
-    """Return the interface and function of ``interface#function``.
-
-    Raises:
-        WitError: No such interface, or it has no such function.
-    """
-    id_, _, function = name.partition("#")
-    interface = interfaces.get(id_)
-    if function not in interface.functions:
-        known = ", ".join(sorted(interface.functions))
-        raise UnresolvedImport(f"interface {id_}: found no function {function!r}, expected one of {known}")
-    return interface, interface.functions[function]
 
 
 def _check_manifest(manifest: Manifest, known: Interfaces) -> None:
@@ -184,39 +175,34 @@ def _check_manifest(manifest: Manifest, known: Interfaces) -> None:
                 raise ManifestError(f"{where}: handlers[{number}].when[{place}]: {error}") from None
 
 
-def _promised(manifest: Manifest, known: Interfaces) -> dict[str, ExportedFunction]:
-    """What the manifest promises: handlers, their guards, and whole interfaces, each with its type.
+def _check_declared(manifest: Manifest, promised: list[Promise], declared: Mapping[str, str]) -> None:
+    """Compare what the module says of its exports, and refuse where neither that nor a core type tells.
 
     Raises:
-        ManifestError: One export is to be of two types.
+        SignatureMismatch: An export is of another type, or may be.
     """
-    promised: dict[str, ExportedFunction] = {}
-    for handler in manifest.handlers:
-        interface, event = find_function(known, handler.event)
-        type_ = handler_type(event, closure=handler.closure is not None, filters=handler.filters)
-        _promise(promised, manifest, handler.export_name, interface.id, type_)
-        if handler.guard:
-            _promise(promised, manifest, handler.guard, interface.id, guard_type(event))
-    for id_ in manifest.exports:
-        for name, function in known.get(id_).functions.items():
-            if "[" not in name:
-                _promise(promised, manifest, f"{id_}#{name}", id_, function)
-    return promised
+    for one in promised:
+        what = f"extension {manifest.name}: export {one.name}"
+        found = declared.get(one.name)
+        if found is not None and found != one.type_text:
+            raise SignatureMismatch(
+                f"{what}: the module says that it is {found}, expected {one.type_text}",
+                hint="generate the guest's glue again with `spinrt bindgen --manifest`, or `spinrt build`",
+            )
+        if found is None and one.has_closure and not _core_type_tells(one):
+            raise SignatureMismatch(
+                f"{what}: found nothing that says whether it takes a closure, expected a module that does: its "
+                f"parameters cross in memory, so that its core type is the same either way",
+                hint="generate its glue with `spinrt bindgen --manifest`, or `spinrt build`",
+            )
 
 
-def _promise(
-    promised: dict[str, ExportedFunction], manifest: Manifest, name: str, interface: str, function: Function
-) -> None:
-    known = promised.get(name)
-    if known is None:
-        promised[name] = ExportedFunction(interface, function, plan_function(interface, function))
-        return
-    differs = difference(function, known.function)
-    if differs:
-        raise ManifestError(
-            f"manifest of {manifest.name}: handlers: export {name} is to be of two types: {differs}",
-            hint="name another export for one of them",
-        )
+def _core_type_tells(promise: Promise) -> bool:
+    """Whether the core type of a function with a closure differs from that without."""
+    function = promise.function
+    without = replace(function, parameters=function.parameters[1:])
+    plans = [plan_function(promise.interface, one).export_signature for one in (function, without)]
+    return plans[0] != plans[1]
 
 
 def _known_interface(known: Interfaces, id_: str, where: str) -> Interface:

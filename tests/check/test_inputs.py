@@ -12,7 +12,7 @@ from spinrt._core import Export
 from spinrt.check.inputs import DEPTH_MAX, Values, inputs
 from spinrt.check.samples import DELIVER, MESSAGE, TEXTS, context_of, mail_resources
 from spinrt.sandbox.abi import plan_function
-from spinrt.sandbox.loader import find_function
+from spinrt.sandbox.promised import find_function
 from spinrt.sandbox.types import Err, Function, ListType, Ok, OptionType, Parameter, Primitive, ResultType, WitType
 from spinrt.sandbox.wit import Interfaces, Source, shipped
 from tests.core.native_support import forwarder

@@ -9,7 +9,7 @@ from typing import Any
 
 from spinrt._core import Call, Entry, Export, FunctionPlan, HostFunction, Instance, Module, NativeFunction, Table
 from spinrt.sandbox.abi import plan_function
-from spinrt.sandbox.loader import find_function
+from spinrt.sandbox.promised import find_function
 from spinrt.sandbox.wit import shipped
 from tests.guests import BUMP, limits, wat
 
