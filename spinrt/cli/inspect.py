@@ -83,6 +83,9 @@ def print_description(description: Mapping[str, Any]) -> None:
             print_table(rows, headers)
             print()
     for domain in domains:
+        if domain["returned"]:
+            returned = domain["returned"]
+            print(f"{domain['name']} {returned['text']}: {printable(returned['reason'])}")
         _print_faults(domain)
 
 

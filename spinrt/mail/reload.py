@@ -79,7 +79,7 @@ class Reloader:
         found = fingerprint(config)
         was_loaded = name in self._runtime.domains
         if was_loaded and found == self._seen.get(name):
-            done.unchanged.append(name)
+            self._note_unchanged(name, done)
             return
         try:
             put_in_place(self._runtime, config)
@@ -88,6 +88,14 @@ class Reloader:
             return
         self._seen[name] = found
         (done.replaced if was_loaded else done.loaded).append(name)
+
+    def _note_unchanged(self, name: str, done: Reloaded) -> None:
+        """What is configured has been put in place; it may have given its place back since."""
+        returned = self._runtime.returned.get(name)
+        if returned is None:
+            done.unchanged.append(name)
+        else:
+            done.failed[name] = f"{returned}: {returned.reason}; change it to have it tried again"
 
     def _fail(self, name: str, error: SpinError, done: Reloaded) -> None:
         loaded = self._runtime.domains.get(name)

@@ -20,6 +20,7 @@ from spinrt.runtime.event import Event
 from spinrt.runtime.guard import Check, Guard
 from spinrt.runtime.monitor import Fault, moment
 from spinrt.runtime.order import Before, Edge, Place
+from spinrt.runtime.replace import Returned
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.sandbox.condition import Equal, Prefix, Range
 
@@ -42,7 +43,7 @@ def describe(runtime: Runtime, *, handles: bool = True, faults: bool = True) -> 
     """
     description = {
         "format": FORMAT,
-        "domains": [_domain(domain, handles) for domain in runtime.domains.values()],
+        "domains": [_domain(domain, handles) | _versions(runtime, name) for name, domain in runtime.domains.items()],
         "events": [_event(event) for event in runtime.events.values()],
     }
     return add_faults(description, fault_reports(runtime)) if faults else description
@@ -117,6 +118,27 @@ def add_faults(description: dict[str, Any], reports: Sequence[FaultReports]) -> 
     for domain in description["domains"]:
         domain["last_faults"] = values.get(domain["name"], [])
     return description
+
+
+def _versions(runtime: Runtime, name: str) -> dict[str, Any]:
+    """What is still on probation, and what gave its place back."""
+    replacement, returned = runtime.replacements.get(name), runtime.returned.get(name)
+    probation = None
+    if replacement is not None and not replacement.is_over():
+        probation = {"returns_to": replacement.old.extension.manifest.version, "faults": replacement.new.supervisor.faults_on_probation}
+    return {"probation": probation, "returned": None if returned is None else _returned(returned)}
+
+
+def _returned(returned: Returned) -> dict[str, Any]:
+    return {
+        "version": returned.version,
+        "to": returned.to,
+        "skipped": list(returned.skipped),
+        "faults": returned.faults,
+        "reason": returned.reason,
+        "time": returned.time,
+        "text": str(returned),
+    }
 
 
 def _state(domain: Domain) -> str:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,17 +40,52 @@ if TYPE_CHECKING:
 _log = logging.getLogger("spinrt.runtime")
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A version that failed too often on probation, and what has its place again.
+
+    Attributes:
+        version, to: The versions.
+        skipped: Those between them, the newest last: each was replaced before it had proved itself.
+        faults: So many ended it.
+        reason: The last of them, as one line.
+        at_ns: When, in nanoseconds since 1970-01-01 UTC.
+    """
+
+    version: str
+    to: str
+    skipped: tuple[str, ...]
+    faults: int
+    reason: str
+    at_ns: int
+
+    @property
+    def time(self) -> str:
+        """When, as ISO 8601 writes it, in whole seconds."""
+        return datetime.fromtimestamp(self.at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def __str__(self) -> str:
+        text = f"{self.version} was returned to {self.to} after {self.faults} faults, at {self.time}"
+        if self.skipped:
+            text += f"; what came between ({', '.join(self.skipped)}) was replaced before it had proved itself"
+        return text
+
+
 class Replacement:
     """One version in the place of another, until it has proved itself.
 
     Attributes:
         new, old: The versions; ``old`` is the one to return to.
         probation: How the new one proves itself.
+        skipped: Versions between them that were replaced before they had proved themselves.
         is_settled: Importers use the new one. Not yet while the raise that saw the change is on the stack.
     """
 
-    def __init__(self, runtime: Runtime, old: Domain, new: Domain, probation: Probation) -> None:
+    def __init__(
+        self, runtime: Runtime, old: Domain, new: Domain, probation: Probation, skipped: tuple[str, ...] = ()
+    ) -> None:
         self.runtime, self.old, self.new, self.probation = runtime, old, new, probation
+        self.skipped = skipped
         self.is_settled = False
         self._is_returning = False
         new.supervisor.begin_probation(probation, on_failed=self._give_up, on_proved=self._let_go)
@@ -85,6 +122,7 @@ class Replacement:
             _log.error("extension=%s event=return-failed reason=%r", new.name, str(error))
             return
         del runtime.replacements[new.name]
+        runtime.returned[new.name] = self._note_return()
         _log.error(
             "extension=%s event=returned from=%s to=%s faults=%d reason=%r",
             new.name,
@@ -96,6 +134,12 @@ class Replacement:
         _change_hands(runtime, new, old)
         _move_importers(new, old)
         runtime.let_go(new)
+
+    def _note_return(self) -> Returned:
+        versions = (self.new.extension.manifest.version, self.old.extension.manifest.version)
+        at_ns = self.runtime.stores.clock.wall_ns()
+        faults = self.new.supervisor.faults_on_probation
+        return Returned(*versions, self.skipped, faults, self.new.counters.last_fault, at_ns)
 
 
 def replace(
@@ -174,14 +218,15 @@ def _kept(error: SpinError, old: Domain, new: Domain | None) -> SpinError:
 def _put_in_place(runtime: Runtime, old: Domain, new: Domain, probation: Probation, effects: list[Effect]) -> None:
     """The handlers were swapped: the rest follows, and none of it can fail."""
     before = runtime.replacements.pop(old.name, None)
-    proved = old
+    runtime.returned.pop(old.name, None)
+    proved, skipped = old, tuple[str, ...]()
     if before is not None and not before.is_over():
-        proved = before.old
+        proved, skipped = before.old, (*before.skipped, old.extension.manifest.version)
         old.supervisor.drop_probation()
     elif before is not None:
         runtime.let_go(before.old)
     _change_hands(runtime, old, new)
-    replacement = runtime.replacements[new.name] = Replacement(runtime, proved, new, probation)
+    replacement = runtime.replacements[new.name] = Replacement(runtime, proved, new, probation, skipped)
     for effect in effects:
         effect.apply()
     _log.info(

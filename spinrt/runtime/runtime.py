@@ -19,7 +19,7 @@ from spinrt.runtime.handlers import check_events, install_handlers
 from spinrt.runtime.linker import link
 from spinrt.runtime.nameserver import Authorizer, Nameserver
 from spinrt.runtime.policy import Policy
-from spinrt.runtime.replace import Replacement, replace
+from spinrt.runtime.replace import Replacement, Returned, replace
 from spinrt.runtime.source import HostDomain, Source
 from spinrt.runtime.stores import Stores
 from spinrt.runtime.supervisor import Probation
@@ -39,6 +39,7 @@ class Runtime:
     Attributes:
         domains: What is loaded, by name.
         replacements: New versions that have not proved themselves yet, by name.
+        returned: By name, the last version that gave its place back, until something else was put there.
 
     Example:
         ```python
@@ -58,6 +59,7 @@ class Runtime:
         self.stores = Stores(clock)
         self.pending = Pending()
         self.replacements: dict[str, Replacement] = {}
+        self.returned: dict[str, Returned] = {}
         self.monotonic_s = clock.monotonic_s
 
     def export(self, exporter: HostInterface | Source, authorizer: Authorizer | None = None) -> None:
@@ -161,6 +163,7 @@ class Runtime:
         domain.check_unused()
         self.nameserver.withdraw(domain)
         del self.domains[domain.name]
+        self.returned.pop(domain.name, None)
         self.let_go(domain)
         if replacement is not None:
             del self.replacements[domain.name]

@@ -124,6 +124,25 @@ def test_what_fails_keeps_the_last_good_version(tmp_path: Path, what: str, says:
     assert server.reload() == Reloaded(replaced=["a"], unchanged=["b"])
 
 
+def test_a_version_that_gave_its_place_back_is_told_until_it_changes(tmp_path: Path) -> None:
+    """What is configured is not what runs: no reload calls that unchanged."""
+    a = write(tmp_path / "a", "1.0.0")
+    server = Server(tmp_path, a=section(a))
+    write(a, "2.0.0")
+    assert server.reload() == Reloaded(replaced=["a"])
+    for _ in range(3):
+        server.domain("a").supervisor.note_fault(server.runtime.monotonic_s())
+    assert server.domain("a").extension.manifest.version == "1.0.0"
+    for _ in range(2):
+        done = server.reload()
+        assert (done.unchanged, done.replaced) == ([], [])
+        assert done.failed["a"].startswith("2.0.0 was returned to 1.0.0 after 3 faults, at 2")
+        assert done.failed["a"].endswith("; change it to have it tried again")
+    write(a, "3.0.0")
+    assert server.reload() == Reloaded(replaced=["a"])
+    assert server.reload() == Reloaded(unchanged=["a"])
+
+
 def test_exporter_in_use_stays_when_it_is_removed(tmp_path: Path) -> None:
     """Its importer would stop; the reload says who it is and goes on with the rest."""
     a, b = write(tmp_path / "a", "1.0.0"), write(tmp_path / "b", "1.0.0")

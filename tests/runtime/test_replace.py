@@ -13,6 +13,7 @@ from spinrt.errors import LinkDenied, LinkError, ModuleError, SpinError, StateEr
 from spinrt.runtime import fold
 from spinrt.runtime.capability import Functions
 from spinrt.runtime.domain import Domain, DomainState
+from spinrt.runtime.inspect import describe
 from spinrt.runtime.order import FIRST
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.replace import Probation
@@ -279,6 +280,14 @@ def test_version_that_fails_too_often_gives_its_place_back(caplog: pytest.LogCap
     assert (old.is_loaded, new.state) == (True, DomainState.DESTROYED)
     assert event.raise_(6, 0) is None
     assert made.replacements == {}
+    assert str(made.returned["adder"]) == "2.0.0 was returned to 1.0.0 after 3 faults, at 1970-01-01T00:00:00Z"
+    described = describe(made)["domains"][0]
+    assert described["returned"]["text"] == str(made.returned["adder"])
+    assert "unreachable" in described["returned"]["reason"]
+    made.replace(old, adding(3, version="3.0.0"))
+    described = describe(made)["domains"][0]
+    assert described["returned"] is None
+    assert described["probation"] == {"returns_to": "1.0.0", "faults": 0}
 
 
 def test_return_takes_importers_along() -> None:
@@ -345,6 +354,8 @@ def test_what_has_not_proved_itself_is_not_returned_to() -> None:
         event.raise_(1, 1)
     assert event.raise_(1, 0) == [2]
     assert made.domains["adder"] is proved
+    text = "3.0.0 was returned to 1.0.0 after 3 faults, at 1970-01-01T00:00:00Z; "
+    assert str(made.returned["adder"]) == f"{text}what came between (2.0.0) was replaced before it had proved itself"
 
 
 def test_unloading_a_version_on_probation_lets_go_of_both() -> None:
