@@ -51,6 +51,10 @@ cdef class Plan:
     cdef object load(self, Instance guest, uint32_t pointer):
         raise NotImplementedError
 
+    cdef int fits(self, object value) except -1:
+        """Refuse what `lower` would refuse whoever the guest is."""
+        raise NotImplementedError
+
 
 cdef enum Scalar:
     S8, U8, S16, U16, S32, U32, S64, U64, F32, F64, BOOL, CHAR
@@ -146,6 +150,10 @@ cdef class ScalarPlan(Plan):
             flat.u32 = self._char(value)
         return 0
 
+    cdef int fits(self, object value) except -1:
+        cdef spin_raw raw
+        return self.lower(None, value, &raw)
+
     cdef object lift(self, Instance guest, spin_raw *flat):
         if self.kind == U32:
             return flat.u32
@@ -231,15 +239,22 @@ cdef class SequencePlan(Plan):
 cdef class StringPlan(SequencePlan):
     """``string``: UTF-8 in guest memory, ``str`` here."""
 
-    cdef int put(self, Instance guest, object value, uint32_t *pointer, uint32_t *length) except -1:
-        cdef Py_ssize_t size
-        cdef const char *text
+    cdef const char *_text(self, object value, Py_ssize_t *size) except NULL:
         if not isinstance(value, str):
             raise UsageError(f"value for string: found {type(value).__name__}, expected str")
         try:
-            text = PyUnicode_AsUTF8AndSize(value, &size)
+            return PyUnicode_AsUTF8AndSize(value, size)
         except UnicodeEncodeError as error:
             raise UsageError(f"value for string: {error.reason}, expected text without lone surrogates") from None
+
+    cdef int fits(self, object value) except -1:
+        cdef Py_ssize_t size
+        self._text(value, &size)
+        return 0
+
+    cdef int put(self, Instance guest, object value, uint32_t *pointer, uint32_t *length) except -1:
+        cdef Py_ssize_t size
+        cdef const char *text = self._text(value, &size)
         pointer[0] = guest.put_bytes(<const uint8_t *>text, size)
         length[0] = <uint32_t>size
         return 0
@@ -257,6 +272,11 @@ cdef class StringPlan(SequencePlan):
 cdef class BytesPlan(SequencePlan):
     """``list<u8>``: ``bytes`` here; any bytes-like object is taken."""
 
+    cdef int fits(self, object value) except -1:
+        if not isinstance(value, bytes):
+            _check_bytes_like(value)
+        return 0
+
     cdef int put(self, Instance guest, object value, uint32_t *pointer, uint32_t *length) except -1:
         if not isinstance(value, bytes):
             value = _as_bytes(value)
@@ -271,9 +291,14 @@ cdef class BytesPlan(SequencePlan):
 
 
 cdef bytes _as_bytes(object value):
+    _check_bytes_like(value)
+    return bytes(value)
+
+
+cdef int _check_bytes_like(object value) except -1:
     if not isinstance(value, (bytearray, memoryview)):
         raise UsageError(f"value for list<u8>: found {type(value).__name__}, expected bytes")
-    return bytes(value)
+    return 0
 
 
 @cython.final
@@ -288,9 +313,19 @@ cdef class ListPlan(SequencePlan):
             raise UsageError("list element: found a type of size 0, expected one that takes memory")
         self.element = element
 
-    cdef int put(self, Instance guest, object value, uint32_t *pointer, uint32_t *length) except -1:
+    cdef int _check_list(self, object value) except -1:
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"value for list: found {type(value).__name__}, expected list or tuple")
+        return 0
+
+    cdef int fits(self, object value) except -1:
+        self._check_list(value)
+        for item in value:
+            self.element.fits(item)
+        return 0
+
+    cdef int put(self, Instance guest, object value, uint32_t *pointer, uint32_t *length) except -1:
+        self._check_list(value)
         cdef uint32_t step = self.element.size
         cdef uint32_t start = guest.allocate(self.element.align, <uint64_t>len(value) * step)
         cdef uint32_t at = start

@@ -35,6 +35,13 @@ cdef class RecordPlan(Plan):
             raise UsageError(f"value for {self.name}: found {found}, expected a tuple of {len(self.fields)}")
         return 0
 
+    cdef int fits(self, object value) except -1:
+        cdef Py_ssize_t position
+        self._check(value)
+        for position in range(len(self.fields)):
+            (<Plan>self.fields[position]).fits(value[position])
+        return 0
+
     cdef int lower(self, Instance guest, object value, spin_raw *flat) except -1:
         cdef Plan field
         cdef int at = 0
@@ -127,6 +134,13 @@ cdef class VariantPlan(Plan):
 
     cdef object build(self, uint32_t number, object payload):
         return self.names[number], payload
+
+    cdef int fits(self, object value) except -1:
+        cdef void *payload = <void *>None
+        plan = self.payloads[self.split(value, &payload)]
+        if plan is not None:
+            (<Plan>plan).fits(<object>payload)
+        return 0
 
     cdef int lower(self, Instance guest, object value, spin_raw *flat) except -1:
         cdef void *payload = <void *>None
@@ -245,6 +259,10 @@ cdef class FlagsPlan(Plan):
             bits |= <uint32_t>1 << position
         return bits
 
+    cdef int fits(self, object value) except -1:
+        self._bits(value)
+        return 0
+
     cdef object _set_of(self, uint32_t bits):
         return frozenset([name for position, name in enumerate(self.names) if bits >> <int>position & 1])
 
@@ -286,13 +304,17 @@ cdef class HandlePlan(Plan):
         self.right_mask = right_bit(self.type_id, right) if right else 0
         self._set(4, 4, "i")
 
-    cdef uint32_t give(self, Instance guest, object value) except 0:
+    cdef int fits(self, object value) except -1:
         if value is None:
             raise UsageError(f"value for {_resource_name(self.type_id)}: found None, expected an object")
-        if type(value) is ExternalReference:
-            return (<ExternalReference>value).handle_for(guest.handles, self.type_id)
         if type(value) is Capability:
             self._check_given(<Capability>value)
+        return 0
+
+    cdef uint32_t give(self, Instance guest, object value) except 0:
+        if type(value) is ExternalReference:
+            return (<ExternalReference>value).handle_for(guest.handles, self.type_id)
+        self.fits(value)
         return _add_handle(guest, value, self.type_id, SLOT_OWN if self.own else SLOT_BORROW)
 
     cdef int _check_given(self, Capability value) except -1:
@@ -373,3 +395,23 @@ cdef class FunctionPlan:
         self.is_flat = len(parameters) <= FLAT_PARAMS_MAX and all([isinstance(one, ScalarPlan) for one in parameters]) and (
             result is None or isinstance(result, ScalarPlan)
         )
+
+    def check_arguments(self, tuple arguments not None):
+        """Refuse what no guest would be passed, as it is when one is: for calls that meet none.
+
+        Raises:
+            UsageError, RevokedArgument: There is another number of them, or one does not have its parameter's type.
+        """
+        if len(arguments) != self.parameter_count:
+            raise UsageError(f"{self.name}: found {len(arguments)} arguments, expected {self.parameter_count}")
+        if self.parameters is not None:
+            self.parameters.fits(arguments)
+
+    def check_result(self, object answer):
+        """Refuse what is no result of this function; a function without a result may answer anything, which nobody gets.
+
+        Raises:
+            UsageError: It does not have the result's type.
+        """
+        if self.result is not None:
+            self.result.fits(answer)

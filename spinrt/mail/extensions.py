@@ -124,12 +124,16 @@ def make_runtime(
 def _define_events(runtime: Runtime) -> MailEvents:
     """What decides fails closed: no mail is misfiled, and no append let through, because an extension is broken."""
     for name in _UNDO:  # declared, so that extensions which handle them load; raised by the undo system
-        runtime.define(f"spinrt:undo/undo-events@1.0.0#{name}", on_fault=OnFault.REFUSE)
+        runtime.define(f"spinrt:undo/undo-events@1.0.0#{name}", on_fault=OnFault.REFUSE, may_defer=False)
     return MailEvents(
-        deliver=runtime.define(_MAIL.format("delivery-events", "deliver"), default="pass", on_fault=OnFault.REFUSE),
-        filed=runtime.define(_MAIL.format("delivery-events", "filed"), on_fault=OnFault.SKIP),
-        append=runtime.define(_MAIL.format("imap-events", "append"), on_fault=OnFault.REFUSE),
-        flags_changed=runtime.define(_MAIL.format("imap-events", "flags-changed"), on_fault=OnFault.SKIP),
+        deliver=runtime.define(
+            _MAIL.format("delivery-events", "deliver"), default="pass", on_fault=OnFault.REFUSE, may_defer=False
+        ),
+        filed=runtime.define(_MAIL.format("delivery-events", "filed"), on_fault=OnFault.SKIP, may_defer=False),
+        append=runtime.define(_MAIL.format("imap-events", "append"), on_fault=OnFault.REFUSE, may_defer=False),
+        flags_changed=runtime.define(
+            _MAIL.format("imap-events", "flags-changed"), on_fault=OnFault.SKIP, may_defer=False
+        ),
     )
 
 

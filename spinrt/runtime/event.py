@@ -68,6 +68,7 @@ class Event:
         queue_max: How much may wait for it to run later.
         pending: Where that waits: the runtime's.
         long: Its handlers run long.
+        may_defer: Handlers may be asynchronous; not where what they promise would come too late.
         tier: The dispatcher: 0 is the reference, for tests and debugging; the fastest by default, unless the
             environment variable ``SPINRT_TIER`` says otherwise.
     """
@@ -87,9 +88,11 @@ class Event:
         queue_max: int = QUEUE_MAX,
         pending: Pending | None = None,
         long: bool = False,
+        may_defer: bool = True,
         tier: int | None = None,
     ) -> None:
         self.name = name
+        self.may_defer = may_defer
         self._stores = stores or Stores()
         self._stores.events.add(self)
         self.function = function
@@ -100,9 +103,10 @@ class Event:
         self.tier = default_tier() if tier is None else tier
         kind = TIERS[self.tier]
         self.answer = Answer(name, function, kind, self.note_fault)
+        self.plan = plan_function(name.partition("#")[0], function)
         self.dispatcher = Dispatcher(
             name,
-            plan_function(name.partition("#")[0], function),
+            self.plan,
             on_fault=self.note_fault,
             on_nothing=self.answer.nothing,
             raise_slowly=self._raise_slowly,
@@ -181,6 +185,7 @@ class Event:
             SignatureMismatch: The export has another type.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: install")
         options = Options(order, places(place), tuple(guards), closure, filters, cancels, mode)
         source = DomainExport(handler, export) if export is not None and isinstance(handler, Domain) else handler
         binding = self.make(source, options, by=by)
@@ -201,6 +206,7 @@ class Event:
             StateError: It is not installed.
             LinkDenied: The authorizer refuses; nothing was removed.
         """
+        self._stores.owner.check(f"event {self.name}: uninstall")
         if isinstance(binding, Domain):
             by = binding if by is None else by
             going = tuple(one for one in self.bindings if one.domain is binding)
@@ -229,6 +235,7 @@ class Event:
             UsageError: The places contradict each other.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: reorder")
         order = binding.order if order is None else order
         options = binding.options._replace(order=order, places=places(place))
         self.installed.check(binding)
@@ -244,6 +251,7 @@ class Event:
             UsageError, SignatureMismatch: It is no guard of this event.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: impose")
         self.installed.check(binding)
         compile_guard(guard, self.name, self.function)
         authorize(self, Operation.IMPOSE, by, binding, guard)
@@ -256,6 +264,7 @@ class Event:
             StateError: The binding is not installed, or no such guard was imposed on it.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: lift")
         self.installed.check(binding)
         found = next((one for one in binding.imposed if one.guard == guard), None)
         if found is None:
@@ -311,6 +320,7 @@ class Event:
             UsageError, SignatureMismatch: As `install`.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: intrinsic")
         old = self.intrinsic
         made = None
         if handler is not None:
@@ -328,6 +338,7 @@ class Event:
             UsageError, SignatureMismatch: It is no value or handler of this event.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: default")
         checked = self.answer.checked_default(default)
         authorize(self, Operation.DEFAULT, by)
         self.answer.default = checked
@@ -340,6 +351,7 @@ class Event:
             UsageError, SignatureMismatch: It does not fold results of this event.
             LinkDenied: The authorizer refuses.
         """
+        self._stores.owner.check(f"event {self.name}: fold")
         checked = self.answer.checked_fold(fold)
         authorize(self, Operation.FOLD, by)
         self.answer.folding = checked
@@ -372,15 +384,21 @@ class Event:
 
         Raises:
             QueueFull: As much waits as may.
-            UsageError: It is the wrong number of arguments.
+            UsageError: An argument does not have its parameter's type, or there is another number of them.
         """
-        self._check_count(arguments)
+        self.plan.check_arguments(arguments)
         self.queue.check_room()
         self.queue.add(DeferredRaise(self, arguments, context))
 
     def walk(self, call: Call, arguments: tuple[Any, ...], observer: Observer | None = None) -> Any:
-        """Run the handlers inside a call whose journal somebody else commits."""
-        self._check_count(arguments)
+        """Run the handlers inside a call whose journal somebody else commits.
+
+        Whoever lowers the arguments checks them. Handlers in Python do not, nor does a raise that meets no handler.
+        """
+        if self.installed.python_count:
+            self.plan.check_arguments(arguments)
+        else:
+            self._check_count(arguments)
         outer = self._begin(call)
         try:
             table = self.installed.table
@@ -392,6 +410,8 @@ class Event:
                 results = self.dispatcher.walk(call, arguments)
             else:
                 results = table.walk(call, arguments, self.note_fault)
+            if not results:
+                self.plan.check_arguments(arguments)
             return self.answer.of(call, arguments, results)
         finally:
             self._end(call, outer)

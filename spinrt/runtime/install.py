@@ -26,10 +26,10 @@ from spinrt.runtime.binding import (
     resolve,
 )
 from spinrt.runtime.deferred import DeferredHandler
-from spinrt.runtime.entry import EFFECTS_MAX_HOST, CallGuard, Enqueue, Entry, EntryGuard
+from spinrt.runtime.entry import EFFECTS_MAX_HOST, CallGuard, Enqueue, Entry, EntryGuard, Handler
 from spinrt.runtime.guard import CLOSED, Guard, compile_guard, is_gone
 from spinrt.runtime.order import After, Before, Edge, Place
-from spinrt.runtime.signature import check_resolved, checked_filter
+from spinrt.runtime.signature import check_resolved, checked_filter, checked_handler
 from spinrt.sandbox.handler_type import handler_type
 from spinrt.sandbox.manifest_handler import QUANTUM_MS_MAX
 
@@ -42,7 +42,9 @@ def places(given: Place | Sequence[Place] | None) -> tuple[Place, ...]:
     """Return one place, several or none as a tuple."""
     if given is None:
         return ()
-    return (given,) if isinstance(given, Edge | Before | After) else tuple(given)
+    if isinstance(given, Edge | Before | After | str):  # a text is none, and is refused whole
+        return (given,)
+    return tuple(given)
 
 
 def make_binding(event: Event, source: HandlerSource, options: Options, *, by: Principal, sequence: int) -> Binding:
@@ -84,7 +86,8 @@ def check_places(event: Event, given: tuple[Place, ...]) -> None:
     for place in given:
         if not isinstance(place, Edge | Before | After):
             raise UsageError(
-                f"event {event.name}: found the place {place!r:.80}, expected FIRST, LAST, Before or After"
+                f"event {event.name}: found the place {place!r:.80}, expected FIRST, LAST, Before or After",
+                hint=_place_meant(place),
             )
         if not isinstance(place, Edge) and not isinstance(place.other, str) and place.other.event is not event:
             raise UsageError(
@@ -94,14 +97,20 @@ def check_places(event: Event, given: tuple[Place, ...]) -> None:
         raise UsageError(f"event {event.name}: found both FIRST and LAST, expected one of them")
 
 
+def _place_meant(place: object) -> str:
+    if place in ("first", "last"):
+        return f"use spinrt.{str(place).upper()}; a text is for manifests"
+    return "use Before(...) or After(...) around it" if isinstance(place, str | Binding) else ""
+
+
 def _check_options(event: Event, options: Options, resolved: Resolved) -> None:
     check_places(event, options.places)
-    mistake = _mistake(options, resolved)
+    mistake = _mistake(event, options, resolved)
     if mistake:
         raise UsageError(f"event {event.name}: {resolved}: {mistake}")
 
 
-def _mistake(options: Options, resolved: Resolved) -> str:
+def _mistake(event: Event, options: Options, resolved: Resolved) -> str:
     """What was found in the options and expected instead; empty when they make sense."""
     mode = options.mode
     if type(options.order) is not int:
@@ -111,6 +120,11 @@ def _mistake(options: Options, resolved: Resolved) -> str:
     if not isinstance(mode, Mode | Ephemeral):
         return f"found the mode {mode!r:.80}, expected SYNC, ASYNC or Ephemeral"
     if not isinstance(mode, Ephemeral):
+        if not event.may_defer:
+            return (
+                "found it asynchronous, expected sync or ephemeral: what a raise of this event decides is done when "
+                "it ends, so that what is promised later is lost"
+            )
         if options.filters or options.cancels:
             return "found an asynchronous handler that filters or cancels, expected one that runs in the raise"
         return ""
@@ -133,8 +147,8 @@ def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, E
     """What a raise walks, and what runs later if that only queues it."""
     options, domain, handler = binding.options, binding.domain, binding.handler
     effects_max = domain.limits.effects if domain else EFFECTS_MAX_HOST
-    if options.filters and domain is None:
-        handler = checked_filter(handler, len(binding.event.function.parameters))
+    if domain is None:
+        handler = _checked(binding.event, handler, filters=options.filters)
     entry = Entry(
         handler,
         domain,
@@ -155,6 +169,13 @@ def _quantum_ticks(mode: Mode | Ephemeral, domain: Domain | None) -> int:
     if not isinstance(mode, Ephemeral) or (domain is not None and mode.quantum_ms >= domain.limits.deadline_ms):
         return 0
     return mode.quantum_ticks
+
+
+def _checked(event: Event, handler: Handler, *, filters: bool) -> Handler:
+    """A handler in Python whose answer is checked, where there is one."""
+    if filters:
+        return checked_filter(handler, len(event.function.parameters), event.plan)
+    return handler if event.function.result is None else checked_handler(handler, event.plan)
 
 
 def _enqueue(binding: Binding) -> Enqueue:

@@ -35,9 +35,12 @@ class Installed:
         event: Its name, for messages.
         kind: The class of its tables: the tier.
         publish: Told of every new table, and with none that `build` has to make it.
+
+    Attributes:
+        python_count: Handlers in Python among them.
     """
 
-    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_publish", "_table", "_tuple")
+    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_publish", "_table", "_tuple", "python_count")
 
     def __init__(self, event: str, kind: Kind, publish: Publish) -> None:
         self._event = event
@@ -47,6 +50,7 @@ class Installed:
         self._last_rank: Rank | None = None
         self._moved = False
         self._publish = publish
+        self.python_count = 0
         self.table = kind(())
 
     @property
@@ -103,9 +107,11 @@ class Installed:
         for binding in proposal.removed:
             binding.installed = False
             self._bindings.pop(binding, None)
+            self.python_count -= binding.domain is None
         for binding in proposal.added:
             binding.installed = True
             self._bindings[binding] = None
+            self.python_count += binding.domain is None
         self._tuple = None
         if proposal.order is None:
             self._extend_table(proposal)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Final, Protocol
 
+from spinrt._core import FunctionPlan
 from spinrt.errors import AbiError, SignatureMismatch, UsageError
 from spinrt.runtime.binding import Resolved, callable_name
 from spinrt.runtime.entry import NO_CLOSURE, Handler
@@ -34,7 +35,7 @@ def check_resolved(resolved: Resolved, function: Function, type_of: TypeMaker, *
     """
     has_closure = closure is not NO_CLOSURE
     if resolved.domain is None:
-        check_callable(resolved.handler, 1 + has_closure + len(function.parameters), what)
+        check_callable(resolved.handler, 1 + has_closure + len(function.parameters), what, has_closure=has_closure)
         return
     assert resolved.export is not None
     if has_closure and (type(closure) is not int or not 0 <= closure <= CLOSURE_MAX):
@@ -45,7 +46,7 @@ def check_resolved(resolved: Resolved, function: Function, type_of: TypeMaker, *
         raise SignatureMismatch(f"{what}: {resolved}: {differs}", hint="what differs stands between asterisks")
 
 
-def check_callable(handler: Callable[..., Any], count: int, what: str) -> None:
+def check_callable(handler: Callable[..., Any], count: int, what: str, *, has_closure: bool = False) -> None:
     """Refuse a Python callable that cannot be called with so many positional arguments.
 
     Raises:
@@ -59,8 +60,8 @@ def check_callable(handler: Callable[..., Any], count: int, what: str) -> None:
         fits = _signature_fits(handler, count)
     if not fits:
         raise UsageError(
-            f"{what}: found handler {callable_name(handler)}, expected it to take {count} arguments: the call"
-            f"{', the closure' if 'closure' in what else ''} and one for each parameter"
+            f"{what}: found {callable_name(handler)}, expected it to take {count} arguments: the call"
+            f"{', the closure' if has_closure else ''} and one for each parameter"
         )
 
 
@@ -81,17 +82,38 @@ def _signature_fits(handler: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def checked_filter(handler: Handler, count: int) -> Callable[..., Any]:
-    """Wrap a Python filter so that what it returns is one value for each parameter, or a fault of its own."""
+def checked_filter(handler: Handler, count: int, plan: FunctionPlan) -> Callable[..., Any]:
+    """Wrap a Python filter so that what it returns is a value for each parameter of the plan.
+
+    Another number of them is a fault of its own; a value of another type is a `UsageError`, as if it had been raised.
+    """
 
     def run(*arguments: Any) -> Any:
         answer = handler(*arguments)
-        if count == 1:
-            return answer
-        if not isinstance(answer, tuple | list) or len(answer) != count:
+        if count > 1 and (not isinstance(answer, tuple | list) or len(answer) != count):
             raise AbiError(
                 f"filter {callable_name(handler)}: found {answer!r:.80}, expected {count} values, one a parameter"
             )
-        return tuple(answer)
+        given = (answer,) if count == 1 else tuple(answer)
+        _check(f"filter {callable_name(handler)}", plan.check_arguments, given)
+        return answer if count == 1 else given
 
     return run
+
+
+def checked_handler(handler: Handler, plan: FunctionPlan) -> Callable[..., Any]:
+    """Wrap a Python handler so that it returns what the result's type says; else the raise fails: the host errs."""
+
+    def run(*arguments: Any) -> Any:
+        answer = handler(*arguments)
+        _check(f"handler {callable_name(handler)}: its result", plan.check_result, answer)
+        return answer
+
+    return run
+
+
+def _check(what: str, check: Callable[[Any], None], answer: Any) -> None:
+    try:
+        check(answer)
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}", hint=error.hint) from None

@@ -307,9 +307,10 @@ def test_exporter_unloaded_under_a_raise_serves_until_it_ends() -> None:
     source = made.load(exporter())
     domain = made.load(importer(), GRANTED)
 
-    def meddle(call: Call, left: int, right: int) -> None:
+    def meddle(call: Call, left: int, right: int) -> int:
         domain.unresolve(source)
         made.unload(source)
+        return 0
 
     event = made.events[f"{EVENTS}#add"]
     binding = event.install(meddle, order=1)

@@ -222,11 +222,13 @@ def test_importers_go_on_with_the_new_version_in_their_own_instance() -> None:
     domain = made.load(importer(body=counting), GRANTED)
     assert event.raise_(100, 0) == [201]
     swapped: list[Domain] = []
-    binding = event.install(
-        lambda call, left, right: swapped.append(made.replace(old, exporter(body=words(TEN_TIMES), version="2.0.0"))),
-        order=1,
-    )
-    assert event.raise_(100, 0) == [None, 202]
+
+    def swap(call: Any, left: int, right: int) -> int:
+        swapped.append(made.replace(old, exporter(body=words(TEN_TIMES), version="2.0.0")))
+        return 7
+
+    binding = event.install(swap, order=1)
+    assert event.raise_(100, 0) == [7, 202]
     event.uninstall(binding)
     assert event.raise_(100, 0) == [1003]
     assert (domain.exporters(), old.importers(), swapped[0].importers()) == ((swapped[0],), (), (domain,))
@@ -306,7 +308,12 @@ def test_return_waits_until_the_raise_has_ended() -> None:
     old = made.load(adding(1))
     made.replace(old, adding(2, version="2.0.0"), probation=Probation(faults_max=1))
     seen: list[Domain] = []
-    event.install(lambda call, left, right: seen.append(made.domains["adder"]), order=500)
+
+    def look(call: Any, left: int, right: int) -> int:
+        seen.append(made.domains["adder"])
+        return 0
+
+    event.install(look, order=500)
     event.raise_(1, 1)
     assert seen[0] is not old
     assert made.domains["adder"] is old
@@ -387,12 +394,13 @@ def test_replacing_twice_in_one_raise_is_refused() -> None:
     old = made.load(adding(1))
     caught: list[str] = []
 
-    def meddle(call: Any, left: int, right: int) -> None:
+    def meddle(call: Any, left: int, right: int) -> int:
         new = made.replace(old, adding(2, version="2.0.0"))
         try:
             made.replace(new, adding(3, version="3.0.0"))
         except StateError as error:
             caught.append(str(error))
+        return 0
 
     binding = event.install(meddle, order=1)
     event.raise_(1, 0)

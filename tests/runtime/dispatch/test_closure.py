@@ -19,10 +19,12 @@ def test_one_handler_many_times_with_closures_of_its_own(tier: int) -> None:
     world = World(tier)
     event = world.define("add", fold="every")
     world.load(SCALE, *({"event": "add", "export": "scale", "closure": closure} for closure in (2, 3, 2**32 + 4)))
-    handler = lambda call, closure, left, right: closure  # noqa: E731
+    seen: list[object] = []
+    handler = lambda call, closure, left, right: seen.append(closure) or left  # type: ignore[func-returns-value]  # noqa: E731
     event.install(handler, closure=None)
     event.install(handler, closure=world)
-    assert event.raise_(10, 0) == [20, 30, 40, None, world]
+    assert event.raise_(10, 0) == [20, 30, 40, 10, 10]
+    assert seen == [None, world]
 
 
 def test_guards_have_closures_too(tier: int) -> None:
@@ -50,6 +52,6 @@ def test_closures_that_cannot_be_passed_are_refused(tier: int) -> None:
     with pytest.raises(UsageError, match="take 4 arguments"):
         event.install(lambda call, left, right: 0, closure=7)
     seen: list[Any] = []
-    event.install(lambda call, closure, *arguments: seen.append((closure, *arguments)), closure=7)
+    event.install(lambda call, closure, *arguments: seen.append((closure, *arguments)) or 0, closure=7)
     event.raise_(1, 2)
     assert seen == [(7, 1, 2)]
