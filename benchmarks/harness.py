@@ -234,9 +234,20 @@ def as_text(name: str, command: str, result: Result) -> str:
         f"{where['cpu']}, {where['cores']} cores, Linux {where['kernel']}, Python {where['python']}",
         _rows_table(result.rows),
         *([_targets_table(result.targets)] if result.targets else []),
+        *([missed_hint(command)] if any(target.met is False for target in result.targets) else []),
         *result.notes,
     ]
     return "\n\n".join(parts)
+
+
+def missed_hint(command: str) -> str:
+    """What may have made a target be missed, besides the program."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    busy = f"the load is {load:.1f} on {cores} cores: that alone may miss a target" if load > cores / 2 + 1 else ""
+    quick = "--quick measures briefly and with small parameters, which may" if "--quick" in command.split() else ""
+    reasons = "; ".join(reason for reason in (quick, busy) if reason)
+    again = "measure again without --quick, with nothing else running, before you believe it"
+    return f"MISSED: {reasons}; {again}." if reasons else f"MISSED: {again}, and compare the quartiles."
 
 
 def _rows_table(rows: Sequence[Row]) -> str:

@@ -5,22 +5,24 @@ cdef class HostFunction:
     """One import of one instance: a plan and the closure that serves it, called as ``closure(call, *arguments)``.
 
     A `NativeFunction` is asked first, and its own closure serves what it does not. A ``meter`` is called before each call,
-    whoever serves it, and may refuse it.
+    whoever serves it, and may refuse it. ``on_error`` is called with each ``Err`` that the closure answered.
     """
 
     cdef FunctionPlan plan
     cdef object closure
     cdef object meter
+    cdef object on_error
     cdef NativeFunction native
     cdef bint is_quick      # the native function needs nothing of what `_admit` does but the quota
     cdef void *guest        # the Instance; it owns this object
     cdef spin_guest *g      # its part that every call looks at
     cdef spin_state *state  # its store's
 
-    def __init__(self, FunctionPlan plan not None, object closure not None, object meter=None):
+    def __init__(self, FunctionPlan plan not None, object closure not None, object meter=None, object on_error=None):
         self.plan = plan
         self.closure = closure
         self.meter = meter
+        self.on_error = on_error
         if isinstance(closure, NativeFunction):
             self.native = closure
             self.native.check(plan)
@@ -101,7 +103,7 @@ cdef spin_trap *_call_held(HostFunction function, spin_raw *raw) noexcept:
             spin_end_stub(function.state)
         return NULL
     except BaseException as failure:
-        return _trap_with(guest, _host_failure(function, failure))
+        return _trap_with(guest, _host_failure(function, guest, failure))
 
 
 cdef inline PyThreadState *take_lock(spin_state *state) noexcept:
@@ -144,9 +146,16 @@ cdef bint _is_late(spin_frame *frame) noexcept:
     return spin_is_over(frame, spin_cpu_ns())
 
 
-cdef object _host_failure(HostFunction function, object failure):
+cdef object _host_failure(HostFunction function, Instance guest, object failure):
     """What a host function raised, as the guest's caller sees it: a mistake of the host is named as one."""
     if isinstance(failure, Exception) and (type(failure) is UsageError or not isinstance(failure, SpinError)):
+        if guest.born == 0 and guest.call is None:  # the start function calls; host functions may count on a call everywhere else
+            wrapped = StateError(
+                f"extension {guest.name}: found a call of {function.plan.name} from a start function, "
+                f"and the host function needs one ({type(failure).__name__}: {failure}); expected it in init or in a handler"
+            )
+            wrapped.__cause__ = failure
+            return wrapped
         wrapped = InternalError(
             f"host function {function.plan.name}: {type(failure).__name__}: {failure}",
             hint="this is a mistake of the host, not of the extension",
@@ -171,6 +180,8 @@ cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:
     if function.native is not None and function.native.serve(guest, raw, pointer):
         return 0
     answer = _ask(function, guest, raw)
+    if function.on_error is not None and isinstance(result, ResultPlan) and isinstance(answer, (<ResultPlan>result).err):
+        function.on_error(answer)
     if function.g.killed:
         guest.refuse()
     if result is None:

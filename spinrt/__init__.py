@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinrt.errors import SpinError
+    from spinrt.runtime.binding import ASYNC, SYNC, DomainExport, Ephemeral
     from spinrt.runtime.call import Transaction
-    from spinrt.runtime.capability import Effect, Functions, Grant, HostInterface
+    from spinrt.runtime.capability import Effect, Functions, Grant, HostInterface, mint
     from spinrt.runtime.debug import DebugDomain
     from spinrt.runtime.domain import Domain
     from spinrt.runtime.event import Event, OnFault
+    from spinrt.runtime.guard import Check
+    from spinrt.runtime.order import FIRST, LAST, After, Before
     from spinrt.runtime.policy import Policy
     from spinrt.runtime.runtime import Runtime
     from spinrt.runtime.supervisor import Meanwhile, Probation, Supervision
+    from spinrt.runtime.swap import Swap
+    from spinrt.sandbox.condition import Equal, Prefix, Range
     from spinrt.sandbox.types import Err, Ok
     from spinrt.sandbox.wit import Interfaces
 
@@ -31,44 +36,72 @@ if "t" in getattr(sys, "abiflags", ""):
 __version__ = "0.1.0"
 
 _HOME = {
+    "After": "spinrt.runtime.order",
+    "ASYNC": "spinrt.runtime.binding",
+    "Before": "spinrt.runtime.order",
+    "Check": "spinrt.runtime.guard",
     "DebugDomain": "spinrt.runtime.debug",
     "Domain": "spinrt.runtime.domain",
+    "DomainExport": "spinrt.runtime.binding",
     "Effect": "spinrt.runtime.capability",
+    "Ephemeral": "spinrt.runtime.binding",
+    "Equal": "spinrt.sandbox.condition",
     "Err": "spinrt.sandbox.types",
     "Event": "spinrt.runtime.event",
+    "FIRST": "spinrt.runtime.order",
     "Functions": "spinrt.runtime.capability",
     "Grant": "spinrt.runtime.capability",
     "HostInterface": "spinrt.runtime.capability",
     "Interfaces": "spinrt.sandbox.wit",
+    "LAST": "spinrt.runtime.order",
     "Meanwhile": "spinrt.runtime.supervisor",
+    "mint": "spinrt.runtime.capability",
     "Ok": "spinrt.sandbox.types",
     "OnFault": "spinrt.runtime.event",
     "Policy": "spinrt.runtime.policy",
+    "Prefix": "spinrt.sandbox.condition",
     "Probation": "spinrt.runtime.supervisor",
+    "Range": "spinrt.sandbox.condition",
     "Runtime": "spinrt.runtime.runtime",
     "SpinError": "spinrt.errors",
     "Supervision": "spinrt.runtime.supervisor",
+    "Swap": "spinrt.runtime.swap",
+    "SYNC": "spinrt.runtime.binding",
     "Transaction": "spinrt.runtime.call",
 }
 __all__ = [  # noqa: RUF022 - the version comes first
     "__version__",
+    "After",
+    "ASYNC",
+    "Before",
+    "Check",
     "DebugDomain",
     "Domain",
+    "DomainExport",
     "Effect",
+    "Ephemeral",
+    "Equal",
     "Err",
     "Event",
+    "FIRST",
     "Functions",
     "Grant",
     "HostInterface",
     "Interfaces",
+    "LAST",
     "Meanwhile",
+    "mint",
     "Ok",
     "OnFault",
     "Policy",
+    "Prefix",
     "Probation",
+    "Range",
     "Runtime",
     "SpinError",
     "Supervision",
+    "Swap",
+    "SYNC",
     "Transaction",
 ]
 

@@ -317,6 +317,8 @@ class FunctionPlan:
     export_signature: str
     is_flat: bool
     def __init__(self, name: str, parameters: tuple[Plan, ...], result: Plan | None) -> None: ...
+    def check_arguments(self, arguments: tuple[Any, ...]) -> None: ...
+    def check_result(self, answer: Any) -> None: ...
 
 class NativeFunction:
     signature: str
@@ -440,7 +442,11 @@ class InstanceLimits:
 @final
 class HostFunction:
     def __init__(
-        self, plan: FunctionPlan, closure: Callable[..., Any], meter: Callable[[], None] | None = None
+        self,
+        plan: FunctionPlan,
+        closure: Callable[..., Any],
+        meter: Callable[[], None] | None = None,
+        on_error: Callable[[Any], None] | None = None,
     ) -> None: ...
 
 @final

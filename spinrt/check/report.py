@@ -59,6 +59,7 @@ class HandlerRow:
 
     Attributes:
         event: Its event.
+        how: What else the manifest says of it, for people; empty when it says nothing.
         export: The module's export that handles it.
         type: The event's type, as WIT writes it; empty when there is no such event.
         problem: Why the export cannot handle it; empty when it can.
@@ -68,6 +69,7 @@ class HandlerRow:
     """
 
     event: str
+    how: str
     export: str
     type: str
     problem: str
@@ -238,6 +240,7 @@ def _handler(subject: Subject, module: CoreModule | None, handler: Handler) -> H
     found = _reach(module, name) if module else None
     return HandlerRow(
         event=handler.event,
+        how=handler.how,
         export=name,
         type=_type_of(subject, handler),
         problem=_problem_of(subject, handler),

@@ -90,7 +90,8 @@ def _lines(report: StaticReport) -> Iterator[str]:
     for line in report.refused:
         yield f"  refused {line}"
     for handler in report.handlers:
-        yield f"  handles {handler.event}" + (f": {handler.problem}" if handler.problem else "")
+        how = f" {handler.how}" if handler.how else ""
+        yield f"  handles {handler.event}{how}" + (f": {handler.problem}" if handler.problem else "")
     for line in report.missing:
         yield f"  missing {line}"
     for name in report.unknown_exports:

@@ -103,7 +103,18 @@ def _print_faults(domain: Mapping[str, Any]) -> None:
             print(f"    {printable(str(Frame(**frame)))}")
 
 
-DOMAIN_HEADERS = ("name", "version", "state", "memory", "handles", "health", "faults", "restarts", "quarantines")
+DOMAIN_HEADERS = (
+    "name",
+    "version",
+    "state",
+    "memory",
+    "handles",
+    "health",
+    "faults",
+    "restarts",
+    "quarantines",
+    "denied",
+)
 
 
 def _domain_row(domain: Mapping[str, Any]) -> list[object]:
@@ -118,6 +129,7 @@ def _domain_row(domain: Mapping[str, Any]) -> list[object]:
         counters["faults"],
         counters["restarts"],
         counters["quarantines"],
+        counters["denials"],
     ]
 
 

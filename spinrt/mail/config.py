@@ -130,9 +130,10 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of it. ``file`` is where it was read."""
+    """All of it. ``file`` is where it was read, ``shown`` how that is called in messages: as the operator named it."""
 
     file: Path
+    shown: Path
     data_directory: Path
     hostname: str
     domains: tuple[str, ...]
@@ -155,25 +156,31 @@ class Config:
     drain_timeout_s: float
 
 
-def load(path: Path) -> Config:
+def load(path: Path, shown: Path | None = None) -> Config:
     """Read and check a configuration file.
+
+    Args:
+        path: Where it is.
+        shown: What to call it in messages and in ``where``; its path by default.
 
     Raises:
         ConfigError: Anything is wrong with it; names file, line and key.
     """
-    return _config(reader.load(path), path.absolute())
+    named = path if shown is None else shown
+    return _config(reader.load(path, named), path.absolute(), named)
 
 
 def parse(text: str, path: Path) -> Config:
     """As ``load``, from text that is already here."""
-    return _config(reader.parse(text, path), path.absolute())
+    return _config(reader.parse(text, path), path.absolute(), path)
 
 
-def _config(top: Section, file: Path) -> Config:
+def _config(top: Section, file: Path, shown: Path) -> Config:
     base = file.parent
     smtp = _smtp(top.section("smtp"), SmtpLimits(message_bytes_max=limits.MESSAGE_BYTES_MAX))
     config = Config(
         file=file,
+        shown=shown,
         data_directory=top.get("data_directory", values.path_below(base), base / "data"),
         hostname=top.get("hostname", values.host_name, "localhost"),
         domains=top.get("domains", values.list_of(values.domain), ("localhost",)),

@@ -207,13 +207,16 @@ class Section:
                 raise ConfigError(f"{value.where}: unknown key {key!r}", hint=hint)
 
 
-def load(path: Path) -> Section:
+def load(path: Path, shown: Path | None = None) -> Section:
     """Read a YAML file whose top is a mapping; an empty file is an empty mapping.
+
+    Messages call it by its path, unless ``shown`` is another one.
 
     Raises:
         ConfigError: Not there, not readable, too large, no YAML, or no mapping.
     """
-    return parse(_read(path), path)
+    named = path if shown is None else shown
+    return parse(_read(path, named), named)
 
 
 def parse(text: str, file: Path) -> Section:
@@ -228,21 +231,21 @@ def parse(text: str, file: Path) -> Section:
     return Value(file, "", 1, node).section()
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, shown: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(limits.CONFIG_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", hint="`spinrt config init` writes a first one") from None
+        raise ConfigError(f"{shown}: no such file", hint="`spinrt config init` writes a first one") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{shown}: cannot be read: {error.strerror}") from None
     if len(data) > limits.CONFIG_BYTES_MAX:
-        raise ConfigError(f"{path}: found more than {limits.CONFIG_BYTES_MAX} bytes, expected a file of configuration")
+        raise ConfigError(f"{shown}: found more than {limits.CONFIG_BYTES_MAX} bytes, expected a file of configuration")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: found a byte that is not UTF-8, expected UTF-8 text") from None
+        raise ConfigError(f"{shown}:{line}: found a byte that is not UTF-8, expected UTF-8 text") from None
 
 
 def _syntax_error(file: Path, error: yaml.YAMLError) -> ConfigError:

@@ -17,7 +17,7 @@ from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.config_values import TcpEndpoint, UnixEndpoint, bounds_key, format_duration, format_size, is_time
 from spinrt.runtime.policy import DEFAULT_SUPERVISION, LIMITS_CEILING
 
-APART = frozenset({"file", "accounts", "smtp", "lmtp", "extensions", "drain_timeout_s"})
+APART = frozenset({"file", "shown", "accounts", "smtp", "lmtp", "extensions", "drain_timeout_s"})
 """Fields of Config that do not look in the file as their dataclass does."""
 
 

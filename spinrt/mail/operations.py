@@ -73,7 +73,7 @@ def server_handlers(
     """Every operation of a running server; ``extensions.reload`` if there is somebody to do it."""
 
     async def reload_accounts(arguments: Mapping[str, Any]) -> Any:
-        fresh = configuration.load(config.file)
+        fresh = configuration.load(config.file, config.shown)
         for name in fresh.accounts:
             await store.ensure_account(name)
         accounts.replace(Directory(fresh.accounts, fresh.domains, fresh.postmaster))
@@ -87,7 +87,7 @@ def server_handlers(
         reload = reload_extensions
 
         async def extensions_reload(arguments: Mapping[str, Any]) -> Any:
-            return asdict(await reload(configuration.load(config.file)))
+            return asdict(await reload(configuration.load(config.file, config.shown)))
 
         handlers["extensions.reload"] = extensions_reload
     return handlers

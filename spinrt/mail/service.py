@@ -264,7 +264,7 @@ class MailService:
         What is wrong is logged: with the file, all stays; with one extension, that one stays as it was.
         """
         try:
-            fresh = load(self.config.file)
+            fresh = load(self.config.file, self.config.shown)
             await asyncio.gather(*(self.store.ensure_account(name) for name in fresh.accounts))
         except SpinError as error:
             trace.log(_LOG, logging.ERROR, "not reloaded", reason=error.line())

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 from spinrt._core import Capability
 from spinrt.errors import ConfigError, RevokedArgument, UsageError
 from spinrt.sandbox.abi import METHOD, right_of
+from spinrt.sandbox.types import Interface
 from spinrt.sandbox.wit import Interfaces
+from spinrt.sandbox.wit_resolve import near
 
 if TYPE_CHECKING:
     from spinrt.runtime.domain import Domain
@@ -78,6 +80,14 @@ class HostInterface(ABC):
             ConfigError: The grant carries an attenuation with a value that makes no sense.
         """
 
+    def check_served(self, interface: Interface) -> None:
+        """Refuse to serve what the interface does not have; asked when it is exported.
+
+        Raises:
+            UsageError: Names it, and what was probably meant.
+        """
+        return
+
     def check(self, grant: Grant) -> None:
         """Refuse a grant with attenuations that this interface does not know."""
         for key in grant.attenuations:
@@ -105,6 +115,15 @@ class Functions(HostInterface):
             return self._functions[function]
         except KeyError:
             raise ConfigError(f"host interface {self.interface_id}: found no function {function!r} to bind") from None
+
+    def check_served(self, interface: Interface) -> None:
+        for name in (*self._functions, *self.pure):
+            if name not in interface.functions:
+                raise UsageError(
+                    f"host interface {interface.id}: found the function {name!r:.80}, "
+                    f"expected only {', '.join(interface.functions) or 'none'}",
+                    hint=near(name, interface.functions),
+                )
 
 
 def methods_of(interfaces: Interfaces, resource: str) -> frozenset[str]:

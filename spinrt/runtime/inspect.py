@@ -22,7 +22,7 @@ from spinrt.runtime.monitor import Fault, moment
 from spinrt.runtime.order import Before, Edge, Place
 from spinrt.runtime.replace import Returned
 from spinrt.runtime.source import HostDomain, Source
-from spinrt.sandbox.condition import Equal, Prefix, Range
+from spinrt.sandbox.condition import Equal, Prefix, Range, condition_text
 
 if TYPE_CHECKING:
     from spinrt.runtime.runtime import Runtime
@@ -66,6 +66,7 @@ def _domain(domain: Domain, handles: bool) -> dict[str, Any]:
             "restarts": counters.restarts,
             "quarantines": domain.supervisor.quarantines,
             "refused": counters.refused,
+            "denials": counters.denials,
         },
         "faults_by_code": dict(counters.by_code),
         "last_fault": counters.last_fault,
@@ -125,7 +126,10 @@ def _versions(runtime: Runtime, name: str) -> dict[str, Any]:
     replacement, returned = runtime.replacements.get(name), runtime.returned.get(name)
     probation = None
     if replacement is not None and not replacement.is_over():
-        probation = {"returns_to": replacement.old.extension.manifest.version, "faults": replacement.new.supervisor.faults_on_probation}
+        probation = {
+            "returns_to": replacement.old.extension.manifest.version,
+            "faults": replacement.new.supervisor.faults_on_probation,
+        }
     return {"probation": probation, "returned": None if returned is None else _returned(returned)}
 
 
@@ -266,13 +270,8 @@ def _place(place: Place) -> str:
 def _guard(guard: Guard) -> str:
     """A guard as it would be written in a manifest."""
     match guard:
-        case Equal(field, value):
-            return f"{field} equals {value!r}"
-        case Prefix(field, prefix):
-            return f"{field} begins with {prefix!r}"
-        case Range(field, low, high):
-            bounds = [f"at least {low!r}"] * (low is not None) + [f"at most {high!r}"] * (high is not None)
-            return f"{field} is {' and '.join(bounds) or 'there'}"
+        case Equal() | Prefix() | Range():
+            return condition_text(guard)
         case Check(handler, _):
             return _guard(handler)
         case DomainExport(domain, name):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from spinrt._core import DropFunction, FunctionPlan, HostFunction, Store
 from spinrt.errors import LinkDenied, LinkError, UnresolvedImport
@@ -20,6 +21,7 @@ from spinrt.runtime.nameserver import Nameserver
 from spinrt.runtime.source import Source
 from spinrt.runtime.stores import Import
 from spinrt.sandbox.loader import ImportedFunction
+from spinrt.sandbox.types import Err
 
 if TYPE_CHECKING:
     from spinrt.runtime.domain import Domain
@@ -33,6 +35,7 @@ class BoundFunction:
     plan: FunctionPlan
     closure: Closure
     meter: Callable[[], None] | None = None
+    on_error: Callable[[Err[Any]], None] | None = None
 
     def instantiate(self, store: Store) -> Import:
         """Return the import as an instance in that store takes it.
@@ -44,7 +47,7 @@ class BoundFunction:
             export = self.closure.current_export()
             if export.guest.store is store:
                 return export
-        return HostFunction(self.plan, self.closure, self.meter)
+        return HostFunction(self.plan, self.closure, self.meter, self.on_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,10 @@ def _bind(domain: Domain, imported: ImportedFunction, grant: Grant, source: Sour
     if imported.plan is None:
         return BoundDrop(source, imported.resource)
     closure = interface.bind(imported.function, grant, domain)
-    outside = imported.function in interface.outside
-    meter = domain.quotas.meter(f"{imported.interface}#{imported.function}") if outside else None
-    return BoundFunction(source, imported.plan, closure, meter)
+    name = f"{imported.interface}#{imported.function}"
+    meter = domain.quotas.meter(name) if imported.function in interface.outside else None
+    on_error = None if isinstance(closure, Link) else partial(domain.counters.note_denial, name)
+    return BoundFunction(source, imported.plan, closure, meter, on_error)
 
 
 def _covering(grant: Grant | None, function: str) -> Grant | None:
@@ -156,8 +160,8 @@ def incomplete(domain: Domain, reasons: Mapping[str, LinkError] | None = None) -
     missing = _missing_grants(domain)
     denied = [error for id_, error in _known(domain, reasons) if id_ not in missing]
     silent = [id_ for id_ in _interfaces(domain) if id_ not in missing and id_ not in (reasons or {})]
-    texts = [f"not granted: {_listed(missing)}"] if missing else []
-    hints = [f"to grant it, {_advice(domain, missing)}"] if missing else []
+    texts = [f"not granted: {_listed(missing)}; to grant it, {_advice(domain, missing)}"] if missing else []
+    hints: list[str] = []
     own = f"extension {domain.name}: "
     texts += [str(error).removeprefix(own) for error in denied]
     hints += [error.hint for error in denied if error.hint]

@@ -34,6 +34,7 @@ _COUNTERS: Final = {
     "restarts": "Fresh instances after a fault",
     "quarantines": "Times that it was quarantined after too many faults",
     "refused": "Calls that met a quarantine",
+    "denials": "Host calls that were answered with an error",
 }
 _USAGE: Final = {
     "memory_bytes": "Linear memory of the instance",

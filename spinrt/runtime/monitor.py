@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from spinrt.clock import Clock
 from spinrt.errors import SpinError
+from spinrt.runtime.quota import Rate
 from spinrt.sandbox.types import Err, Ok
 
 FAULTS_KEPT: Final = 16
@@ -25,6 +26,9 @@ LINES_AT_ONCE: Final = 5
 """Log lines before the rate holds."""
 LINE_EVERY_S: Final = 10.0
 """After that one line says how many there were."""
+DENIAL_LINES_PER_MINUTE: Final = 6
+"""Log lines about host calls that were answered with an error."""
+DENIAL_TEXT_MAX: Final = 80
 _SCALARS: Final = frozenset({bool, int, float, str})
 
 _log = logging.getLogger("spinrt.runtime")
@@ -69,16 +73,19 @@ class Monitor:
         by_code: The same by the code of the error.
         restarts: Fresh instances.
         refused: Calls that met a quarantine.
+        denials: Host calls that were answered with an error.
     """
 
     __slots__ = (
         "_clock",
+        "_denial_lines",
         "_last_line_s",
         "_lines",
         "_name",
         "_ring",
         "_unsaid",
         "by_code",
+        "denials",
         "faults",
         "note",
         "refused",
@@ -90,6 +97,8 @@ class Monitor:
         self.by_code: dict[str, int] = {}
         self.restarts = 0
         self.refused = 0
+        self.denials = 0
+        self._denial_lines = Rate(DENIAL_LINES_PER_MINUTE, clock)
         self.note = ""
         self._name = name
         self._clock = clock
@@ -117,6 +126,18 @@ class Monitor:
         """Remember something else that went wrong, and log it: a restart that failed, a kill."""
         self.note = line
         _log.error("extension=%s event=%s reason=%r", self._name, event, line)
+
+    def note_denial(self, function: str, answer: Err[Any]) -> None:
+        """Count a host call that was answered with an error, and say so when a line is due."""
+        self.denials += 1
+        if self._denial_lines.take():
+            _log.warning(
+                "extension=%s event=denied function=%s reason=%r denials=%d",
+                self._name,
+                function,
+                str(answer.value)[:DENIAL_TEXT_MAX],
+                self.denials,
+            )
 
     @property
     def last_fault(self) -> str:

@@ -72,9 +72,12 @@ class Runtime:
         Raises:
             StateError: An interface has an exporter already.
             WitError: There is no such interface here.
+            UsageError: It is to serve a function that its interface does not have.
         """
         self._check("export")
         source = HostDomain(exporter) if isinstance(exporter, HostInterface) else exporter
+        if isinstance(exporter, HostInterface):
+            exporter.check_served(self.interfaces.get(exporter.interface_id))
         for interface_id in source.interfaces:
             self.interfaces.get(interface_id)
         self.nameserver.export(source, authorizer)

@@ -157,3 +157,15 @@ def _fits(type_: WitType, value: object) -> bool:
         return not math.isnan(value)  # which nothing is below or above
     low, high = _bounds(name)
     return isinstance(value, int) and low <= value <= high
+
+
+def condition_text(condition: Condition) -> str:
+    """Return a condition for people: ``envelope.user equals 'alice'``."""
+    match condition:
+        case Equal(field, value):
+            return f"{field} equals {value!r}"
+        case Prefix(field, prefix):
+            return f"{field} begins with {prefix!r}"
+        case Range(field, low, high):
+            bounds = [f"at least {low!r}"] * (low is not None) + [f"at most {high!r}"] * (high is not None)
+            return f"{field} is {' and '.join(bounds) or 'there'}"

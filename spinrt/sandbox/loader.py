@@ -25,6 +25,7 @@ from spinrt.sandbox.promised import Promise, declared_types, find_function, prom
 from spinrt.sandbox.purity import guard_obstacle, impurity
 from spinrt.sandbox.types import Function, Interface, Primitive, ResourceType
 from spinrt.sandbox.wit import Interfaces, shipped, signature
+from spinrt.sandbox.wit_resolve import near
 
 MODULE_BYTES_MAX = 64 << 20
 _DROP = "[resource-drop]"
@@ -162,7 +163,11 @@ def _check_manifest(manifest: Manifest, known: Interfaces) -> None:
         interface = _known_interface(known, asked.interface, where)
         for function in asked.functions:
             if function not in interface.functions:
-                raise ManifestError(f"{where}: imports: found no function {function!r} in {asked.interface}")
+                raise ManifestError(
+                    f"{where}: imports: found the function {function!r:.80} of {asked.interface}, "
+                    f"expected one of {', '.join(interface.functions)}",
+                    hint=near(function, interface.functions),
+                )
     for id_ in manifest.exports:
         _known_interface(known, id_, where)
     for number, handler in enumerate(manifest.handlers):

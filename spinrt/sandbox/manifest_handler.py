@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spinrt.sandbox.condition import Condition, Equal, Prefix, Range
+from spinrt.sandbox.condition import Condition, Equal, Prefix, Range, condition_text
 from spinrt.sandbox.handler_type import CLOSURE_MAX
 from spinrt.sandbox.manifest_checks import EVENT, Checker
 
+ORDER: Final = 100
 ORDER_MAX: Final = 1_000_000
 QUANTUM_MS_MAX: Final = 60_000
 _EXPORT: Final = re.compile(r"[!-~]{1,256}\Z")
@@ -55,7 +56,7 @@ class Handler:
     """
 
     event: str
-    order: int = 100
+    order: int = ORDER
     place: str = ""
     before: str = ""
     after: str = ""
@@ -72,6 +73,24 @@ class Handler:
     def export_name(self) -> str:
         return self.export or self.event
 
+    @property
+    def how(self) -> str:
+        """How it is installed, where that is not the usual way: ``when user equals 'a' and guard wants, order 50``."""
+        asked = [condition_text(one) for one in self.when] + [f"guard {self.guard}"] * bool(self.guard)
+        places = [self.place, f"before {self.before}" * bool(self.before), f"after {self.after}" * bool(self.after)]
+        said = [
+            f"when {' and '.join(asked)}" * bool(asked),
+            f"order {self.order}" * (self.order != ORDER),
+            *places,
+            f"by export {self.export}" * bool(self.export),
+            f"closure {self.closure}" * (self.closure is not None),
+            "filters" * self.filters,
+            "cancels" * self.cancels,
+            self.mode * (self.mode != "sync"),
+            f"quantum {self.quantum_ms} ms" * bool(self.quantum_ms),
+        ]
+        return ", ".join(one for one in said if one)
+
 
 def read_handler(check: Checker, key: str, found: object) -> Handler:
     """Check one item of ``handlers``: the name of an event, or a mapping."""
@@ -79,7 +98,7 @@ def read_handler(check: Checker, key: str, found: object) -> Handler:
     mode = _choice(check, key, item, "mode", ("sync", "async", "ephemeral"), "sync")
     handler = Handler(
         event=check.name(f"{key}.event", item.get("event"), EVENT),
-        order=check.integer(f"{key}.order", item.get("order", 100), 0, ORDER_MAX),
+        order=check.integer(f"{key}.order", item.get("order", ORDER), 0, ORDER_MAX),
         place=_choice(check, key, item, "place", ("first", "last"), ""),
         before=_named(check, key, item, "before", _EXTENSION, "the name of an extension"),
         after=_named(check, key, item, "after", _EXTENSION, "the name of an extension"),

@@ -116,3 +116,17 @@ def test_target_is_honest() -> None:
     assert Target("x", math.nan, ">=", 1.0).met is False
     assert Target("x", 1.0, "<=", 1.0).met is True
     assert Target("x", 1.0, ">=", 1.0).met is True
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.1, False), (64.0, True)])
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_missed_target_says_what_else_may_be_the_reason(
+    load: float, busy: bool, quick: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A short run, a busy machine, or nothing that is known."""
+    monkeypatch.setattr(harness.os, "getloadavg", lambda: (load, load, load))
+    assert harness.main("x", found, ["--quick"] if quick else []) == 0
+    hint = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("MISSED: "))
+    assert ("--quick measures briefly" in hint) is quick
+    assert ("the load is 64.0" in hint) is busy
+    assert "measure again" in hint

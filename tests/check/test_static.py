@@ -181,3 +181,27 @@ def test_what_is_no_module_has_no_manifest() -> None:
     with pytest.raises(ModuleError):
         manifest_of(b"\0asm\1\0\0", "x.wasm", interfaces())
     assert manifest_of(wat("(module)"), "12 3.wasm", interfaces()).name == "module-12-3"
+
+
+def test_handlers_say_how_they_are_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Conditions, order and the like, where they are not the usual ones."""
+    handlers = [
+        {"event": f"{EVENTS}#ping"},
+        {
+            "event": f"{EVENTS}#add",
+            "when": [{"field": "left", "equals": 5}, {"field": "right", "at_least": 1}],
+            "guard": "wants",
+            "order": 7,
+            "place": "first",
+            "cancels": True,
+        },
+    ]
+    found = examined(
+        f"""(func (export "{EVENTS}#ping")) (func (export "{EVENTS}#add") (param i32 i32) (result i32) (i32.const 1))
+        (func (export "wants") (param i32 i32) (result i32) (i32.const 1))""",
+        handlers=handlers,
+    )
+    by_event = {handler.event.partition("#")[2]: handler.how for handler in found.handlers}
+    assert by_event["ping"] == ""
+    assert by_event["add"] == "when left equals 5 and right is at least 1 and guard wants, order 7, first, cancels"
+    assert found.is_good

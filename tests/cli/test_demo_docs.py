@@ -152,7 +152,7 @@ def test_tutorial(tmp_path: Path) -> None:
     reader.until("spinrt serve")
     refusal = reader.type("spinrt serve", code=2)
     assert "extensions.hello: extension hello: not granted: spinrt:mail/message@1.0.0" in refusal
-    assert "(file-into, set-flag) (to grant it, put under extensions.hello.grants:" in refusal
+    assert "(file-into, set-flag); to grant it, put under extensions.hello.grants:" in refusal
 
     reader.until("spinrt serve")
     reader.until("python greet.py")
@@ -199,6 +199,6 @@ def _check_condition(reader: Reader) -> None:
 def test_embedding(tmp_path: Path) -> None:
     """The programs print what the page says."""
     reader = Reader("embedding.md", tmp_path)
-    for program in ("shop.py", "effects.py", "guards.py", "capabilities.py", "swap.py", "by_hand.py"):
+    for program in ("shop.py", "effects.py", "guards.py", "several.py", "capabilities.py", "swap.py", "by_hand.py"):
         shown = reader.until(f"python {program}")
         assert reader.type(f"python {program}") == shown

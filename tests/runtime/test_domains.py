@@ -105,7 +105,7 @@ def test_everything_missing_is_in_one_error() -> None:
     assert f"nobody exports {WORDS}" in text
     assert "refuses: asker 1.0.0: no" in text
     assert made.domains == {}
-    given = yaml.safe_load(caught.value.hint.partition("grants: ")[2].partition(";")[0])
+    given = yaml.safe_load(text.partition("grants: ")[2].partition(";")[0])
     assert given == {HOST: {"functions": ["note"]}}
 
 

@@ -98,7 +98,7 @@ def test_description_counts_faults_and_tells_the_last() -> None:
     with pytest.raises(SpinError):
         made.events[f"{EVENTS}#add"].raise_(1, 2)
     (domain,) = describe(made)["domains"]
-    assert domain["counters"] == {"faults": 1, "restarts": 1, "quarantines": 0, "refused": 0}
+    assert domain["counters"] == {"faults": 1, "restarts": 1, "quarantines": 0, "refused": 0, "denials": 0}
     assert domain["faults_by_code"] == {"extension.trap": 1}
     assert domain["health"] == {"state": "faulted", "quarantined_for_s": 0, "faults_on_probation": 0}
     assert domain["last_fault"].startswith("extension.trap")

@@ -50,7 +50,7 @@ def test_every_missing_grant_is_listed_with_its_policy() -> None:
     with pytest.raises(LinkDenied, match="delete") as caught:
         made.load(loaded)
     assert LOGGING in str(caught.value)
-    lines = caught.value.hint.partition("grants: ")[2]
+    lines = str(caught.value).partition("grants: ")[2]
     made.load(loaded, Policy.from_mapping({"grants": yaml.safe_load(lines)}))
 
 
