@@ -7,7 +7,7 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
-the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time),
+the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time), ``witness`` (what an instance holds, compared; faults on demand),
 ``counters`` (what benchmarks and tests read).
 
 Behind ``quick``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
@@ -124,4 +124,5 @@ include "walk.pxi"
 include "emit.pxi"
 include "instrument.pxi"
 include "profile.pxi"
+include "witness.pxi"
 include "counters.pxi"

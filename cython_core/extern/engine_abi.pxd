@@ -268,6 +268,7 @@ cdef extern from "include/frame.h" nogil:
     uint64_t spin_tick_now()
     bint spin_must_look(spin_frame *frame)
     bint spin_is_over(const spin_frame *frame, uint64_t cpu_ns)
+    void spin_make_late(spin_frame *frame)
     uint32_t spin_look(spin_state *state)
     bint spin_may_enter(const spin_state *state)
     void spin_end_stub(spin_state *state)

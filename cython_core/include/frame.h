@@ -146,6 +146,14 @@ static bool spin_is_over(const spin_frame *frame, uint64_t cpu_ns) {
   return cpu_ns - frame->seen_cpu_ns >= ticks * SPIN_TICK_NS || spin_tick_now() - frame->seen_tick >= ticks * SPIN_WALL_FACTOR;
 }
 
+/* Let what runs be over at the next look. */
+static inline void spin_make_late(spin_frame *frame) {
+  frame->seen = *frame->what->progress;
+  frame->seen_tick = spin_tick_now();
+  frame->seen_cpu_ns = spin_cpu_ns() - (uint64_t)frame->what->slots[frame->seen].ticks * SPIN_TICK_NS;
+  frame->looked_tick = 0;
+}
+
 /* Returns why what runs must end now, or SPIN_RUNS. */
 static uint32_t spin_look(spin_state *state) {
   spin_frame *frame = state->frame, *outer;

@@ -48,12 +48,14 @@ class Fitting:
         name: Of the extension, for messages.
         code: The module as its author built it; the engine has validated it.
         module: The same, compiled.
+        countdown: Let the code count down before each change, for a fault campaign (`spinrt.check`).
     """
 
-    __slots__ = ("_code", "_fitted", "_module", "_name", "_symbols")
+    __slots__ = ("_code", "_countdown", "_fitted", "_module", "_name", "_symbols")
 
-    def __init__(self, name: str, code: bytes, module: Module) -> None:
+    def __init__(self, name: str, code: bytes, module: Module, *, countdown: bool = False) -> None:
         self._name, self._code, self._module = name, code, module
+        self._countdown = countdown
         self._fitted: dict[_Bounds, Fitted] = {}
         self._symbols: dict[_Bounds, Symbols] = {}
 
@@ -95,6 +97,7 @@ class Fitting:
             memory_pages_max=bounds.pages,
             table_entries_max=bounds.entries,
             undo_bytes=bounds.undo_bytes,
+            countdown=self._countdown,
             name=f"extension {self._name}",
         )
 
