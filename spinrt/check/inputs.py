@@ -94,7 +94,7 @@ def inputs(function: Function, *, seed: int, count: int, resources: Resources | 
     special = list(_special(made, function, types))
     made.random.shuffle(special)
     chosen = [ordinary, *special][:count]
-    while types and len(chosen) < count and len(chosen) < 2 * len(special) + 4:
+    while types and len(chosen) < count:
         chosen.append(Input(f"ordinary {len(chosen)}", tuple(made.ordinary(type_) for type_ in types)))
     return chosen
 
@@ -108,6 +108,11 @@ def _special(made: Values, function: Function, types: Sequence[WitType]) -> Iter
     columns = [made.edges(type_) for type_ in types]
     for number in range(max((len(column) for column in columns), default=0)):
         yield Input(f"all at edge {number}", tuple(column[number % len(column)] for column in columns))
+
+
+def resources_of(type_: OwnType | BorrowType, resources: Resources) -> Sequence[Any]:
+    """Return what may be passed as that resource; at least one object."""
+    return resources.get(resource_name(type_.resource)) or (object(),)
 
 
 class Values:
@@ -144,7 +149,7 @@ class Values:
 
     def resource(self, type_: OwnType | BorrowType) -> Sequence[Any]:
         """Return what may be passed as that resource."""
-        return self._resources.get(resource_name(type_.resource)) or (object(),)
+        return resources_of(type_, self._resources)
 
 
 # ------------------------------------------------------------------------------------------------------------ ordinary

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
+from spinrt.check.campaign import (
+    BOUND,
+    BOUND_QUICK,
+    FAULT_NAMES,
+    INPUTS,
+    INPUTS_QUICK,
+    Options,
+    run_campaign,
+)
+from spinrt.check.junit import write_junit
 from spinrt.check.report import StaticReport, examine
 from spinrt.check.subject import Subject, read_policy, read_subject
-from spinrt.cli.common import add_json, print_json, print_table
+from spinrt.check.verdict import Verdict
+from spinrt.cli.check_show import print_report, print_summary, print_verdict, showing_progress
+from spinrt.cli.common import add_json, print_json
 
-EPILOG = """\
+EPILOG = f"""\
 Looks at the module, loads, links and initialises it against the interfaces of the
-mail system, in a runtime of its own: nothing is served, written or sent.
+mail system, in a runtime of its own: nothing is served, written or sent. Then runs
+each handler with ordinary and hostile arguments, and makes it fail: before each
+instruction that changes state, at each host call, at each limit, at its deadline.
+After each fault all state must be what it was, and the next raise must be as good.
 
 PATH is a directory with a manifest, or a module. Without --policy it gets all that
-it asks for, and the grants to put into the configuration are printed. A policy file
-holds what stands under `extensions.NAME`: grants, limits, config, exports.
+it asks for. A policy file holds what stands under `extensions.NAME`: grants,
+limits, config, exports.
 
-exit codes: 0 safe as far as tried, 1 findings, or its init failed, 2 it does not
-load or link, or the input is wrong
+faults: {", ".join(FAULT_NAMES[:6])},
+  {", ".join(FAULT_NAMES[6:])}
+
+exit codes: 0 safe as far as tried, 1 findings, or nothing could be tried, or its
+init failed, 2 it does not load or link, or the input is wrong, 130 interrupted
 
 examples:
-  spinrt check build/delivery --static
-  spinrt check build/delivery --static --policy delivery-policy.yaml
+  spinrt check build/delivery
+  spinrt check build/delivery --static        only look, and print grants to give
+  spinrt check build/delivery --quick --junit check.xml
+  spinrt check build/delivery --seed 7 --bound 1000000 --fault instruction
 """
 
 
@@ -37,6 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wit", action="append", default=[], type=Path, metavar="PATH", help="more WIT files, or directories of them"
     )
     parser.add_argument("--static", action="store_true", help="only look, link and initialise; run no handler")
+    parser.add_argument("--quick", action="store_true", help=f"--bound {BOUND_QUICK} --inputs {INPUTS_QUICK}")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="what chance follows from (default: 0)")
+    parser.add_argument(
+        "--bound", type=_positive, metavar="N", help=f"faults for each handler, input and class (default: {BOUND:,})"
+    )
+    parser.add_argument("--inputs", type=_positive, metavar="N", help=f"inputs for each handler (default: {INPUTS})")
+    parser.add_argument(
+        "--fault", action="append", choices=FAULT_NAMES, metavar="CLASS", help="only this class; may be repeated"
+    )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML, too")
     add_json(parser)
 
 
@@ -44,80 +71,51 @@ def run(arguments: argparse.Namespace) -> int:
     policy = None if arguments.policy is None else read_policy(arguments.policy)
     subject = read_subject(arguments.path, policy=policy, wit=arguments.wit)
     examined = examine(subject)
-    if arguments.json:
-        print_json({"format": 1, "static": examined.report.as_json()})
-    else:
-        _print_report(subject, examined.report)
+    verdict = None
+    if examined.error is None and not arguments.static:
+        with showing_progress() as progress:
+            verdict = run_campaign(subject, _options(arguments), progress)
+    _print(arguments, subject, examined.report, verdict)
+    if arguments.junit is not None:
+        write_junit(arguments.junit, examined.report, verdict)
     if examined.error is not None:
         raise examined.error
-    return 0
+    return _exit_code(verdict)
 
 
-def _print_report(subject: Subject, report: StaticReport) -> None:
-    for line in _lines(report):
-        print(line)
-    _print_rows(
-        ["import", "granted", "served", "pure"],
-        [
-            (f"{row.interface}#{row.function}", *map(_yes, (row.granted, row.served, row.pure)))
-            for row in report.imports
-        ],
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected at least 1")
+    return number
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    bound, inputs = (BOUND_QUICK, INPUTS_QUICK) if arguments.quick else (BOUND, INPUTS)
+    return Options(
+        arguments.seed,
+        arguments.bound or bound,
+        arguments.inputs or inputs,
+        frozenset(arguments.fault or FAULT_NAMES),
     )
-    _print_rows(
-        ["handler", "functions", "stores", "globals", "reaches"],
-        [
-            (row.event, row.functions, row.changes.get("stores", 0), row.changes.get("globals", 0), _short(row.reaches))
-            for row in report.handlers
-        ],
-    )
-    _print_rows(
-        ["guard", "changes", "obstacle"],
-        [(row.export, row.changes or "-", row.obstacle or "-") for row in report.guards],
-    )
-    _print_rows(["limit", "asked", "allowed", "given"], [(r.name, r.asked, r.allowed, r.given) for r in report.limits])
-    if report.is_good and not subject.is_granted and subject.policy.grants:
-        print(f"\n{_grants(subject)}", end="")
 
 
-def _lines(report: StaticReport) -> Iterator[str]:
-    yield f"{report.name} {report.version}: {'good' if report.is_good else 'does not work'}"
-    grown = "may grow" if report.grows else "never grows"
-    start = ", with a start function" if report.starts else ""
-    yield (
-        f"  module of {report.size_bytes:,} bytes{start}: {report.functions} functions, {report.stores:,} stores, "
-        f"memory of {report.memory_pages} pages that {grown}"
-    )
-    for line in report.refused:
-        yield f"  refused {line}"
-    for handler in report.handlers:
-        how = f" {handler.how}" if handler.how else ""
-        yield f"  handles {handler.event}{how}" + (f": {handler.problem}" if handler.problem else "")
-    for line in report.missing:
-        yield f"  missing {line}"
-    for name in report.unknown_exports:
-        yield f"  exports {name}, which means nothing here"
+def _print(arguments: argparse.Namespace, subject: Subject, report: StaticReport, verdict: Verdict | None) -> None:
+    if arguments.json:
+        print_json({"format": 1, "static": report.as_json(), "campaign": verdict.as_json() if verdict else None})
+        return
+    if verdict is None:
+        print_report(subject, report)
+        return
+    print_summary(report)
+    print_verdict(verdict)
 
 
-def _print_rows(headers: list[str], rows: list[tuple[object, ...]]) -> None:
-    if rows:
-        print()
-        print_table(rows, headers)
-
-
-def _yes(value: bool | None) -> str:
-    return "-" if value is None else "yes" if value else "no"
-
-
-def _short(names: tuple[str, ...]) -> str:
-    """Functions without the versions and packages that the table above has."""
-    return ", ".join(name.partition("#")[2] for name in names) or "-"
-
-
-def _grants(subject: Subject) -> str:
-    """What to put into the configuration."""
-    grants = {
-        id_: {"functions": list(grant.functions)} if grant.functions else {}
-        for id_, grant in subject.policy.grants.items()
-    }
-    content = {"extensions": {subject.manifest.name: {"grants": grants}}}
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
+def _exit_code(verdict: Verdict | None) -> int:
+    if verdict is None:
+        return 0
+    if verdict.found:
+        return 1
+    if verdict.interrupted:
+        raise KeyboardInterrupt
+    return 0 if verdict.is_safe else 1

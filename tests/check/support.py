@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -31,3 +32,21 @@ def subject(body: str, *, policy: Policy | None = None, **manifest: Any) -> Subj
 def handling(*names: str) -> list[dict[str, str]]:
     """The ``handlers`` of a manifest for these test events."""
     return [{"event": f"{EVENTS}#{name}"} for name in names]
+
+
+def write_extension(directory: Path, body: str, *handlers: str, **manifest: Any) -> Path:
+    """Write an extension and its WIT into a directory of its name, and return that."""
+    directory.mkdir(exist_ok=True)
+    content = {
+        "spinrt": 1,
+        "name": directory.name,
+        "version": "1.0.0",
+        "module": "m.wasm",
+        "imports": [HOST] if handlers else [],
+        "handlers": handling(*handlers),
+        **manifest,
+    }
+    (directory / "manifest.yaml").write_text(yaml.safe_dump(content))
+    (directory / "m.wasm").write_bytes(wat(f"(module {body})"))
+    (directory / "test.wit").write_text(TEST_WIT)
+    return directory
