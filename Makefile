@@ -25,7 +25,7 @@ export MAIL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test test-clients crash-test undo-campaign hostile check format bench build-extensions clean distclean
+.PHONY: help setup demo run test test-clients crash-test undo-campaign hostile campaign check format bench build-extensions clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -53,6 +53,9 @@ hostile: $(DEV) $(CORE) ## try all hostile guests for ROUNDS (1000) rounds, memo
 
 undo-campaign: $(DEV) $(CORE) ## random modules with an undo log: SEEDS of them (1000) from FIRST on, a fault before each change
 	$(BIN)/python -m tests.sandbox.undo_campaign --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1000)
+
+campaign: $(DEV) $(CORE) ## make every handler of every shipped extension fail wherever it can, millions of times (SEED=n, INPUTS=n)
+	$(BIN)/python -m tests.check.full_campaign --inputs $(or $(INPUTS),400) --seed $(or $(SEED),0)
 
 check: $(DEV) $(CORE) ## ruff, mypy --strict, and the structure tests
 	$(BIN)/ruff check .
