@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spinrt.errors import BuildError
@@ -48,7 +48,12 @@ Report = Callable[[str], None]
 
 
 def build_extension(
-    directory: Path, out: Path, *, interfaces: Interfaces | None = None, report: Report | None = None
+    directory: Path,
+    out: Path,
+    *,
+    interfaces: Interfaces | None = None,
+    report: Report | None = None,
+    flags: Sequence[str] = (),
 ) -> Path:
     """Build the extension whose manifest and sources lie in `directory`.
 
@@ -57,6 +62,7 @@ def build_extension(
         out: Where extensions go; ``out/<name>/`` gets manifest and module, both replaced whole; older modules go.
         interfaces: Where the manifest's interfaces are found; those that come with spinrt by default.
         report: Called with the compiler's warnings, if it has any.
+        flags: For the compiler, behind those of every extension.
 
     Returns:
         ``out/<name>``.
@@ -69,7 +75,7 @@ def build_extension(
     manifest = Manifest.read(directory / "manifest.yaml")
     known = shipped() if interfaces is None else interfaces
     with tempfile.TemporaryDirectory(prefix="spinrt-build-") as scratch:
-        code = _compile(manifest, directory, Path(scratch), known, report)
+        code = _compile(manifest, directory, Path(scratch), known, report, flags)
     check_extension(manifest, code, interfaces=known)
     target = out / manifest.name
     target.mkdir(parents=True, exist_ok=True)
@@ -105,18 +111,24 @@ def bindings(manifest: Manifest, interfaces: Interfaces) -> dict[str, str]:
 
 
 def _compile(
-    manifest: Manifest, directory: Path, scratch: Path, interfaces: Interfaces, report: Report | None
+    manifest: Manifest,
+    directory: Path,
+    scratch: Path,
+    interfaces: Interfaces,
+    report: Report | None,
+    flags: Sequence[str],
 ) -> bytes:
     sources = _sources(manifest, directory)
     for name, text in bindings(manifest, interfaces).items():
         (scratch / name).write_text(text, encoding="utf-8")
     module = scratch / "module.wasm"
-    command = [*_compiler(), *_FLAGS, f"-I{scratch}", *map(str, sources), str(scratch / "guest.c"), "-o", str(module)]
+    files = [*map(str, sources), str(scratch / "guest.c")]
+    command = [*toolchain("cc"), *_FLAGS, *flags, f"-I{scratch}", *files, "-o", str(module)]
     try:
         done = subprocess.run(
             command,
             cwd=directory,
-            env=_environment(),
+            env=toolchain_environment(),
             capture_output=True,
             text=True,
             errors="replace",
@@ -171,19 +183,25 @@ def _sources(manifest: Manifest, directory: Path) -> list[Path]:
     return [Path(source) for source in manifest.build.sources]
 
 
-def _compiler() -> list[str]:
+def toolchain(command: str) -> list[str]:
+    """Return how a command of the toolchain is run; see `toolchain_environment`.
+
+    Raises:
+        BuildError: It is not installed.
+    """
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError("build: no compiler; expected the Python package ziglang", hint="pip install 'spinrt[build]'")
-    return [sys.executable, "-m", "ziglang", "cc"]
+    return [sys.executable, "-m", "ziglang", command]
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment for the compiler, its caches in a place that can be written to."""
-    cache = str(_cache_directory())
+def toolchain_environment() -> dict[str, str]:
+    """Return the environment for the toolchain, its caches in a place that can be written to."""
+    cache = str(cache_directory())
     return {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache, **os.environ}
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
+    """Return a directory of this user for what the toolchain made and can make again."""
     cache = cache_home() / "zig"
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)

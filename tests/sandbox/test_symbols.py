@@ -13,7 +13,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinrt.sandbox.build import _environment
+from spinrt.sandbox.build import toolchain_environment
 from spinrt.sandbox.dwarf import Lines
 from spinrt.sandbox.rewrite import prepare
 from spinrt.sandbox.symbols import STUB, Frame, Symbols
@@ -45,7 +45,7 @@ def compiled(directory: Path, *options: str) -> bytes:
     source.write_text(SOURCE, encoding="utf-8")
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-nostdlib", "-O1"]
     command += ["-Wl,--no-entry", *options, str(source), "-o", str(module)]
-    subprocess.run(command, check=True, capture_output=True, env=_environment(), timeout=100)
+    subprocess.run(command, check=True, capture_output=True, env=toolchain_environment(), timeout=100)
     return module.read_bytes()
 
 
