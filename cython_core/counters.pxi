@@ -56,8 +56,35 @@ def time_raise(Dispatcher event not None, tuple arguments not None, uint64_t rou
     return _now_ns() - began
 
 
-def time_engine_call(Export export not None, tuple arguments not None, uint64_t rounds):
-    """Nanoseconds of `rounds` bare unchecked engine calls of the same function: the floor of `time_raise`. Its undo log must hold all of them."""
+def time_raises(Dispatcher event not None, tuple given not None, uint64_t rounds):
+    """Nanoseconds of `rounds` times these raises of a flat event, one after the other; `given` are their arguments, tuples of integers.
+
+    Handlers that fail are the event's to answer for: one that does not skip them ends it.
+    """
+    cdef spin_raw raw[RAW_MAX]
+    cdef spin_raw row[RAW_MAX]
+    cdef bytes rows = b""
+    cdef const char *kept
+    cdef uint64_t round
+    cdef size_t at
+    for arguments in given:
+        _take_integers(arguments, row)
+        rows += PyBytes_FromStringAndSize(<char *>row, sizeof(row))
+    kept = PyBytes_AS_STRING(rows)
+    began = _now_ns()
+    for round in range(rounds):
+        for at in range(0, <size_t>PyBytes_GET_SIZE(rows), sizeof(raw)):
+            memcpy(raw, kept + at, sizeof(raw))
+            event.raise_flat(raw)
+    return _now_ns() - began
+
+
+def time_engine_call(Export export not None, tuple arguments not None, uint64_t rounds, *, bint copied=False):
+    """Nanoseconds of `rounds` bare unchecked engine calls of the same function: the floor of `time_raise`. Its undo log must hold all of them.
+
+    With `copied` its whole memory is copied before each.
+    """
+    cdef bytes kept = bytes(export.guest.memory_size if copied else 0)
     cdef spin_raw raw[RAW_MAX]
     cdef spin_raw given[RAW_MAX]
     cdef spin_frame frame
@@ -74,6 +101,8 @@ def time_engine_call(Export export not None, tuple arguments not None, uint64_t 
     began = _now_ns()
     for round in range(rounds):
         memcpy(raw, given, size)
+        if copied:
+            memcpy(PyBytes_AS_STRING(kept), export.guest.base, PyBytes_GET_SIZE(kept))
         error = api.func_call_unchecked(context, &export.function, raw, RAW_MAX, &trap)
         if error != NULL or trap != NULL:
             export.guest.mark_broken()
