@@ -339,12 +339,14 @@ cdef class Dispatcher:
     cdef bint _run_slowly(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
         """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
         cdef _Walk walk = _Walk()
+        cdef Entry entry = rows.entries[row]
         self._look()
+        entry.counted -= 1  # it was counted as one of a flat raise, and is once more below
         walk.call = Call(self.name, None, running_call()) if call is None else call
         walk.arguments, walk.on_fault, walk.results = self._box(raw), self.on_fault, []
         outer, room, cancelled = walk.call.domain, walk.call.journal.room, walk.call.cancelled
         try:
-            walk.run(rows.entries[row])
+            walk.run(entry)
         except BaseException:
             if call is None:
                 walk.call.roll_back()

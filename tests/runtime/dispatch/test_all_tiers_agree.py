@@ -5,15 +5,19 @@ For longer: ``python -m tests.runtime.dispatch.campaign --minutes N --seed S``.
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spinrt.runtime.tables import TIERS
 from tests.runtime.dispatch.programs import choices_of, disagreement, run
 
+TWICE_IN_ONE_TRANSACTION = [92, 206, *[0] * 3, 146, *[0] * 14, 212, 0, 493, *[0] * 7, 1, 0, 1, *[0] * 6, 37]
+"""The second raise meets a handler whose instance the transaction holds."""
+
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.integers(0, 1 << 16), min_size=40, max_size=400))
+@example(TWICE_IN_ONE_TRANSACTION)
 def test_random_programs_show_the_same_on_every_tier(choices: list[int]) -> None:
     """Results, errors, effects, order, faults and counts."""
     assert disagreement(choices, sorted(TIERS)) == ""
