@@ -6,7 +6,7 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
 extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``hostcall`` (the
-functions that it calls), ``guards`` (when a handler runs), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
+functions that it calls), ``guards`` (when a handler runs), ``tally`` (faults, counted), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
 the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time), ``witness`` (what an instance holds, compared; faults on demand),
 ``counters`` (what benchmarks and tests read).
 
@@ -106,6 +106,7 @@ include "image.pxi"
 include "export.pxi"
 include "hostcall.pxi"
 include "guards.pxi"
+include "tally.pxi"
 include "entry.pxi"
 include "stub.pxi"
 include "table_walk.pxi"

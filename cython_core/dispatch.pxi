@@ -15,6 +15,7 @@ cdef class Dispatcher:
         name: Of the event.
         plan: Its type.
         on_fault: Called as ``on_fault(domain, error)``; the walk goes on if it returns.
+        skips: It always does, so that nobody needs to be told of a trap that an entry's `Tally` takes.
         on_nothing: Called when there is no result; returns the result, or raises.
         raise_slowly: Called as ``raise_slowly(arguments, context)`` for a raise that is not flat; returns the folded result.
 
@@ -36,16 +37,16 @@ cdef class Dispatcher:
     cdef object _fold
     cdef bint _plain
     cdef int _tier_max
-    cdef bint _long
+    cdef bint _long, _skips
     cdef spin_quick quick       # of one handler without guards, plain, with no fold and not long: nothing is left to decide
     cdef _Stub stub
 
-    def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly):
+    def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly, bint skips=False):
         self.name, self.plan, self.signature = name, plan, plan.export_signature
         self.on_fault, self.on_nothing, self.raise_slowly = on_fault, on_nothing, raise_slowly
         self.parameter_count = plan.parameter_count
         self.result = plan.result if plan.is_flat else None
-        self._tier_max, self._plain = 2, True
+        self._tier_max, self._plain, self._skips = 2, True, skips
         self._prepare_quick()
         self._table = Table()
 
@@ -379,7 +380,7 @@ cdef class Dispatcher:
             if good:
                 self._note_touch(guest, &run.frame, call)
             else:
-                self._fault(entry, guest.fault(self.name, run.error, run.trap), guest, &run.frame, raw)
+                self._fault(entry, guest, &run.frame, raw, run.error, run.trap)
         finally:
             if run.frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
@@ -397,11 +398,21 @@ cdef class Dispatcher:
             return 0
         return within.touches.note(guest, _idle_savepoint(guest))
 
-    cdef int _fault(self, Entry entry, object error, Instance guest, spin_frame *frame, spin_raw *raw) except -1:
-        """A handler failed in a flat raise with these arguments: take back what it did, and tell."""
+    cdef int _fault(self, Entry entry, Instance guest, spin_frame *frame, spin_raw *raw, spin_error *failed, spin_trap *trap) except -1:
+        """A handler failed in a flat raise with these arguments: take back what it did, and tell. Why it failed is consumed."""
+        cdef Trace trace = _trace_of(failed, trap)
+        cdef uint64_t version = guest.store.state.version
+        cdef str reason = guest.plain_trap(trace) if self._skips and entry.tally is not None else None
+        error = guest.failure(self.name, trace) if reason is None else None
         if frame.call != NULL and frame.marked == frame.what.progress[0]:
             (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
         _recover(guest, _idle_savepoint(guest))
+        if reason is not None:
+            if guest.store.state.version == version and not guest.g.state & ~<uint32_t>(SPIN_BUSY | SPIN_HELD):
+                if entry.tally.note_trap(self.name, guest.name, reason, self._box(raw), trace):
+                    entry.faults += 1
+                    return 0
+            error = guest.failure(self.name, trace)
         if entry.quantum_ticks and isinstance(error, DeadlineExceeded):
             entry.ended += 1
             if entry.domain is not None:

@@ -22,6 +22,7 @@ cdef class Entry:
         cancels: When it ran, those behind it do not.
         enqueue: Called as ``enqueue(call, entry, arguments)`` instead of the handler.
         quantum_ticks: When it is ended, which is then no fault; 0: at its domain's deadline.
+        tally: Of its domain: where traps are noted that nobody needs to be told of.
 
     Attributes:
         raises: How often it ran.
@@ -32,6 +33,7 @@ cdef class Entry:
 
     cdef readonly object handler, domain, closure, enqueue
     cdef readonly tuple guards
+    cdef Tally tally
     cdef readonly uint32_t effects_max, quantum_ticks
     cdef readonly bint filters, cancels
     cdef bint decided           # the index of its rows says alone whether its guards hold
@@ -44,11 +46,12 @@ cdef class Entry:
     def __init__(
         self, object handler not None, object domain=None, uint32_t effects_max=EFFECTS_MAX_HOST, *, object closure=NO_CLOSURE,
         tuple guards=(), bint filters=False, bint cancels=False, object enqueue=None, uint32_t quantum_ticks=0,
+        Tally tally=None,
     ):
         if quantum_ticks and not isinstance(handler, Export):
             raise UsageError("entry: found a quantum for a handler in Python, expected one only for an extension's handler")
         self.handler, self.domain, self.closure, self.enqueue = handler, domain, closure, enqueue
-        self.guards = guards
+        self.guards, self.tally = guards, tally
         self.effects_max, self.quantum_ticks = effects_max, quantum_ticks
         self.filters, self.cancels = filters, cancels
 

@@ -178,7 +178,7 @@ cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw *raw
     cdef Entry entry = rows.entries[row]
     cdef Instance guest = <Instance>rows.slots[row].guest.owner
     try:
-        event._fault(entry, guest.fault(event.name, error, trap), guest, &walk.frame, raw)
+        event._fault(entry, guest, &walk.frame, raw, error, trap)
     except BaseException:
         _uncount_rest(rows, walk)
         raise

@@ -513,11 +513,20 @@ cdef class Instance:
 
     cdef object fault(self, str where, spin_error *error, spin_trap *trap):
         """What went wrong, as an error; both arguments are consumed. What the call changed is still there."""
-        cdef Trace trace = _trace_of(error, trap)
+        return self.failure(where, _trace_of(error, trap))
+
+    cdef object failure(self, str where, Trace trace):
+        """As `fault`, of what was kept."""
         failure = self._failure(where, trace)
         if isinstance(failure, SpinError) and failure.trace is None:
             failure.trace = trace
         return failure
+
+    cdef str plain_trap(self, Trace trace):
+        """Why it trapped, where that is all there is to say: nobody ended the call, no host function failed, its log was not full."""
+        if self.store.state.ended != SPIN_RUNS or self.store.pending is not None or self.linked or _full_log(self) is not None:
+            return None
+        return _plain_reason(trace)
 
     cdef object _failure(self, str where, Trace trace):
         cdef uint32_t ended = self.store.state.ended

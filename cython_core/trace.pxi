@@ -54,16 +54,25 @@ cdef dict _reasons = {}
 cdef object _failure_of(Trace trace, str where):
     """What the engine ended a call with, as an error of ours."""
     cdef uint8_t code = 255
+    reason = _plain_reason(trace)
+    if reason is not None:
+        return Trapped(f"{where}: {reason}")
     if trace.trap == NULL:
         return Trapped(f"{where}: {_trap_reason(_error_text(trace.error))}")
-    if not api.trap_code(trace.trap, &code):
-        return Trapped(f"{where}: {_trap_reason(_trap_text(trace.trap))}")
-    if code == TRAP_INTERRUPT:
+    if api.trap_code(trace.trap, &code):
         return DeadlineExceeded(f"{where}: still running at its deadline", hint="raise limits.deadline_ms or make the handler shorter")
+    return Trapped(f"{where}: {_trap_reason(_trap_text(trace.trap))}")
+
+
+cdef str _plain_reason(Trace trace):
+    """The engine's words for a trap of an instruction; none for the deadline, and for what has no code."""
+    cdef uint8_t code = 255
+    if trace.trap == NULL or not api.trap_code(trace.trap, &code) or code == TRAP_INTERRUPT:
+        return None
     reason = _reasons.get(code)
     if reason is None:
         reason = _reasons[code] = _trap_reason(_trap_text(trace.trap))
-    return Trapped(f"{where}: {reason}")
+    return reason
 
 
 cdef str _trap_text(const spin_trap *trap):

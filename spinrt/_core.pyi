@@ -1,5 +1,6 @@
 """Types of the compiled core; see cython_core/."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeAlias, TypeVar, final
@@ -573,6 +574,30 @@ class GuardIndex:
     def __init__(self, path: tuple[int, ...]) -> None: ...
 
 @final
+class Tally:
+    faults: int
+    times: deque[float]
+    unsaid: int
+    line_at_s: float
+    watched: bool
+    @property
+    def by_code(self) -> dict[str, int]: ...
+    def __init__(
+        self,
+        kept: int,
+        times: deque[float],
+        now: Callable[[], float],
+        *,
+        budget: int,
+        window_s: float,
+        recorded: bool,
+    ) -> None: ...
+    def last(self) -> list[tuple[Any, ...]]: ...
+    def note(
+        self, at_s: float, event: str, code: str, text: str, hint: str, arguments: object, trace: object
+    ) -> None: ...
+
+@final
 class Entry:
     handler: Any
     domain: Any
@@ -599,6 +624,7 @@ class Entry:
         cancels: bool = False,
         enqueue: Callable[[Call, Entry, tuple[Any, ...]], object] | None = None,
         quantum_ticks: int = 0,
+        tally: Tally | None = None,
     ) -> None: ...
     def latency(self) -> list[tuple[int, int]]: ...
 
@@ -622,6 +648,7 @@ class Dispatcher:
         on_fault: Callable[[Any, Any], None],
         on_nothing: Callable[[], Any],
         raise_slowly: Callable[[tuple[Any, ...], Any], Any],
+        skips: bool = False,
     ) -> None: ...
     def walk(self, call: Call, arguments: tuple[Any, ...]) -> list[Any]: ...
     raise_: Callable[..., Any]

@@ -12,25 +12,13 @@ from spinrt.check.faults import AnsweringInterface, Gate, GatedInterface
 from spinrt.check.rehearsal import Rig, alone
 from spinrt.check.stage import Stage, Wrap
 from spinrt.check.subject import Subject
-from spinrt.clock import SystemClock
-from spinrt.errors import SpinError
 from spinrt.runtime.capability import HostInterface
-from spinrt.runtime.monitor import Monitor
 from spinrt.sandbox.fitted import Fitting
 from spinrt.sandbox.loader import Extension
 from spinrt.sandbox.manifest import Limits
 from spinrt.sandbox.manifest_handler import Handler
 
 KINDS: Final = ("counting", "gated", "answering")
-
-
-class _Counter(Monitor):
-    """Counts faults, and remembers nothing of them: there are too many."""
-
-    __slots__ = ()
-
-    def note_fault(self, error: SpinError, event: str, now_s: float) -> None:
-        self.faults += 1
 
 
 class Rigs:
@@ -63,7 +51,6 @@ class Rigs:
             extension = replace(extension, fitting=self._counting)
         patient = replace(policy.supervision, faults=0, crash_records=False)
         domain = stage.load(replace(policy, limits=lowered, supervision=patient), extension=extension, quotas=Gate)
-        domain.counters = _Counter(domain.name, SystemClock())
         return Rig(stage, domain, stage.runtime.events[handler.event])
 
     def _wrap(self, kind: str) -> Wrap | None:

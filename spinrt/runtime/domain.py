@@ -81,8 +81,8 @@ class Domain(Source):
         self.extension = extension
         self.policy = policy
         self.limits: Limits = extension.manifest.limits.clamped(policy.limits)
-        self.counters = Monitor(extension.name, stores.clock)
         self.supervisor = Supervisor(extension.name, policy.supervision, stores.clock, self)
+        self.counters = Monitor(extension.name, stores.clock, self.supervisor.tally)
         self.quotas = Quotas(extension.name, self.limits, stores.clock)
         self.death: Killed | None = None
         self.links: list[Link] = []

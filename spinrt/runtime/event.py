@@ -108,6 +108,7 @@ class Event:
             name,
             self.plan,
             on_fault=self.note_fault,
+            skips=on_fault is OnFault.SKIP,
             on_nothing=self.answer.nothing,
             raise_slowly=self._raise_slowly,
         )

@@ -159,6 +159,7 @@ def _entries(binding: Binding, guards: tuple[EntryGuard, ...]) -> tuple[Entry, E
         cancels=options.cancels,
         enqueue=_enqueue(binding) if options.mode is ASYNC else None,
         quantum_ticks=_quantum_ticks(options.mode, domain),
+        tally=domain.supervisor.tally if domain else None,
     )
     later = Entry(handler, domain, effects_max, closure=options.closure) if options.mode is ASYNC else None
     return entry, later

@@ -1,6 +1,7 @@
 """What went wrong in a domain: counters, the last faults, and log lines at a bounded rate.
 
-Noting a fault counts it and appends to a ring. Nothing is put into words before somebody asks, or a line is due.
+Noting a fault counts it and keeps it in the domain's `Tally`. Nothing is put into words before somebody asks, or a line
+is due.
 
 Source: docs/design/supervisor.md, "Monitor".
 """
@@ -8,20 +9,18 @@ Source: docs/design/supervisor.md, "Monitor".
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from spinrt._core import Tally
 from spinrt.clock import Clock
 from spinrt.errors import SpinError
 from spinrt.runtime.quota import Rate
 from spinrt.sandbox.types import Err, Ok
 
-FAULTS_KEPT: Final = 16
-"""Faults of a domain in the ring."""
 LINES_AT_ONCE: Final = 5
 """Log lines before the rate holds."""
 LINE_EVERY_S: Final = 10.0
@@ -69,8 +68,6 @@ class Monitor:
     """Counts and remembers the faults of one domain.
 
     Attributes:
-        faults: Calls that failed.
-        by_code: The same by the code of the error.
         restarts: Fresh instances.
         refused: Calls that met a quarantine.
         denials: Host calls that were answered with an error.
@@ -82,49 +79,51 @@ class Monitor:
         "_last_line_s",
         "_lines",
         "_name",
-        "_ring",
-        "_unsaid",
-        "by_code",
+        "_problem",
+        "_tally",
         "denials",
-        "faults",
-        "note",
         "refused",
         "restarts",
     )
 
-    def __init__(self, name: str, clock: Clock) -> None:
-        self.faults = 0
-        self.by_code: dict[str, int] = {}
+    def __init__(self, name: str, clock: Clock, tally: Tally) -> None:
         self.restarts = 0
         self.refused = 0
         self.denials = 0
         self._denial_lines = Rate(DENIAL_LINES_PER_MINUTE, clock)
-        self.note = ""
+        self._problem = ("", 0)
+        """The last one, and how many faults there were before it."""
         self._name = name
         self._clock = clock
-        self._ring: deque[tuple[Any, ...]] = deque(maxlen=FAULTS_KEPT)
+        self._tally = tally
         self._lines = 0
-        self._unsaid = 0
         self._last_line_s = float("-inf")
+
+    @property
+    def faults(self) -> int:
+        """Calls that failed."""
+        return self._tally.faults
+
+    @property
+    def by_code(self) -> dict[str, int]:
+        """The same by the code of the error."""
+        return self._tally.by_code
 
     def note_fault(self, error: SpinError, event: str, now_s: float) -> None:
         """Count a failed call, and keep what is needed to describe it; a line follows when one is due."""
-        code = error.code
-        self.faults += 1
-        self.by_code[code] = self.by_code.get(code, 0) + 1
+        tally = self._tally
         arguments: tuple[Any, ...] | str = () if error.attempt is None else error.attempt[2]
         if arguments and not _SCALARS.issuperset(map(type, arguments)):
             arguments = digest(arguments)
-        self._ring.append((now_s, event, code, error.args[0], error.hint, arguments, error.trace))
-        self.note = ""
-        if self._lines >= LINES_AT_ONCE and now_s - self._last_line_s < LINE_EVERY_S:
-            self._unsaid += 1
-        else:
+        tally.note(now_s, event, error.code, error.args[0], error.hint, arguments, error.trace)
+        if now_s >= tally.line_at_s:
             self._say(error, now_s)
+        else:
+            tally.unsaid += 1
 
     def note_problem(self, event: str, line: str) -> None:
         """Remember something else that went wrong, and log it: a restart that failed, a kill."""
-        self.note = line
+        self._problem = line, self._tally.faults
         _log.error("extension=%s event=%s reason=%r", self._name, event, line)
 
     def note_denial(self, function: str, answer: Err[Any]) -> None:
@@ -142,22 +141,26 @@ class Monitor:
     @property
     def last_fault(self) -> str:
         """The last thing that went wrong, as one line; empty when nothing has."""
-        if self.note:
-            return self.note
-        return Fault(*self._ring[-1]).line if self._ring else ""
+        problem, before = self._problem
+        if problem and before == self.faults:
+            return problem
+        last = self._tally.last()
+        return Fault(*last[0]).line if last else ""
 
     def last_faults(self) -> list[Fault]:
         """The last faults, the newest first."""
-        return [Fault(*one) for one in reversed(self._ring)]
+        return [Fault(*one) for one in self._tally.last()]
 
     def _say(self, error: SpinError, now_s: float) -> None:
         if now_s - self._last_line_s >= LINE_EVERY_S:
             self._lines = 0
-        if self._unsaid:
-            _log.warning("extension=%s event=faults more=%d", self._name, self._unsaid)
-            self._lines, self._unsaid = LINES_AT_ONCE, 0
+        tally = self._tally
+        if tally.unsaid:
+            _log.warning("extension=%s event=faults more=%d", self._name, tally.unsaid)
+            self._lines, tally.unsaid = LINES_AT_ONCE, 0
         self._lines += 1
         self._last_line_s = now_s
+        tally.line_at_s = now_s + LINE_EVERY_S if self._lines >= LINES_AT_ONCE else now_s
         _log.warning("extension=%s event=fault code=%s reason=%r", self._name, error.code, str(error))
 
 

@@ -22,8 +22,11 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
 
+from spinrt._core import Tally
 from spinrt.clock import Clock
 
+FAULTS_KEPT: Final = 16
+"""Faults of a domain that are remembered."""
 FAULTS_HIGHEST: Final = 100_000
 RAISES_HIGHEST: Final = 1_000_000_000
 SECONDS_HIGHEST: Final = 86_400.0
@@ -135,6 +138,7 @@ class Supervisor:
 
     Attributes:
         quarantines: How often it was quarantined.
+        tally: Its faults. A trap that changes nothing about the domain is noted there, and nowhere else.
     """
 
     __slots__ = (
@@ -153,6 +157,7 @@ class Supervisor:
         "_until_s",
         "quarantines",
         "supervision",
+        "tally",
     )
 
     def __init__(
@@ -168,6 +173,14 @@ class Supervisor:
         self._clock = clock
         self._owner = weakref.ref(owner)
         self._times: deque[float] = deque(maxlen=max(1, supervision.faults))
+        self.tally = Tally(
+            FAULTS_KEPT,
+            self._times,
+            clock.monotonic_s,
+            budget=supervision.faults,
+            window_s=supervision.window_s,
+            recorded=supervision.crash_records,
+        )
         self._quarantined = False
         self._until_s = 0.0
         self._unproved = 0
@@ -176,6 +189,7 @@ class Supervisor:
 
     def _end_probation(self) -> None:
         self._probation = None
+        self.tally.watched = False
         self._probation_faults = 0
         self._on_failed: Callable[[], None] | None = None
         self._on_proved: Callable[[], None] | None = None
@@ -279,6 +293,7 @@ class Supervisor:
             on_proved: Called when it has, as soon as somebody looks.
         """
         self._probation, self._probation_faults = probation, 0
+        self.tally.watched = True
         self._on_failed, self._on_proved = on_failed, on_proved
         self._began_s = self._clock.monotonic_s()
         self._runs_before = self._count_runs()
@@ -303,6 +318,7 @@ class Supervisor:
             self._quarantine(now_s)
             return
         self._on_failed = self._on_proved = self._probation = None
+        self.tally.watched = False
         failed()
 
     def _prove(self) -> None:

@@ -185,7 +185,7 @@ def test_what_a_guest_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFi
     """Control characters in a fault's text are shown as such, not sent."""
     made = runtime(events=("ping",))
     made.load(extension(f'(func (export "{EVENTS}#ping"))', handlers=("ping",)), granted())
-    made.domains["guest"].counters.note = "extension.trap: \x1b[2Jgone\r\n250 ok"
+    made.domains["guest"].counters.note_problem("ping", "extension.trap: \x1b[2Jgone\r\n250 ok")
 
     print_description(describe(made))
 

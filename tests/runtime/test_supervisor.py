@@ -14,10 +14,10 @@ from spinrt.errors import ConfigError, ExporterFailed, HandlerFailed, QuotaExcee
 from spinrt.runtime import fold
 from spinrt.runtime.capability import Functions
 from spinrt.runtime.event import OnFault
-from spinrt.runtime.monitor import FAULTS_KEPT, LINES_AT_ONCE
+from spinrt.runtime.monitor import LINES_AT_ONCE
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
-from spinrt.runtime.supervisor import Health, Meanwhile, Probation, Supervision, Supervisor
+from spinrt.runtime.supervisor import FAULTS_KEPT, Health, Meanwhile, Probation, Supervision, Supervisor
 from tests.guests import EVENTS, HOST
 from tests.runtime.linked_guests import LIFECYCLE, WORDS, exporter, guest, importer, interfaces, words
 
@@ -183,13 +183,14 @@ class World:
     meanwhile: Meanwhile | None = None
     on_fault: OnFault = OnFault.SKIP
     others: int = 1
+    faults: int = 2
     clock: HandClock = field(default_factory=HandClock)
 
     def __post_init__(self) -> None:
         self.runtime = Runtime(interfaces=interfaces(), clock=self.clock)
         self.event = self.runtime.define(ADD, fold=fold.every, default=[-1], on_fault=self.on_fault, tier=self.tier)
         self.supervision = Supervision(
-            faults=2, window_s=10, back_off_s=1, probation_raises=3, while_quarantined=self.meanwhile
+            faults=self.faults, window_s=10, back_off_s=1, probation_raises=3, while_quarantined=self.meanwhile
         )
         self.bad = self.runtime.load(guest("bad", TRAP_AT_13, handlers=("add",)), Policy(supervision=self.supervision))
         for number in range(self.others):
@@ -378,12 +379,9 @@ def test_a_handler_that_fails_every_seventh_time_disturbs_nobody(tier: int) -> N
 # -------------------------------------------------------------------------------------------------------------- monitor
 
 
-def test_log_lines_are_bounded_and_say_how_many_there_were(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_are_bounded_and_say_how_many_there_were(caplog: pytest.LogCaptureFixture, tier: int) -> None:
     """Each of the first, then one after the pause, with the count of the others."""
-    world = World(2)
-    world.bad.supervisor.supervision = Supervision(faults=0)
-    supervisor = Supervisor("bad", Supervision(faults=0), world.clock, world.bad)
-    world.bad.supervisor = supervisor
+    world = World(tier, faults=0)
     with caplog.at_level(logging.WARNING, "spinrt.runtime"):
         for _ in range(100):
             world.fail()
@@ -394,6 +392,39 @@ def test_log_lines_are_bounded_and_say_how_many_there_were(caplog: pytest.LogCap
     assert len(caplog.records) == LINES_AT_ONCE + 2
     assert world.bad.counters.faults == 101
     assert len(world.bad.counters.last_faults()) == FAULTS_KEPT
+
+
+def test_traps_are_remembered_alike_whether_an_error_is_made_of_them_or_not(tier: int) -> None:
+    """Where no line is due and none is too many, a trap is noted without an error: it looks the same afterwards."""
+    world = World(tier, faults=0)
+    for number in range(LINES_AT_ONCE + 3):
+        world.clock.now_s = float(number)
+        world.fail()
+    newest, *_, oldest = world.bad.counters.last_faults()
+    assert newest.line == oldest.line
+    assert newest.line == f"extension.trap: extension bad, {ADD}: wasm `unreachable` instruction executed"
+    assert (newest.at_s, newest.event, newest.hint, newest.arguments) == (LINES_AT_ONCE + 2, ADD, "", (13, 0))
+    assert newest.digest == oldest.digest != ""
+    assert newest.trace.frames() == oldest.trace.frames() != []
+    assert world.bad.counters.last_fault == newest.line
+    assert world.bad.counters.by_code == {"extension.trap": LINES_AT_ONCE + 3}
+    (binding,) = (one for one in world.event.bindings if one.domain is world.bad)
+    assert binding.counts.faults == LINES_AT_ONCE + 3
+
+
+@pytest.mark.parametrize("faults", [1, 2, LINES_AT_ONCE + 4, 30])
+def test_the_budget_is_met_exactly(tier: int, faults: int) -> None:
+    """The last fault of the budget quarantines, however the others were noted; those before the window do not count."""
+    world = World(tier, faults=faults)
+    if faults > 1:
+        world.fail()
+        world.clock.now_s = 10.0
+    for _ in range(faults - 1):
+        world.fail()
+    assert not world.bad.supervisor.is_quarantined
+    world.fail()
+    assert world.bad.supervisor.is_quarantined
+    assert world.bad.counters.faults == faults + (faults > 1)
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
