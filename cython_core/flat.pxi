@@ -117,12 +117,12 @@ cdef Py_ssize_t _run_segment(Dispatcher event, _Rows rows, FlatWalk *walk, spin_
     if walk.positions == NULL:
         given[0].u64 = begin
         stub.end()[0] = stop
-        error = event._enter(rows.store.context, &stub.range_, given, &trap, event_state(rows))
+        error = event._enter(rows.store.context, &stub.walks[0 if results is not None else 1], given, &trap, event_state(rows))
     else:
         memcpy(listed, walk.positions + begin, (stop - begin) * sizeof(uint32_t))
         given[0].u64 = <uint64_t>(<uint8_t *>listed - stub.base)
         stub.end()[0] = <uint32_t>given[0].u64 + (stop - begin) * <uint32_t>sizeof(uint32_t)
-        error = event._enter(rows.store.context, &stub.list_, given, &trap, event_state(rows))
+        error = event._enter(rows.store.context, &stub.walks[2 if results is not None else 3], given, &trap, event_state(rows))
     failed = error != NULL or trap != NULL
     number = _reached(walk, stub.progress()[0])
     _take_results(event, stub, number - begin + (0 if failed else 1), results, last)
@@ -164,7 +164,7 @@ cdef inline int _take_results(Dispatcher event, _Stub stub, uint32_t count, list
     if count == 0:
         return 0
     if results is None:
-        last.u64 = stub.results()[count - 1]
+        last.u64 = stub.results()[0]
         return 0
     for number in range(count):
         raw.u64 = stub.results()[number]

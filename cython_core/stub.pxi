@@ -2,8 +2,9 @@
 # once however many handlers it has.
 #
 # Its memory, from 0: the position of the handler that runs (u32), the end of the walk (u32; set to 0 it ends the walk behind the
-# handler that runs), from SCRATCH_AT the results (8 bytes each, in the order of the walk), behind them the list of positions for `list`. `range` walks the table from one position to the end. Eight steps are laid out in a row: the engine's own check of
-# the deadline at each turn of a loop would cost as much as a step.
+# handler that runs), from SCRATCH_AT the results (8 bytes each, in the order of the walk), behind them the list of positions for `list`. `range` walks the
+# table from one position to the end. `range-last` and `list-last` keep the last result only: its place is known when they are compiled, so that the engine
+# need not check it. Eight steps are laid out in a row: the engine's own check of the deadline at each turn of a loop would cost as much as a step.
 
 cdef enum:
     PROGRESS_AT = 0
@@ -20,21 +21,24 @@ _VALUE_TYPES = {"i": 0x7F, "l": 0x7E, "f": 0x7D, "d": 0x7C}
 _STORES = {"i": 0x36, "l": 0x37, "f": 0x38, "d": 0x39}
 cdef dict _stub_modules = {}
 
+# What it exports to walk with: by whether positions are listed, and whether only the last result is kept.
+cdef tuple _WALKS = (b"range", b"range-last", b"list", b"list-last")
+
 
 def stub_code(str signature not None):
     """The bytes of the stub for handlers of a core type, as ``ii:i``."""
     parameters, result = signature.split(":")
     handler = _type_code(parameters, result)
-    walk = _type_code("ii" + parameters, "")
-    bodies = [_body(_walk_range(len(parameters), result)), _body(_walk_list(len(parameters), result))]
-    exports = _named("range", 0, 0) + _named("list", 0, 1) + _named("table", 1, 0) + _named("memory", 2, 0)
+    walked = _type_code("ii" + parameters, "")
+    bodies = [_body(walk(len(parameters), result, last)) for walk in (_walk_range, _walk_list) for last in (False, True)]
+    exports = b"".join([_named(name.decode(), 0, number) for number, name in enumerate(_WALKS)]) + _named("table", 1, 0) + _named("memory", 2, 0)
     return b"\0asm\x01\0\0\0" + b"".join((
-        _section(1, b"\x02" + handler + walk),
-        _section(3, b"\x02\x01\x01"),
+        _section(1, b"\x02" + handler + walked),
+        _section(3, b"\x04\x01\x01\x01\x01"),
         _section(4, b"\x01\x70\x00" + _leb(TABLE_MIN)),
         _section(5, b"\x01\x00\x01"),
-        _section(7, b"\x04" + exports),
-        _section(10, b"\x02" + b"".join(bodies)),
+        _section(7, b"\x06" + exports),
+        _section(10, b"\x04" + b"".join(bodies)),
         _section(0, _text("name") + b"\x00" + _leb(len(_text(STUB_NAME))) + _text(STUB_NAME)),
     ))
 
@@ -71,37 +75,49 @@ def _body(code):
     return _leb(len(locals_) + len(code) + 1) + locals_ + code + b"\x0b"
 
 
-def _walk_range(count, result):
+def _walk_range(count, result, last):
     """(from, out, arguments…), locals 0, 1, 2…; the end is in memory, where the host can change it."""
-    step = b"\x41\x00\x20\x00\x36\x02" + bytes((PROGRESS_AT,)) + _call_step(b"\x20\x00", count, result)
-    step += b"\x20\x00\x41\x01\x6a\x22\x00" + _until_end()
-    return _loop(step)
+    return _loop([_step(_plus(0, number), b"", number, count, result, last) for number in range(STEPS_IN_A_ROW)], 1)
 
 
-def _walk_list(count, result):
+def _walk_list(count, result, last):
     """(at, out, arguments…): the same over positions in memory."""
-    position = _leb(2 + count)
-    step = b"\x41\x00\x20\x00\x28\x02\x00\x22" + position + b"\x36\x02" + bytes((PROGRESS_AT,))
-    step += _call_step(b"\x20" + position, count, result)
-    step += b"\x20\x00\x41\x04\x6a\x22\x00" + _until_end()
-    return _loop(step)
+    kept = _leb(2 + count)
+    return _loop([_step(b"\x20" + kept, b"\x20\x00\x28\x02" + _leb(4 * number) + b"\x21" + kept, number, count, result, last) for number in range(STEPS_IN_A_ROW)], 4)
 
 
-def _call_step(position, count, result):
-    """Call the function at a position of the table and keep its result."""
-    arguments = b"".join(b"\x20" + _leb(2 + number) for number in range(count))
+def _step(position, found, number, count, result, last):
+    """One of the steps in a row: say who runs, call it and keep its result. Locals 0 and 1 stay as they are for all of them: the engine keeps
+    none in a register over a call."""
+    place, offset = (_i32_const(SCRATCH_AT), 0) if last else (b"\x20\x01", RESULT_BYTES * number)
+    arguments = b"".join(b"\x20" + _leb(2 + at) for at in range(count))
     call = arguments + position + b"\x11\x00\x00"
+    code = found + b"\x41\x00" + position + b"\x36\x02" + bytes((PROGRESS_AT,))
     if not result:
-        return call
-    return b"\x20\x01" + call + bytes((_STORES[result], 2 if result in "if" else 3, 0)) + b"\x20\x01\x41\x08\x6a\x21\x01"
+        return code + call
+    return code + place + call + bytes((_STORES[result], 2 if result in "if" else 3, offset))
+
+
+def _loop(steps, stride):
+    """Out of it at the end: locals 0 and 1 move on once for all steps."""
+    *before, last = steps
+    code = b"".join([step + _plus(0, stride * (number + 1)) + _until_end() for number, step in enumerate(before)]) + last
+    code += _plus(1, RESULT_BYTES * len(steps)) + b"\x21\x01" + _plus(0, stride * len(steps)) + b"\x22\x00" + _until_end()
+    return b"\x02\x40\x03\x40" + code + b"\x0c\x00\x0b\x0b"
+
+
+def _plus(local, number):
+    """A local and a small constant, added."""
+    return b"\x20" + _leb(local) + (_i32_const(number) + b"\x6a" if number else b"")
+
+
+def _i32_const(number):
+    """Of less than 8192."""
+    return b"\x41" + (bytes((number,)) if number < 0x40 else bytes((number & 0x7F | 0x80, number >> 7)))
 
 
 def _until_end():
     return b"\x41\x00\x28\x02" + bytes((END_AT,)) + b"\x4f\x0d\x01"  # i32.ge_u, out of the loop
-
-
-def _loop(step):
-    return b"\x02\x40\x03\x40" + step * STEPS_IN_A_ROW + b"\x0c\x00\x0b\x0b"
 
 
 @cython.final
@@ -113,7 +129,7 @@ cdef class _Stub:
     cdef uint64_t generation, version
     cdef spin_table table
     cdef spin_memory memory
-    cdef spin_func range_, list_
+    cdef spin_func[4] walks     # as `_WALKS` has them
     cdef uint8_t *base
     cdef size_t memory_bytes
     cdef uint32_t table_size
@@ -139,10 +155,9 @@ cdef class _Stub:
         if error != NULL or trap != NULL:
             _discard(error, trap)
             return False
-        api.instance_export_get(context, &made, b"range", 5, &found)
-        self.range_ = found.of.func
-        api.instance_export_get(context, &made, b"list", 4, &found)
-        self.list_ = found.of.func
+        for number, name in enumerate(_WALKS):
+            api.instance_export_get(context, &made, <bytes>name, len(name), &found)
+            self.walks[<int>number] = found.of.func
         api.instance_export_get(context, &made, b"table", 5, &found)
         self.table = found.of.table
         api.instance_export_get(context, &made, b"memory", 6, &found)
