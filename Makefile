@@ -25,7 +25,7 @@ export MAIL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test test-clients crash-test undo-campaign hostile campaign check format bench build-extensions clean distclean
+.PHONY: help setup demo run test test-clients crash-test undo-campaign load-campaign hostile campaign check format bench build-extensions clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -50,6 +50,9 @@ crash-test: $(DEV) $(CORE) ## kill -9 the server KILLS times (100) while mail co
 
 hostile: $(DEV) $(CORE) ## try all hostile guests for ROUNDS (1000) rounds, memory must stay flat (SEED=n replays)
 	$(BIN)/python -m tests.hostile.campaign --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
+
+load-campaign: $(DEV) $(CORE) ## load and unload extensions LOADS times (200000), memory and mappings must stay flat
+	$(BIN)/python -m tests.runtime.load_campaign --count $(or $(LOADS),200000)
 
 undo-campaign: $(DEV) $(CORE) ## random modules with an undo log: SEEDS of them (1000) from FIRST on, a fault before each change
 	$(BIN)/python -m tests.sandbox.undo_campaign --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1000)
