@@ -22,6 +22,7 @@ import hmac
 import os
 import secrets
 import stat
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,12 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spinrt"
 
 
+@cache
+def _made_by() -> bytes:
+    """What compiled modules depend on. Asked once: it reads files, and leaves cycles behind."""
+    return f"{version('spinrt')} {version('wasmtime')} ".encode()
+
+
 class ModuleCache:
     """The entries in one directory, which only its owner can enter.
 
@@ -106,8 +113,7 @@ class ModuleCache:
             self._prune()
 
     def _name(self, code: bytes) -> str:
-        made_by = f"{version('spinrt')} {version('wasmtime')} ".encode()
-        return hashlib.sha256(made_by + code).hexdigest()
+        return hashlib.sha256(_made_by() + code).hexdigest()
 
     def _key(self) -> bytes | None:
         """Return the key, a new one if there is none that nobody else could have read or written."""

@@ -65,6 +65,19 @@ def test_two_thousand_loads_leave_memory_and_mappings_flat(caplog: pytest.LogCap
         assert load_campaign.run(2000) == []
 
 
+def test_loads_leave_no_cycles_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """A server need not wait for the collector to be rid of what was unloaded."""
+    made = runtime()
+    with caplog.at_level(logging.CRITICAL, "spinrt"):
+        for number in range(1, 40):
+            load_campaign.one_round(made, number)
+        with no_collector():
+            for number in range(40, 120):
+                load_campaign.one_round(made, number)
+            made.stores.collect()
+            assert gc.collect() == 0
+
+
 def watched(action: Callable[[], object]) -> tuple[Any, Watched]:
     made = runtime()
     made.nameserver.withdraw(made.nameserver.exporter(HOST))

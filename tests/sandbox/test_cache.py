@@ -241,11 +241,15 @@ def test_module_that_is_refused_leaves_nothing(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
-def test_other_versions_have_other_entries(directory: Path, engine: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_versions_have_other_entries(
+    directory: Path, engine: Counting, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Of spinrt, and of the engine."""
+    request.addfinalizer(cache._made_by.cache_clear)
     compile_module(CODE, "one")
     for changed in ("spinrt", "wasmtime"):
         monkeypatch.setattr(cache, "version", lambda name, changed=changed: f"{name == changed}")
+        cache._made_by.cache_clear()
         compile_module(CODE, "one")
 
     assert (engine.compiled, engine.taken) == (3, 0)
