@@ -176,7 +176,10 @@ cdef int _serve(HostFunction function, Instance guest, spin_raw *raw) except -1:
         _check_aligned(pointer, result.align)
         guest.span(pointer, result.size)
     if function.meter is not None:
-        function.meter()
+        if type(function.meter) is Meter:
+            (<Meter>function.meter).take()
+        else:
+            function.meter()
     if function.native is not None and function.native.serve(guest, raw, pointer):
         return 0
     answer = _ask(function, guest, raw)

@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from spinrt._core import Tally
+from spinrt._core import Rate, Tally
 from spinrt.clock import Clock
 from spinrt.errors import SpinError
-from spinrt.runtime.quota import Rate
 from spinrt.sandbox.types import Err, Ok
 
 LINES_AT_ONCE: Final = 5

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinrt._core import LogRecord
+from spinrt._core import LogRecord, Rate
 from spinrt.errors import HandlerFailed, Killed, QuotaExceeded, SpinError
 from spinrt.host.logging import LoggingInterface
 from spinrt.runtime.capability import Functions, Grant
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.policy import Policy
-from spinrt.runtime.quota import Rate
 from spinrt.runtime.runtime import Runtime
 from spinrt.sandbox.loader import check_extension
 from spinrt.sandbox.manifest import LIMITS_HIGHEST, Manifest
