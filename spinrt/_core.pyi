@@ -115,11 +115,15 @@ class Phase(Enum):
     TLS = 4
     CLOSED = 5
 
-class _Reply(Protocol):
-    @property
-    def code(self) -> int: ...
-    @property
-    def wire(self) -> bytes: ...
+REPLY_LINES_MAX: int
+
+@final
+class Reply:
+    code: int
+    enhanced: str
+    text: str
+    wire: bytes
+    def __init__(self, code: int, enhanced: str, text: str) -> None: ...
 
 class SmtpStream:
     phase: Phase
@@ -129,7 +133,7 @@ class SmtpStream:
     _input: bytes
     _position: int
     _output: list[bytes]
-    _table: Mapping[Any, Mapping[bytes, tuple[Callable[..., _Reply | None], Any]]]
+    _table: Mapping[Any, Mapping[bytes, tuple[Callable[..., Reply | None], Any]]]
     _state: Any
     _exchange: Any
     _steps_before: int
@@ -139,7 +143,7 @@ class SmtpStream:
     _recipient_tried: bool
     _ticket: int
     session: Any
-    def __init__(self, session: Any, greeting: _Reply, limits: Any, on_output: Callable[[], None]) -> None: ...
+    def __init__(self, session: Any, greeting: Reply, limits: Any, on_output: Callable[[], None]) -> None: ...
     def receive(self, data: bytes) -> None: ...
     def take_output(self) -> bytes: ...
     def lost(self) -> None: ...
@@ -155,7 +159,7 @@ class SmtpStream:
     def _refuse_storage(self) -> None: ...
     def _overstep(self) -> None: ...
     def _fail(self) -> None: ...
-    def _close(self, last: _Reply | None) -> None: ...
+    def _close(self, last: Reply | None) -> None: ...
     def _resume(self) -> None: ...
 
 class SmtpLink:

@@ -1,4 +1,4 @@
-"""SMTP replies: how one is written, and every reply that the engine itself gives.
+"""SMTP replies: every one that the engine itself gives. How one is written is in the core (`Reply`).
 
 A reply is chosen here, never by an error class. The enhanced status codes are those of RFC 3463 and its registry;
 greeting, EHLO and 3xx replies carry none (RFC 2034 4).
@@ -6,55 +6,9 @@ greeting, EHLO and 3xx replies carry none (RFC 2034 4).
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from spinrt import _core
 
-LINE_TEXT_MAX = 480
-"""Characters of text on one reply line, so that it stays below 512 octets (RFC 5321 4.5.3.1.5)."""
-LINES_MAX = 32
-"""Lines of one reply; the rest is left out."""
-
-_set = object.__setattr__
-_UNPRINTABLE = re.compile(r"[^ -~]")
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Reply:
-    """One reply, perhaps of several lines (``\\n`` in the text).
-
-    Text may come from an extension: whatever it holds, the wire form is printable ASCII in lines of bounded length.
-
-    Attributes:
-        code: 200 to 599.
-        enhanced: ``2.1.5`` or the like, repeated on each line; empty for none.
-        text: For people.
-        wire: The octets to send, CRLF included.
-    """
-
-    code: int
-    enhanced: str
-    text: str
-    wire: bytes = field(repr=False, compare=False)
-
-    def __init__(self, code: int, enhanced: str, text: str) -> None:
-        mark = f"{enhanced} " if enhanced else ""
-        if len(text) <= LINE_TEXT_MAX and text.isascii() and text.isprintable():
-            wire = f"{code} {mark}{text}\r\n".encode("ascii")
-        else:
-            wire = _encode_lines(code, mark, text)
-        _set(self, "code", code)
-        _set(self, "enhanced", enhanced)
-        _set(self, "text", text)
-        _set(self, "wire", wire)
-
-
-def _encode_lines(code: int, mark: str, text: str) -> bytes:
-    lines = [_UNPRINTABLE.sub("?", line)[:LINE_TEXT_MAX] for line in text.splitlines()[:LINES_MAX]] or [""]
-    last = len(lines) - 1
-    return "".join(f"{code}{' ' if index == last else '-'}{mark}{line}\r\n" for index, line in enumerate(lines)).encode(
-        "ascii"
-    )
-
+Reply = _core.Reply
 
 # ------------------------------------------------------------------------------------------------------- accepted
 

@@ -7,6 +7,7 @@ import email.policy
 
 import pytest
 
+from spinrt._core import REPLY_LINES_MAX
 from spinrt.errors import ConfigError
 from spinrt.mail.address import Address
 from spinrt.mail.smtp import reply
@@ -44,7 +45,7 @@ def test_text_cannot_forge_replies(text: str, wire: bytes) -> None:
 def test_long_text_is_cut() -> None:
     """No reply line is longer than 512 octets, and there are not too many."""
     wire = Reply(550, "5.7.1", "\n".join(["x" * 2000] * 100)).wire
-    assert codes(wire) == [550] and wire.count(b"\r\n") == reply.LINES_MAX
+    assert codes(wire) == [550] and wire.count(b"\r\n") == REPLY_LINES_MAX
 
 
 def envelope(*recipients: str, **session: object) -> Envelope:
