@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 CRASHES_NAME = "crashes"
 """Where crash records go, in the data directory."""
+YOUNG_OBJECTS_MAX = 10_000
+"""Objects between two looks for cycles. With Python's 700 that was a look for every 20 messages, and 3 µs for each."""
 PROGRESS_BYTES = 64 * limits.MIB
 """Recovery says how far it is each time it has applied so much of the log."""
 
@@ -325,9 +327,11 @@ async def serve_until_stopped(config: Config) -> None:
 
     service.on_failure = give_up
     await service.start()
-    # What lives now lives as long as the process; the collector need not look at it again and again.
+    # What lives now lives as long as the process; the collector need not look at it again and again. Nor at what comes
+    # and goes with each message: it is in no cycle.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS_MAX)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, reload)
