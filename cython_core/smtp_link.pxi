@@ -18,6 +18,7 @@ cdef class SmtpLink:
     cdef public SmtpStream _engine
     cdef public object _transport
     cdef public bint _paused
+    cdef public bint _choked    # the peer does not read
     cdef public bint _peer_done
     cdef public object _upgrade
     cdef object clock
@@ -59,7 +60,7 @@ cdef class SmtpLink:
             self._start_tls()
         else:
             self.set_deadline(engine, phase)
-            if self._paused or phase is PHASE_RECEIVER:
+            if self._paused or (phase is PHASE_RECEIVER and (self._choked or PyBytes_GET_SIZE(engine._input))):
                 self._adjust_reading()
         return 0
 

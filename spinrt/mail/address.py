@@ -13,7 +13,7 @@ import ipaddress
 import re
 import unicodedata
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from spinrt.errors import AddressMalformed
 
@@ -22,7 +22,7 @@ LOCAL_BYTES_MAX = 64
 DOMAIN_BYTES_MAX = 255
 """Octets of a domain or address literal (RFC 5321 4.5.3.1.2)."""
 KEPT_MAX = 4096
-"""Local parts whose written form is kept: each delivery writes the same few."""
+"""Addresses whose written form is kept: each delivery writes the same few."""
 
 _WIDE = "\u00a0-\U0010ffff"  # UTF-8 beyond the C1 controls
 _DOT_STRING = rf"[\w!#$%&'*+/=?^`{{|}}~{_WIDE}\-]++(?:\.[\w!#$%&'*+/=?^`{{|}}~{_WIDE}\-]++)*+"
@@ -92,12 +92,15 @@ def normalise_domain(domain: str) -> str:
         return unicodedata.normalize("NFC", domain).lower()
 
 
-@lru_cache(maxsize=KEPT_MAX)
 def quote_local(local: str) -> str:
     """Write a local part as RFC 5321 asks: as a dot-string when it is one, else quoted."""
     if _PLAIN_LOCAL.fullmatch(local):
         return local
     return '"' + _TO_ESCAPE.sub(r"\\\1", local) + '"'
+
+
+address_text: Final = lru_cache(maxsize=KEPT_MAX)(str)
+"""``address_text(address)`` is ``str(address)``, remembered."""
 
 
 def parse_address(text: str) -> Address:

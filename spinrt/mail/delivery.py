@@ -30,7 +30,7 @@ from spinrt._core import DeliveryContext, LentMessage, tags_of
 from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
-from spinrt.mail.address import Address
+from spinrt.mail.address import Address, address_text
 from spinrt.mail.extensions import MailRuntime
 from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.host.effects import Decision, Refusal, decide
@@ -40,7 +40,6 @@ from spinrt.mail.outcomes import (
     ReceiptRecord,
     copies_of,
     fold_refusals,
-    make_record,
     outbound_of,
     outcome_of,
 )
@@ -49,7 +48,7 @@ from spinrt.mail.smtp import reply
 from spinrt.mail.smtp.receiver import DeliveryDone, Envelope
 from spinrt.mail.smtp.reply import Reply
 from spinrt.mail.store.bodies import BodyWriter
-from spinrt.mail.store.model import Change, Deliver, Delivered, KvWrites, Outcome
+from spinrt.mail.store.model import Change, Deliver, Delivered, KvWrites, Outcome, make_record
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.capability import Effect
 from spinrt.runtime.event import Event
@@ -170,7 +169,7 @@ class _Delivery:
         self._one_answer = envelope.session.protocol == "smtp"
         self._now_ns = deliverer.clock_ns()
         self._id = deliverer.new_id(self._now_ns)
-        self._sender = "" if envelope.sender is None else str(envelope.sender)
+        self._sender = "" if envelope.sender is None else address_text(envelope.sender)
         self._message = LentMessage(sink.read, envelope.size)
         self._recipients: list[RecipientContext] = []
         self._decisions: list[Decision] = []
@@ -210,10 +209,10 @@ class _Delivery:
                 break
             found = resolve(address)
             if found is None:
-                self._recipients.append(RecipientContext(str(address), "", None))
+                self._recipients.append(RecipientContext(address_text(address), "", None))
                 self._decisions.append(Decision(refusal=MOVED))
             else:
-                recipient = RecipientContext(str(address), found[0].name, found[1])
+                recipient = RecipientContext(address_text(address), found[0].name, found[1])
                 self._recipients.append(recipient)
                 self._decisions.append(self._decide(recipient))
         if self._one_answer and len(self._decisions) > 1:
@@ -226,7 +225,7 @@ class _Delivery:
         """Put off the recipients that are left: nobody else is served while a transaction is decided."""
         self._note(logging.WARNING, "deciding took too long", decided=len(self._recipients), left=len(addresses))
         for address in addresses:
-            self._recipients.append(RecipientContext(str(address), "", None))
+            self._recipients.append(RecipientContext(address_text(address), "", None))
             self._decisions.append(Decision(refusal=TOO_SLOW))
 
     def _decide(self, recipient: RecipientContext) -> Decision:
@@ -308,7 +307,7 @@ class _Delivery:
     ) -> Deliver:
         body = self._sink.finish()
         session = self._envelope.session
-        return Deliver(
+        values = (
             self._id,
             session.protocol,
             session.peer,
@@ -321,6 +320,7 @@ class _Delivery:
             kv_writes(kv) if kv else (),
             tags,
         )
+        return make_record(Deliver, values)
 
     def _applied(self, future: asyncio.Future[Outcome]) -> None:
         error = None if future.cancelled() else future.exception()
@@ -346,13 +346,15 @@ class _Delivery:
         self._deliverer.note_error(error)
         self._sink.abort()
         self._effects = []
-        self._recipients = [RecipientContext(str(address), "", None) for address in self._envelope.recipients]
+        self._recipients = [RecipientContext(address_text(address), "", None) for address in self._envelope.recipients]
         self._decisions = [Decision(refusal=refusal) for _ in self._recipients]
         self._answer(())
 
     def _answer(self, placed: tuple[tuple[str, str, int, int], ...]) -> None:
-        decisions = self._decisions[:1] if self._one_answer else self._decisions
-        replies = [self._reply(decision.refusal) for decision in decisions]
+        if self._one_answer:
+            replies = [self._reply(self._decisions[0].refusal)]
+        else:
+            replies = [self._reply(decision.refusal) for decision in self._decisions]
         if self._observed is not None:
             self._report(self._observed, replies, placed)
         self._done(replies)

@@ -6,11 +6,11 @@ Plain functions of values; ``spinrt.mail.delivery`` runs the transaction around 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.host.effects import Decision, Redirect, Refusal
-from spinrt.mail.store.model import Body, Copy, Outbound
+from spinrt.mail.store.model import Body, Copy, Outbound, make_record
 from spinrt.mail.store.names import INBOX
 
 
@@ -48,10 +48,6 @@ class ReceiptRecord(NamedTuple):
     outcomes: list[OutcomeRecord]
 
 
-make_record: Final = tuple.__new__
-"""``make_record(kind, values)``: a named tuple of that kind, without the frame of its own ``__new__``."""
-
-
 def fold_refusals(refusals: Iterable[Refusal | None]) -> Refusal | None:
     """The refusal of a transaction with one answer: the first permanent one, else the first, else none."""
     found = [refusal for refusal in refusals if refusal is not None]
@@ -76,22 +72,23 @@ def copies_of(accepted: Sequence[tuple[RecipientContext, Decision]]) -> tuple[Co
     """One copy for each user and mailbox; what several recipients of one user want for it adds up."""
     if len(accepted) == 1:
         recipient, decision = accepted[0]
-        return tuple([_copy(recipient.user, mailbox, [decision]) for mailbox in mailboxes_of(decision)])
+        flags, headers = decision.flags, decision.headers
+        return tuple([_copy(recipient.user, mailbox, flags, headers) for mailbox in mailboxes_of(decision)])
     found: dict[tuple[str, str], list[Decision]] = {}
     for recipient, decision in accepted:
         for mailbox in mailboxes_of(decision):
             found.setdefault((recipient.user, mailbox), []).append(decision)
-    return tuple([_copy(user, mailbox, decisions) for (user, mailbox), decisions in found.items()])
+    return tuple([_copy(user, mailbox, *_together(decisions)) for (user, mailbox), decisions in found.items()])
 
 
-def _copy(user: str, mailbox: str, decisions: list[Decision]) -> Copy:
-    if len(decisions) == 1:
-        flags, headers = decisions[0].flags, decisions[0].headers
-    else:
-        flags = [flag for decision in decisions for flag in decision.flags]
-        headers = [field for decision in decisions for field in decision.headers]
+def _together(decisions: list[Decision]) -> tuple[list[str], list[bytes]]:
+    flags = [flag for decision in decisions for flag in decision.flags]
+    return flags, [field for decision in decisions for field in decision.headers]
+
+
+def _copy(user: str, mailbox: str, flags: list[str], headers: list[bytes]) -> Copy:
     prefix = b"".join(reversed(dict.fromkeys(headers))) if headers else b""
-    return Copy(user, mailbox, tuple(dict.fromkeys(flags)) if flags else (), prefix)
+    return make_record(Copy, (user, mailbox, tuple(dict.fromkeys(flags)) if flags else (), prefix))
 
 
 def outbound_of(accepted: Iterable[tuple[RecipientContext, Decision]], sender: str, body: Body) -> tuple[Outbound, ...]:

@@ -15,7 +15,7 @@ from spinrt.errors import StorageError
 from spinrt.mail.accounts import Accounts
 from spinrt.mail.address import Address, normalise_domain
 from spinrt.mail.delivery import Deliverer
-from spinrt.mail.smtp.receiver import BodySink, DeliveryDone, Envelope, LoginDone, Session
+from spinrt.mail.smtp.receiver import BodySink, LoginDone, Session
 from spinrt.mail.smtp.reply import Reply
 from spinrt.mail.store.bodies import BodyWriter
 
@@ -48,6 +48,7 @@ class MailReceiver:
     ) -> None:
         self._store = store
         self._deliverer = deliverer
+        self.deliver = deliverer.deliver
         self._accounts = accounts
         self._login_required = login_required
 
@@ -79,9 +80,6 @@ class MailReceiver:
             raise
         self._deliverer.begin(sink)
         return sink
-
-    def deliver(self, envelope: Envelope, sink: BodySink, done: DeliveryDone) -> None:
-        self._deliverer.deliver(envelope, cast(BodyWriter, sink), done)
 
     def authenticate(self, session: Session, user: str, password: str, done: LoginDone) -> None:
         answer = cast("Callable[[str | None], None]", done)

@@ -58,7 +58,7 @@ class Transaction:
     @property
     def effects(self) -> list[Effect]:
         """The effects so far, in order; a copy."""
-        return list(self._call.effects)
+        return self._call.effects
 
     def raise_(self, event: Raisable, *arguments: Any) -> Any:
         """Raise an event inside this transaction and return its folded result; see `Event.raise_`.

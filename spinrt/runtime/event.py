@@ -96,6 +96,7 @@ class Event:
         self._stores = stores or Stores()
         self._stores.events.add(self)
         self.function = function
+        self._parameter_count = len(function.parameters)
         self.on_fault = on_fault
         self.owner = owner
         self.authorizer: Authorizer | None = None
@@ -398,8 +399,8 @@ class Event:
         """
         if self.installed.python_count:
             self.plan.check_arguments(arguments)
-        else:
-            self._check_count(arguments)
+        elif len(arguments) != self._parameter_count:
+            raise self._wrong_count(arguments)
         outer = self._begin(call)
         try:
             table = self.installed.table
@@ -468,8 +469,5 @@ class Event:
         if meanwhile is Meanwhile.REFUSE:
             raise HandlerFailed(f"event {self.name}: {domain.name} failed: {error}") from error
 
-    def _check_count(self, arguments: tuple[Any, ...]) -> None:
-        if len(arguments) != len(self.function.parameters):
-            raise UsageError(
-                f"event {self.name}: found {len(arguments)} arguments, expected {len(self.function.parameters)}"
-            )
+    def _wrong_count(self, arguments: tuple[Any, ...]) -> UsageError:
+        return UsageError(f"event {self.name}: found {len(arguments)} arguments, expected {self._parameter_count}")

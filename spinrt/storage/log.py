@@ -22,6 +22,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from hashlib import sha256 as new_digest
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -38,7 +39,6 @@ from spinrt.storage.record import (
     HEADER_BYTES,
     Header,
     Record,
-    body_digest,
     check_body,
     decode_header,
 )
@@ -200,7 +200,7 @@ class Log:
         length = len(body)
         if length > BODY_BYTES_MAX:
             raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
-        digest = body_digest(body) if sha256 is None else sha256
+        digest = new_digest(body).digest() if sha256 is None else sha256
         with self._lock:
             if self._closed or self._failure is not None:
                 self._check_usable()

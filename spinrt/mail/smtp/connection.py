@@ -32,7 +32,7 @@ LINGER_S = 2.0
 class Connection(SmtpLink, asyncio.Protocol):
     """One connection. When its ``deadline`` has passed, `time_out` is due."""
 
-    __slots__ = ("_admitted", "_choked", "_early", "_hung_up", "_server")
+    __slots__ = ("_admitted", "_early", "_hung_up", "_server")
 
     _engine: Engine
     _transport: asyncio.Transport
@@ -42,7 +42,6 @@ class Connection(SmtpLink, asyncio.Protocol):
         super().__init__(server.loop.time, server.limits)
         self._server = server
         self._admitted = False
-        self._choked = False
         self._hung_up = False
         self._early = b""
 

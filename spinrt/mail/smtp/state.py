@@ -422,7 +422,8 @@ class Engine(SmtpStream):
             replies = replies * expected
         self._reset(State.READY)
         self._steps_before = self.steps
-        self._output.extend([answer.wire for answer in replies])
+        for answer in replies:
+            self._output.append(answer.wire)
         if self._draining:
             self._close(reply.SHUTTING_DOWN)
 

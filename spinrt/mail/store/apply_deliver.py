@@ -17,7 +17,7 @@ from spinrt.mail.store.apply_queue import put_kv, put_outbound
 from spinrt.mail.store.codec import decode_placed
 from spinrt.mail.store.flags import DELETED, SEEN, pack_flags, unpack_flags
 from spinrt.mail.store.index import UID_MAX, Index, MailboxState
-from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered
+from spinrt.mail.store.model import Added, Append, Appended, Body, Copy, Deliver, Delivered, make_record
 from spinrt.mail.store.names import INBOX
 
 _OVERFLOW: Final = f"{INBOX}/Overflow"
@@ -34,7 +34,7 @@ def apply_deliver(index: Index, change: Deliver, *, position: int, time_s: int) 
     if change.kv:
         put_kv(index, change.kv)
     index.add_delivery(change.delivery_id, position, encode_placed(placed, queued))
-    return Delivered(placed, queued)
+    return make_record(Delivered, (placed, queued))
 
 
 def check_uids_left(mailbox: MailboxState, count: int) -> None:
@@ -85,7 +85,9 @@ def apply_append(index: Index, change: Append) -> Appended:
     return Appended(mailbox.uidvalidity, add_row(index, mailbox, bits, keywords, rest))
 
 
-def add_row(index: Index, mailbox: MailboxState, bits: int, keywords: str, rest: tuple[int, int, int, bytes]) -> int:
+def add_row(
+    index: Index, mailbox: MailboxState, bits: int, keywords: str, rest: tuple[int, int, int, bytes | bytearray]
+) -> int:
     """Add a message; ``rest`` is (internal date, internal zone, size, encoded body). Return its UID."""
     modseq = index.touch(mailbox)
     uid = mailbox.uidnext

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from spinrt.errors import StateError, UsageError
-from spinrt.mail.store.model import Body, Extent
+from spinrt.mail.store.model import Body, Extent, make_record
 from spinrt.storage.record import Record
 
 CHUNK_BYTES_MAX: Final = 256 * 1024
@@ -102,14 +102,14 @@ class BodyWriter:
             chunk = parts[0] if len(parts) == 1 else b"".join(parts)
             digest = hashlib.sha256(chunk).digest()
             if chunk:
-                self._extents.append(Extent(self._append(chunk, digest), 0, len(chunk)))
+                self._extents.append(make_record(Extent, (self._append(chunk, digest), 0, len(chunk))))
                 self._parts, self._parts_bytes = [], 0
         else:
             if self._parts_bytes:
                 self._flush()
             digest = self._digest.digest()
         self._open = False
-        return Body(digest, self._size, tuple(self._extents))
+        return make_record(Body, (digest, self._size, tuple(self._extents), b""))
 
     def abort(self) -> None:
         """Give the message up. Does nothing after `finish`, or when called again."""
@@ -119,6 +119,8 @@ class BodyWriter:
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset`` of what was written so far; also after `finish`."""
         written = self._size - self._parts_bytes
+        if not written and len(self._parts) == 1:
+            return self._parts[0][offset : offset + length]
         data = b""
         if offset < written:
             data = read_extents(self._log, self._extents, offset, min(length, written - offset))

@@ -132,7 +132,7 @@ class Index:
         self.counters = self._load_counters()
         self.batch = Batch()
         self.new_messages: list[tuple[Any, ...]] = []
-        self.new_deliveries: dict[str, tuple[int, bytes]] = {}
+        self.new_deliveries: dict[str, tuple[int, bytearray]] = {}
         self.new_keywords: list[tuple[int, str, int]] = []
         self.watched: Container[int] = ()
         """Mailboxes whose watchers want events; for others none are gathered."""
@@ -232,11 +232,11 @@ class Index:
             return None
         new = self.new_deliveries.get(delivery_id)
         if new is not None:
-            return new[1]
+            return bytes(new[1])
         row = self.connection.execute(_FIND_DELIVERY, (delivery_id,)).fetchone()
         return None if row is None else row[0]
 
-    def add_delivery(self, delivery_id: str, position: int, placed: bytes) -> None:
+    def add_delivery(self, delivery_id: str, position: int, placed: bytearray) -> None:
         """Enter a delivery whose id `find_delivery` did not find."""
         self.new_deliveries[delivery_id] = (position, placed)
         if self._last_delivery_id is not None and delivery_id > self._last_delivery_id:

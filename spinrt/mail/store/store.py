@@ -47,7 +47,7 @@ from spinrt.mail.store.changes import KIND_BODY, encode_change
 from spinrt.mail.store.check import bodies_of, check_change
 from spinrt.mail.store.checkpoint import Checkpointer
 from spinrt.mail.store.index import INDEX_NAME, Batch, Index
-from spinrt.mail.store.model import Change, CreateMailbox, Deliver, MailboxGone, Outcome, Watcher
+from spinrt.mail.store.model import Change, CreateMailbox, Deliver, MailboxGone, Outcome, Watcher, make_record
 from spinrt.mail.store.names import INBOX, check_user
 from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
@@ -194,7 +194,7 @@ class Store(Reader):
         except DeviceFull:
             self._request_commit()  # others may have lost their records too; they are told when it comes back
             raise
-        self._submitted.append(_Submitted(position, time_ns, checked, on_durable, on_applied))
+        self._submitted.append(make_record(_Submitted, (position, time_ns, checked, on_durable, on_applied)))
         self._request_commit()
 
     def body_writer(self) -> BodyWriter:
