@@ -38,9 +38,10 @@ class Installed:
 
     Attributes:
         python_count: Handlers in Python among them.
+        table: The entries of the bindings; none: `build` has to make it.
     """
 
-    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_publish", "_table", "_tuple", "python_count")
+    __slots__ = ("_bindings", "_event", "_kind", "_last_rank", "_moved", "_publish", "_tuple", "python_count", "table")
 
     def __init__(self, event: str, kind: Kind, publish: Publish) -> None:
         self._event = event
@@ -51,17 +52,8 @@ class Installed:
         self._moved = False
         self._publish = publish
         self.python_count = 0
-        self.table = kind(())
-
-    @property
-    def table(self) -> Table | None:
-        """The entries of the bindings; none: `build` has to make it."""
-        return self._table
-
-    @table.setter
-    def table(self, table: Table | None) -> None:
-        self._table = table
-        self._publish(table)
+        self.table: Table | None = None
+        self._put(kind(()))
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -73,8 +65,12 @@ class Installed:
     def build(self) -> Table:
         """Make the table of what is installed."""
         table = self._kind([binding.entry for binding in self._bindings])
-        self.table = table
+        self._put(table)
         return table
+
+    def _put(self, table: Table | None) -> None:
+        self.table = table
+        self._publish(table)
 
     def propose(
         self,
@@ -136,7 +132,7 @@ class Installed:
 
     def refresh(self) -> None:
         """The entry of a binding was replaced."""
-        self.table = None
+        self._put(None)
 
     def check(self, binding: Binding) -> None:
         """Refuse a binding that is not installed here.
@@ -156,11 +152,11 @@ class Installed:
 
     def _extend_table(self, proposal: Proposal) -> None:
         if proposal.removed:
-            self.table = None
+            self._put(None)
         for binding in proposal.added:
             self._last_rank = rank(binding)
             if self.table is not None:
-                self.table = self.table.append(binding.entry)
+                self._put(self.table.append(binding.entry))
 
     def _take_order(self, order: list[Binding], replaced: Mapping[Binding, Binding]) -> None:
         for binding in order:
@@ -170,4 +166,4 @@ class Installed:
         self._bindings = dict.fromkeys(order)
         self._moved = any(is_moved(binding) for binding in order)
         self._last_rank = rank(order[-1]) if order else None
-        self.table = None
+        self._put(None)
