@@ -52,6 +52,11 @@ cdef class Tag(Wish):
         return self.extension, self.key, self.value
 
 
+def effects_of(list effects not None, type kind not None):
+    """Those of the effects that are of a class, not of one below it, in order."""
+    return tuple([effect for effect in effects if type(effect) is kind])
+
+
 def tags_of(list effects not None):
     """What a delivery's record keeps of the tags among effects: ``(extension, key, value)`` of each, in order."""
     return tuple([(<Tag>effect)._parts() for effect in effects if type(effect) is Tag])

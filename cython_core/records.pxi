@@ -134,7 +134,7 @@ cdef class RecordWriter:
             self.u32(length)
         self.blob(prefix)
 
-    def deliver(self, object change):
+    cpdef deliver(self, object change):
         """Write the fields of a ``Deliver`` (spinrt.mail.store.model) in their order."""
         delivery_id, protocol, peer, sender, recipients, body, copies, received_s, outbound, kv, tags = change
         self.text(delivery_id)
@@ -185,6 +185,13 @@ cdef class RecordWriter:
     def take(self):
         """Return what was written."""
         return PyBytes_FromStringAndSize(self.data, self.size)
+
+
+def encode_deliver(object version, object change):
+    """Return the body of a ``Deliver``'s record: what `RecordWriter` gives for its version and fields. Raises UsageError."""
+    cdef RecordWriter writer = RecordWriter(version)
+    writer.deliver(change)
+    return PyBytes_FromStringAndSize(writer.data, writer.size)
 
 
 def encode_body(object body):

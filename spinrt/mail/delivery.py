@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from spinrt import trace
-from spinrt._core import DeliveryContext, LentMessage, tags_of
+from spinrt._core import DeliveryContext, LentMessage, effects_of, tags_of
 from spinrt.errors import DeviceFailed, HandlerFailed, SpinError, StorageError
 from spinrt.host.kv import KvEffect
 from spinrt.mail.accounts_file import Account
@@ -272,7 +272,7 @@ class _Delivery:
     def _store(self) -> None:
         pairs = zip(self._recipients, self._decisions, strict=True)
         accepted = [pair for pair in pairs if pair[1].refusal is None]
-        kv, tags = _kept_of(self._effects)
+        kv, tags = effects_of(self._effects, KvEffect), tags_of(self._effects)
         if accepted:
             self._submit(self._change(accepted, kv, tags))
         else:
@@ -386,14 +386,6 @@ class _Delivery:
         )
         for observer in tuple(self._deliverer.observers):
             _tell(observer, report)
-
-
-def _kept_of(effects: list[Effect]) -> tuple[tuple[KvEffect, ...], tuple[tuple[str, str, bytes], ...]]:
-    """Of all effects those that the record holds for the whole transaction: writes to maps, and tags."""
-    if not effects:
-        return (), ()
-    kv = tuple([effect for effect in effects if type(effect) is KvEffect])
-    return kv, tags_of(effects)
 
 
 def _refusal_of(answer: Reply) -> Refusal:

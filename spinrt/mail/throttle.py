@@ -98,9 +98,9 @@ class Throttle:
 
     def connect(self, address: str) -> bool:
         """Whether that address may open one more connection now. When true, `disconnect` is due later."""
-        if self._is_exempt(address):
-            return True
         limits = self._limits
+        if limits.exempt_local and is_local(address):
+            return True
         peer = self._bucket(self._peers, _network(address))
         level = peer.leak(self._clock(), limits.connects_per_s)
         if peer.open >= limits.connections_per_address_max or level + 1 > limits.connects_burst:
@@ -111,7 +111,7 @@ class Throttle:
 
     def disconnect(self, address: str) -> None:
         """One connection that `connect` allowed is closed."""
-        if self._is_exempt(address):
+        if self._limits.exempt_local and is_local(address):
             return
         peer = self._peers.get(_network(address))
         if peer is not None and peer.open > 0:

@@ -46,7 +46,9 @@ def check_uids_left(mailbox: MailboxState, count: int) -> None:
 
 
 def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str, str, int, int]:
-    mailbox = _find_room(index, copy.user, copy.mailbox, time_s)
+    mailbox = index.find_mailbox(copy.user, copy.mailbox)
+    if mailbox is None or mailbox.uidnext >= UID_MAX:
+        mailbox = _make_room(index, copy.user, copy.mailbox, mailbox, time_s)
     body = change.body
     if copy.prefix:
         body = Body(body.digest, body.size + len(copy.prefix), body.extents, copy.prefix + body.prefix)
@@ -55,12 +57,9 @@ def _place(index: Index, change: Deliver, copy: Copy, time_s: int) -> tuple[str,
     return copy.user, mailbox.name, mailbox.id, uid
 
 
-def _find_room(index: Index, user: str, name: str, time_s: int) -> MailboxState:
-    """Return the mailbox, created if need be; when it has no UID left, the first of `_OVERFLOW` that has."""
-    known = index.find_mailbox(user, name)
-    if known is not None and known.uidnext < UID_MAX:
-        return known
-    if known is None:
+def _make_room(index: Index, user: str, name: str, full: MailboxState | None, time_s: int) -> MailboxState:
+    """Create the mailbox; when it is there and full, return the first of `_OVERFLOW` that is not, or create that."""
+    if full is None:
         return create_with_parents(index, user, name, None, time_s)
     for candidate in chain((_OVERFLOW,), (f"{_OVERFLOW} {number}" for number in count(2))):
         mailbox = index.find_mailbox(user, candidate)
@@ -106,7 +105,8 @@ def add_row(
 
 def add_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:
     """Enter a message under each of its keywords."""
-    index.new_keywords += [(mailbox_id, keyword, uid) for keyword in keywords.split()]
+    for keyword in keywords.split():
+        index.new_keywords.append((mailbox_id, keyword, uid))
 
 
 def remove_keywords(index: Index, mailbox_id: int, uid: int, keywords: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from spinrt._core import RecordWriter
+from spinrt._core import RecordWriter, encode_deliver
 from spinrt.errors import FormatUnknown, UsageError
 from spinrt.mail.store.codec import Reader
 from spinrt.mail.store.model import (
@@ -37,6 +37,7 @@ from spinrt.mail.store.model import (
 VERSION: Final = 1
 KIND_BODY: Final = 0x0100
 """A run of a message's bytes; the record's body is those bytes and nothing else."""
+KIND_DELIVER: Final = 0x0101
 KIND_FIRST: Final = 0x0100
 KIND_LAST: Final = 0x01FF
 
@@ -50,6 +51,8 @@ def encode_change(change: Change) -> tuple[int, bytes]:
     Raises:
         UsageError: A value is out of range, or the change is of no known class.
     """
+    if type(change) is Deliver:
+        return KIND_DELIVER, encode_deliver(VERSION, change)
     known = _BY_CLASS.get(type(change))
     if known is None:
         raise UsageError(f"change: {type(change).__name__} is not a change")
@@ -219,7 +222,7 @@ def _read_kv_writes(r: Reader) -> KvWrites:
 
 
 _TABLE: Final[tuple[tuple[int, type[Any], Callable[[RecordWriter, Any], None], Callable[[Reader], Change]], ...]] = (
-    (0x0101, Deliver, RecordWriter.deliver, _read_deliver),
+    (KIND_DELIVER, Deliver, RecordWriter.deliver, _read_deliver),
     (0x0102, Append, _write_append, _read_append),
     (0x0103, StoreFlags, _write_store_flags, _read_store_flags),
     (0x0104, Expunge, _write_expunge, _read_expunge),

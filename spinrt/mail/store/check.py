@@ -18,6 +18,7 @@ from spinrt.mail.store.model import (
     Append,
     Body,
     Change,
+    Copy,
     CreateMailbox,
     DeleteMailbox,
     Deliver,
@@ -30,10 +31,6 @@ from spinrt.mail.store.names import INBOX, NAMES_KEPT, SPECIAL_USES, canonical_n
 DELIVERY_ID_BYTES_MAX: Final = 200
 PREFIX_BYTES_MAX: Final = 1024 * 1024
 _USES: Final = frozenset((*(use for _, use in SPECIAL_USES), "\\Flagged", "\\All", "\\Important"))
-
-
-_check_kept_flags: Final = lru_cache(maxsize=NAMES_KEPT)(check_flags)
-"""Flags found right are remembered: rules set the same few."""
 
 
 def check_change(change: Change) -> Change:
@@ -88,19 +85,22 @@ def _check_deliver(change: Deliver) -> Deliver:
     for outbound in change.outbound:
         if outbound.body is not None:
             check_body(outbound.body)
-    renamed = False
-    for copy in change.copies:
-        check_user(copy.user)
-        if copy.flags:
-            _check_kept_flags(copy.flags)
-        if len(copy.prefix) > PREFIX_BYTES_MAX:
-            raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
-        renamed |= canonical_name(copy.mailbox) != copy.mailbox
-    if not renamed:
-        return change
-    return change._replace(
-        copies=tuple([copy._replace(mailbox=canonical_name(copy.mailbox)) for copy in change.copies])
-    )
+    copies = tuple([_check_copy(copy) if copy.prefix else _check_plain_copy(copy) for copy in change.copies])
+    return change if copies == change.copies else change._replace(copies=copies)
+
+
+def _check_copy(copy: Copy) -> Copy:
+    """Return the copy with the canonical name of its mailbox."""
+    check_user(copy.user)
+    check_flags(copy.flags)
+    if len(copy.prefix) > PREFIX_BYTES_MAX:
+        raise UsageError(f"copy for {copy.user}: prefix of {len(copy.prefix)} bytes, limit {PREFIX_BYTES_MAX}")
+    name = canonical_name(copy.mailbox)
+    return copy if name == copy.mailbox else copy._replace(mailbox=name)
+
+
+_check_plain_copy: Final = lru_cache(maxsize=NAMES_KEPT)(_check_copy)
+"""Copies found right are remembered, unless they have a prefix: rules file into the same few mailboxes."""
 
 
 def check_body(body: Body) -> None:

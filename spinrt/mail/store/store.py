@@ -199,7 +199,8 @@ class Store(Reader):
 
     def body_writer(self) -> BodyWriter:
         """Return a writer for one message; its bytes go to the log while they arrive."""
-        self._check_usable()
+        if self._closed or self._failure is not None or self._retry is not None:
+            self._check_usable()
         return BodyWriter(self._append_chunk, self._durable_log)
 
     async def ensure_account(self, user: str) -> None:

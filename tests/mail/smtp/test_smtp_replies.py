@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinrt._core import REPLY_LINES_MAX
 from spinrt.errors import ConfigError
@@ -40,6 +43,24 @@ def test_enhanced_code_agrees_with_code(name: str) -> None:
 def test_text_cannot_forge_replies(text: str, wire: bytes) -> None:
     """Text may come from an extension."""
     assert Reply(550, "5.7.1", text).wire == wire
+
+
+@given(st.integers(200, 599), st.sampled_from(["", "2.1.5"]), st.text() | st.text(st.characters(max_codepoint=127)))
+def test_wire_form_is_one_rule_for_every_text(code: int, enhanced: str, text: str) -> None:
+    """What is written in one go, one line of printable ASCII, is written as everything else is."""
+    lines = [re.sub(r"[^ -~]", "?", line)[:480] for line in text.splitlines()[:REPLY_LINES_MAX]] or [""]
+    mark = f"{enhanced} " if enhanced else ""
+    written = [f"{code}-{mark}{line}\r\n" for line in lines[:-1]] + [f"{code} {mark}{lines[-1]}\r\n"]
+    assert Reply(code, enhanced, text).wire == "".join(written).encode("ascii")
+
+
+def test_reply_is_a_value() -> None:
+    """Equal by code and text, whatever way it was made; nothing of it can be changed."""
+    one = Reply(250, "2.0.0", "OK")
+    assert one == reply.OK and hash(one) == hash(reply.OK) and one != Reply(250, "2.0.0", "ok") and one != "OK"
+    assert repr(one) == "Reply(code=250, enhanced='2.0.0', text='OK')"
+    with pytest.raises(AttributeError):
+        one.code = 251
 
 
 def test_long_text_is_cut() -> None:
