@@ -1,5 +1,10 @@
 # Fields of log records as bytes. All numbers are big-endian; docs/formats/mail-records.md spells the rest out.
 
+cdef extern from "Python.h":
+    # Without Cython's look at the error: one that is set is found by doing it again.
+    const char *quick_utf8 "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t *size)
+    uint64_t quick_u64 "PyLong_AsUnsignedLongLong"(object value)
+
 cdef enum:
     WRITER_ROOM = 512
     DIGEST_OCTETS = 32
@@ -85,11 +90,10 @@ cdef class RecordWriter:
 
     cpdef text(self, str value):
         cdef Py_ssize_t count
-        cdef const char *octets
-        try:
-            octets = PyUnicode_AsUTF8AndSize(value, &count)
-        except UnicodeEncodeError:
-            raise UsageError(f"text {ascii(value)[:80]}: not Unicode, cannot be stored") from None
+        cdef const char *octets = quick_utf8(value, &count)
+        if octets == NULL:
+            PyErr_Clear()
+            raise _no_text(value)
         cdef char *out = self.extend(self.count(count) + count)
         _put_u32(out, <uint32_t>count)
         memcpy(out + 4, octets, count)
@@ -99,8 +103,13 @@ cdef class RecordWriter:
         for value in values:
             self.text(value)
 
+    cdef int put_count(self, Py_ssize_t count) except -1:
+        self.count(count)
+        _put_u32(self.extend(4), <uint32_t>count)
+        return 0
+
     cpdef texts(self, tuple values):
-        self.u32(len(values))
+        self.put_count(len(values))
         for value in values:
             self.text(value)
 
@@ -127,7 +136,7 @@ cdef class RecordWriter:
             raise UsageError(f"body digest: {len(octets)} bytes, expected {DIGEST_OCTETS}")
         memcpy(self.extend(DIGEST_OCTETS), PyBytes_AS_STRING(octets), DIGEST_OCTETS)
         self.u64(size)
-        self.u32(len(extents))
+        self.put_count(len(extents))
         for position, offset, length in extents:
             self.u64(position)
             self.u32(offset)
@@ -143,20 +152,20 @@ cdef class RecordWriter:
         self.text(sender)
         self.texts(recipients)
         self.body(body)
-        self.u32(len(copies))
+        self.put_count(len(copies))
         for user, mailbox, flags, prefix in copies:
             self.text(user)
             self.text(mailbox)
             self.texts(flags)
             self.blob(prefix)
         self.i64(received_s)
-        self.u32(len(outbound))
+        self.put_count(len(outbound))
         for leaving in outbound:
             self.outbound(leaving)
-        self.u32(len(kv))
+        self.put_count(len(kv))
         for write in kv:
             self.kv(write)
-        self.u32(len(tags))
+        self.put_count(len(tags))
         for extension, key, value in tags:
             self.text(extension)
             self.text(key)
@@ -231,14 +240,30 @@ def encode_placed(object placed, object queued):
 
 cdef uint64_t _unsigned(object value, uint64_t most) except? 1:
     """Return a number of 0 … ``most``. Raises UsageError."""
-    cdef uint64_t number
-    try:
-        number = PyLong_AsUnsignedLongLong(value)
-    except (OverflowError, TypeError):
-        raise _outside(value, 0, most) from None
+    cdef uint64_t number = quick_u64(value)
+    if number == <uint64_t>-1 and PyErr_Occurred() != NULL:
+        PyErr_Clear()
+        number = _slow_unsigned(value, most)
     if number > most:
         raise _outside(value, 0, most)
     return number
+
+
+cdef uint64_t _slow_unsigned(object value, uint64_t most) except? 1:
+    try:
+        return PyLong_AsUnsignedLongLong(value)
+    except (OverflowError, TypeError):
+        raise _outside(value, 0, most) from None
+
+
+cdef _no_text(object value):
+    """What is wrong with a text that has no UTF-8."""
+    cdef Py_ssize_t count
+    try:
+        PyUnicode_AsUTF8AndSize(value, &count)
+    except UnicodeEncodeError:
+        return UsageError(f"text {ascii(value)[:80]}: not Unicode, cannot be stored")
+    return MemoryError()  # there was none a moment ago
 
 
 cdef int64_t _signed(object value, int bits) except? 1:
