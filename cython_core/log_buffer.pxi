@@ -103,7 +103,6 @@ cdef class LogBuffer:
         cdef char *out = PyBytes_AS_STRING(header)
         cdef uint64_t unsynced = entry.position - durable
         cdef char[RECORD_DIGEST + RECORD_CHAIN_OFFSET] linked
-        cdef unsigned char[SHA256_BYTES] chained
         out[0] = c'R'
         out[1] = 1
         out[2] = <char>(entry.kind >> 8)
@@ -115,9 +114,8 @@ cdef class LogBuffer:
         memcpy(out + 28, PyBytes_AS_STRING(digest), RECORD_DIGEST)
         memcpy(linked, PyBytes_AS_STRING(self.chain), RECORD_DIGEST)
         memcpy(linked + RECORD_DIGEST, out, RECORD_CHAIN_OFFSET)
-        _sha256_into(chained, linked, sizeof(linked))
-        self.chain = PyBytes_FromStringAndSize(<char *>chained, RECORD_DIGEST)
-        memcpy(out + RECORD_CHAIN_OFFSET, chained, RECORD_DIGEST)
+        self.chain = _sha256(PyBytes_FromStringAndSize(linked, sizeof(linked))).digest()[:RECORD_DIGEST]
+        memcpy(out + RECORD_CHAIN_OFFSET, PyBytes_AS_STRING(self.chain), RECORD_DIGEST)
         _put_u32(out + RECORD_CRC_OFFSET, _crc32(out, RECORD_CRC_OFFSET, seed))
         return header
 

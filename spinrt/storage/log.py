@@ -22,12 +22,13 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from hashlib import sha256 as new_digest
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spinrt._core import LogBuffer, LogEntry, LogWriter, record_part, sha256_of
+from spinrt._core import LogBuffer, LogEntry, LogWriter, record_part
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
@@ -199,7 +200,7 @@ class Log:
         length = len(body)
         if length > BODY_BYTES_MAX:
             raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
-        digest = sha256_of(body) if sha256 is None else sha256
+        digest = new_digest(body).digest() if sha256 is None else sha256
         with self._lock:
             if self._closed or self._failure is not None:
                 self._check_usable()
