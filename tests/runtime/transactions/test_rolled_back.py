@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from spinrt.errors import AbiError, DeadlineExceeded, QuotaExceeded, SpinError, Trapped
-from tests.guests import BUMP, EVENTS
+from spinrt.runtime.call import Transaction
+from tests.guests import BUMP, EVENTS, HOST
 from tests.runtime.linked_guests import guest
-from tests.runtime.transactions.guests import COUNT, World, counter
+from tests.runtime.transactions.guests import COUNT, IMPORTS, World, counter
 
 CHANGES = {
     "every-width": """
@@ -165,6 +166,29 @@ def test_whatever_ends_it(end: str, error: type[SpinError]) -> None:
     assert world.memory() == before
     assert error.code in world.domains[0].counters.last_fault
     assert world.add.raise_(1, 2) == 2
+
+
+@pytest.mark.parametrize("end", ["unreachable", "endless", "recursion", "full-log"])
+@pytest.mark.parametrize("event", ["add", "judge"])
+def test_growth_is_taken_back_whatever_ended_it(event: str, end: str) -> None:
+    """Being made anew is no part of the call that failed: that this was late is nothing to it."""
+    code, error = ENDS[end]
+    limits = {"deadline_ms": 10_000 if error is QuotaExceeded else 20, "undo_bytes": 1 << 20}
+    grow = f"{COUNT} (drop (memory.grow (i32.const 2))) {code} (i32.const 0)"
+    body = f"""{IMPORTS} {BUMP} {DEEP} (func (export "{EVENTS}#judge") (param i32 i32) (result i32) {grow})
+      (func (export "{EVENTS}#add") (param i32 i32) (result i32) {grow})"""
+    world = World(guest("grower", body, imports=(HOST,), handlers=(event,), limits=limits))
+    raised, arguments = (world.add, (1, 1)) if event == "add" else (world.judge, ("a text",))
+    before = world.memory()
+    for number in range(4):
+        if number % 2:
+            raised.raise_(*arguments)
+        else:
+            with Transaction() as transaction:
+                transaction.raise_(raised, *arguments)
+        assert error.code in world.domains[0].counters.last_fault
+        assert world.domains[0].counters.restarts == 0
+        assert world.memory() == before
 
 
 def test_what_the_host_wrote_is_taken_back() -> None:
