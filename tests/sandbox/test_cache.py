@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -64,6 +65,15 @@ def test_module_is_compiled_once(directory: Path, engine: Counting) -> None:
     assert (engine.compiled, engine.taken) == (1, 1)
     assert (first.name, second.name) == ("one", "two")
     assert second.exports == first.exports == {"answer": ("function", ":i")}
+
+
+def test_what_is_kept_leaves_no_cycles(directory: Path) -> None:
+    """Whoever loads for ever needs no collector for it."""
+    compile_module(CODE, "one")
+    gc.collect()
+    for _ in range(3):
+        compile_module(CODE, "one")
+    assert gc.collect() == 0
 
 
 def test_everything_belongs_to_the_owner_alone(directory: Path) -> None:
