@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from spinrt.sandbox.cache import VARIABLE
 from tests.hostile.guests import Guest, guests
 from tests.hostile.trial import Trial, refusing, skipping, try_guest, try_loading
 from tests.hostile.world import World
@@ -135,14 +138,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order of raises (default: %(default)s)")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the faults are meant
+    with tempfile.TemporaryDirectory(prefix="hostile-") as scratch:
+        os.environ[VARIABLE] = scratch  # modules are kept and read back, but not among the user's own
+        return campaign(arguments.rounds, arguments.seed)
+
+
+def campaign(rounds: int, seed: int) -> int:
+    """Do it, print what is held on the way, and return the exit code."""
     began = time.monotonic()
-    print(f"{len(guests())} guests, seed {arguments.seed}")
+    print(f"{len(guests())} guests, seed {seed}")
     print(f"{'rounds':>9} {'seconds':>9} {'RSS KiB':>9} {'mappings':>9}")
 
     def tell(number: int, found: Use) -> None:
         print(f"{number:9} {time.monotonic() - began:9.1f} {found.rss_kib:9} {found.mappings:9}", flush=True)
 
-    lines = run(arguments.rounds, seed=arguments.seed, tell=tell)
+    lines = run(rounds, seed=seed, tell=tell)
     for line in lines:
         print(f"not flat: {line}")
     if not lines:
