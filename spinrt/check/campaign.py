@@ -37,6 +37,9 @@ BOUND: Final = 20_000
 INPUTS: Final = 40
 BOUND_QUICK: Final = 400
 INPUTS_QUICK: Final = 6
+WORK_MAX: Final = 4_000_000
+"""Places of one class that all runs with one input pass together: as many are tried as keep below it, since a run takes
+the longer the more places it has."""
 RAN_WRONG: Final = "plain"
 """The class of what is wrong without any fault."""
 
@@ -182,8 +185,8 @@ class _HandlerCampaign:
             self.progress(f"{self.handler.event.partition('#')[2]} {fault.name}", tally.injected - before)
 
     def _choose(self, fault: FaultClass, count: int, where: str) -> Sequence[int]:
-        """All places, or as many as the bound says, drawn by the seed."""
-        bound = min(self.options.bound, fault.bound_max)
+        """All places, or as many as the bound and `WORK_MAX` say, drawn by the seed."""
+        bound = min(self.options.bound, WORK_MAX // max(count, 1) + 1)
         if count <= bound:
             return range(count)
         chance = random.Random(f"{self.options.seed}/{self.handler.event}/{fault.name}/{where}")

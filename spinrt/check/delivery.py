@@ -30,7 +30,6 @@ class MailStoreFaults(InstructionFaults):
     """A trap before each instruction that changes state, in a delivery."""
 
     name = "mail-store"
-    bound_max = 1000
 
     def __init__(self) -> None:
         self._wrong = ""
@@ -40,9 +39,11 @@ class MailStoreFaults(InstructionFaults):
         if rehearsal.rig.event.name not in (DELIVER, FILED) or not has_log(guest):
             return 0
         set_countdown(guest, COUNTDOWN_NEVER)
-        deliver(rehearsal, RecordingStore(is_full=True))
+        replies = deliver(rehearsal, RecordingStore(is_full=True))
         used = COUNTDOWN_NEVER - countdown(guest)
         set_countdown(guest, 0)
+        if [reply.code for reply in replies] != [_NO_ROOM]:  # it was decided without the store, and that stays
+            rehearsal.renew()
         return used
 
     def inject(self, rehearsal: Rehearsal, place: int) -> bool:
@@ -86,6 +87,7 @@ def deliver(rehearsal: Rehearsal, store: RecordingStore) -> list[Reply]:
     return replies
 
 
+_NO_ROOM = 452
 _SENDER = Address("joe", "example.net")
 _RECIPIENT = Address("alice", "example.org")
 

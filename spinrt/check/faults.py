@@ -64,12 +64,10 @@ class FaultClass(ABC):
     Attributes:
         name: In verdicts; stable.
         rig: Which kind of rig it needs: ``counting``, ``gated`` or ``answering``.
-        bound_max: Highest bound that makes sense: one fault takes much longer than one of others.
     """
 
     name: str
     rig: str
-    bound_max: int = 1 << 62
 
     @abstractmethod
     def places(self, rehearsal: Rehearsal) -> int:
@@ -132,7 +130,6 @@ class SavepointFaults(FaultClass):
     """
 
     name, rig = "savepoint", "counting"
-    bound_max = 1000
 
     def __init__(self) -> None:
         self._wrong = ""

@@ -256,6 +256,28 @@ def test_a_delivery_that_stores_in_spite_of_a_failure_is_red(monkeypatch: pytest
     assert any("mail store: found Deliver written" in line for line in lines(verdict)), lines(verdict)
 
 
+@pytest.mark.parametrize("rules", ["always -> reject 550 'no'; stop", "always -> discard", "always -> file Archive"])
+def test_a_delivery_that_needs_no_store_is_safe(rules: str) -> None:
+    """What was decided without storing anything is kept, and is no change that a fault left behind."""
+    found = read_subject(SHIPPED / "delivery")
+    made = replace(found, policy=replace(found.policy, config={"rules": rules}))
+    verdict = run_campaign(made, Options(bound=20, inputs=3, only=frozenset(["mail-store"])))
+    assert verdict.is_safe, lines(verdict)
+
+
+def test_long_runs_are_tried_at_fewer_places() -> None:
+    """Since each of them takes as long as there are places."""
+    body = f"""{BUMP} (func (export "{EVENTS}#ping") (local i32)
+      (loop (i32.store (i32.const 64) (local.get 0)) (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+      (br_if 0 (i32.lt_u (local.get 0) (i32.const 100000)))))"""
+    changes = tally(
+        tried(body, options=Options(bound=20_000, inputs=1, only=frozenset(["instruction"]))), "instruction"
+    )
+    assert changes.points == 100_000
+    assert changes.injected == campaign.WORK_MAX // 100_000 + 1
+    assert not changes.exhaustive
+
+
 def test_classes_have_stable_names() -> None:
     """Programs and build servers match on them."""
     assert FAULT_NAMES == (
