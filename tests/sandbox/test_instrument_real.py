@@ -30,11 +30,11 @@ def compiled(out: Path, *arguments: str) -> bytes:
     return (out / "made.wasm").read_bytes()
 
 
-def check_all(code: bytes) -> None:
-    _core.Module(made(code).code)
-    for seed in range(3):
-        check_agreement(code, seed)
-    assert check_rollback(code, 7) > 50
+def check_all(code: bytes, *, seeds: int = 3, **fitted: int) -> None:
+    _core.Module(made(code, **fitted).code)
+    for seed in range(seeds):
+        check_agreement(code, seed, **fitted)
+    assert check_rollback(code, 7, **fitted) > 50
 
 
 @needs_compiler
@@ -59,3 +59,12 @@ def test_zig_is_taken_back(tmp_path: Path, mode: str) -> None:
     code = compiled(tmp_path, "build-exe", source, *ZIG, f"-O{mode}", "-femit-bin=made.wasm")
 
     check_all(code)
+
+
+@needs_compiler
+def test_a_whole_program_is_taken_back(tmp_path: Path) -> None:
+    """A standard library at work: a map, JSON both ways, sorting, digests, blocks that make the memory grow."""
+    source = str(HERE / "real_program.zig")
+    code = compiled(tmp_path, "build-exe", source, *ZIG, "--stack", "65536", "-OReleaseFast", "-femit-bin=made.wasm")
+
+    check_all(code, seeds=50, pages=64)

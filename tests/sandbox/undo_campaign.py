@@ -25,10 +25,8 @@ FAULTS_MAX = 25
 MANY = 1 << 40
 
 
-def made(code: bytes, *, undo_bytes: int = UNDO_BYTES, countdown: bool = False) -> Prepared:
-    return prepare(
-        code, memory_pages_max=MEMORY_PAGES, table_entries_max=100, undo_bytes=undo_bytes, countdown=countdown
-    )
+def made(code: bytes, *, undo_bytes: int = UNDO_BYTES, countdown: bool = False, pages: int = MEMORY_PAGES) -> Prepared:
+    return prepare(code, memory_pages_max=pages, table_entries_max=100, undo_bytes=undo_bytes, countdown=countdown)
 
 
 def calls_of(instance: Instance, random: Random) -> list[tuple[Any, ...]]:
@@ -60,10 +58,10 @@ def comparable(instance: Instance, moved: int | None) -> tuple[Any, ...]:
     return instance.memory(), globals_
 
 
-def check_agreement(code: bytes, seed: int) -> None:
+def check_agreement(code: bytes, seed: int, **fitted: int) -> None:
     """The same results, kinds of traps, memory and globals, call after call."""
-    rewritten = made(code)
-    one, other = Instance(made(code, undo_bytes=0), answer), Instance(rewritten, answer)
+    rewritten = made(code, **fitted)
+    one, other = Instance(made(code, **fitted | {"undo_bytes": 0}), answer), Instance(rewritten, answer)
     moved = rewritten.log.moved if rewritten.log else None
     for call in calls_of(other, Random(seed)):
         expected, found = one.call(*call), other.call(*call)
@@ -123,10 +121,10 @@ def rolled_back(instance: Instance, before: State, dead: bytes, why: Any) -> Ins
     return instance
 
 
-def check_rollback(code: bytes, seed: int) -> int:
+def check_rollback(code: bytes, seed: int, **fitted: int) -> int:
     """After each call, and after a fault before each change in it, all is as it was; then the call runs again."""
-    plain = Instance(made(code, undo_bytes=0), answer)
-    instance = Instance(made(code, countdown=True), answer)
+    plain = Instance(made(code, **fitted | {"undo_bytes": 0}), answer)
+    instance = Instance(made(code, countdown=True, **fitted), answer)
     faults = 0
     if instance.log is None:
         return 0

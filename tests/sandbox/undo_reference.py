@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import wasmtime
@@ -28,6 +28,12 @@ def engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     config.wasm_multi_memory = True
     return wasmtime.Engine(config)
+
+
+@lru_cache(maxsize=2)
+def _compiled(code: bytes) -> wasmtime.Module:
+    """Instances are made anew far more often than modules."""
+    return wasmtime.Module(engine(), code)
 
 
 class Record(NamedTuple):
@@ -61,7 +67,7 @@ class Instance:
     def __init__(self, made: Prepared, answer: Callable[..., Any] | None = None, *, start: bool = True) -> None:
         self.made, self.log, self.answer = made, made.log, answer
         self.store = wasmtime.Store(engine())
-        self.module = wasmtime.Module(engine(), made.code)
+        self.module = _compiled(made.code)
         imports = [wasmtime.Func(self.store, found.type, self._answer) for found in self.module.imports]
         self.exports = wasmtime.Instance(self.store, self.module, imports).exports(self.store)
         self.types = {found.name: found.type for found in self.module.exports}
