@@ -25,7 +25,7 @@ uint32_t export_trial_events_run(uint32_t who, uint32_t step)
   if (step == 0) return ++count;
   do scribble(0xA5);
   while (step == 4);
-  for (volatile uint32_t i = 0; step == 2; i++) { }
+  while (step == 2) __asm__ volatile("");
   if (step == 3) return deeper(0);
   __builtin_trap();
 }

@@ -11,5 +11,5 @@ uint32_t export_trial_events_run(uint32_t who, uint32_t step)
   lost++;
   uint8_t value = 1;
   (void)kv_store_set(SPIN_STRING("lost"), (spin_bytes_t){ &value, 1 });
-  for (volatile uint32_t i = 0;; i++) { }
+  for (;;) __asm__ volatile("");
 }

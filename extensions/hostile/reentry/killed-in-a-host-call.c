@@ -9,7 +9,7 @@ uint32_t export_trial_events_run(uint32_t who, uint32_t step)
   uint8_t value[3] = { 1, 2, 3 };
   kv_store_set(SPIN_STRING("before"), (spin_bytes_t){ value, sizeof value });
   trial_host_kill();
-  for (volatile uint32_t i = 0; step == 2; i++) { }
+  while (step == 2) __asm__ volatile("");
   kv_store_set(SPIN_STRING("behind"), (spin_bytes_t){ value, sizeof value });
   return 2;
 }
