@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from spinrt._core import Call, list_handles
-from spinrt.errors import CapabilityRevoked, HandlerFailed, SpinError, UsageError
+from spinrt.errors import CapabilityRevoked, DeadlineExceeded, HandlerFailed, SpinError, UsageError
 from spinrt.runtime.call import Transaction
 from spinrt.runtime.capability import Closure, Grant
 from spinrt.runtime.event import OnFault
 from spinrt.runtime.policy import Policy
-from tests.guests import EVENTS, HOST
+from tests.guests import BUMP, EVENTS, HOST
 from tests.runtime.linked_guests import WORDS, exporter, guest, words
-from tests.runtime.transactions.guests import ADD, COUNT, FAIL, World, counter
+from tests.runtime.transactions.guests import ADD, COUNT, FAIL, IMPORTS, World, counter
 
 
 class Effect:
@@ -251,3 +251,25 @@ def test_handles_come_back_and_vanish() -> None:
     assert list_handles(instance) == []
     assert world.add.raise_(2, 0) is None
     assert CapabilityRevoked.code in world.domains[0].counters.last_fault
+
+
+def test_growth_of_a_nested_call_is_taken_back_when_the_outer_one_is_late() -> None:
+    """The inner guest is made anew while the deadline of the call that it served has passed."""
+    worlds: list[World] = []
+    spin = f"{COUNT} (call $again) (loop $l (br $l)) (i32.const 0)"
+    grow = f"{COUNT} (drop (memory.grow (i32.const 2))) (loop $l (br $l)) (i32.const 0)"
+    head = f"{IMPORTS} {BUMP} (func (export"
+    outer = f'{head} "{EVENTS}#add") (param i32 i32) (result i32) {spin})'
+    inner = f'{head} "{EVENTS}#judge") (param i32 i32) (result i32) {grow})'
+    world = World(
+        guest("outer", outer, imports=(HOST,), handlers=("add",), limits={"deadline_ms": 10}),
+        guest("inner", inner, imports=(HOST,), handlers=("judge",), limits={"deadline_ms": 5000}),
+        functions={"again": lambda *_: worlds[0].judge.raise_("a text") and None},
+    )
+    worlds.append(world)
+    before = [world.memory(0), world.memory(1)]
+    for _ in range(3):
+        assert world.add.raise_(1, 2) is None
+        assert [world.memory(0), world.memory(1)] == before
+    assert [one.counters.restarts for one in world.domains] == [0, 0]
+    assert DeadlineExceeded.code in world.domains[0].counters.last_fault
