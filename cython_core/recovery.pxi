@@ -84,7 +84,7 @@ cdef int _shrink(Instance guest, uint32_t pages) except -1:
     guest.memory_bytes = <size_t>pages * PAGE_BYTES
     try:
         made = _copy(guest, guest.context, {})
-    except SpinError:
+    except (SpinError, MemoryError):
         return guest.mark_broken()
     guest.store.dead += 1
     guest.store.dead_bytes += guest.memory_bytes
