@@ -43,7 +43,7 @@ test: $(DEV) $(CORE) ## run all tests that need nothing but .venv (TESTS=path: s
 
 test-clients: $(DEV) $(CORE) ## drive Debian's mail clients against a server (installs them: needs root)
 	.ci/install-debian-clients
-	$(BIN)/python -m pytest -m clients
+	$(BIN)/python -m pytest -m clients --run-clients tests/clients
 
 crash-test: $(DEV) $(CORE) ## kill -9 the server KILLS times (100) while mail comes in (SEED=n replays)
 	$(BIN)/python -m tests.mail.crash_campaign --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
