@@ -17,6 +17,7 @@ from spinrt.check.delivery import MailStoreFaults
 from spinrt.check.faults import (
     DeadlineFaults,
     FaultClass,
+    Gate,
     HostAnswerFaults,
     HostCallFaults,
     InstructionFaults,
@@ -136,6 +137,9 @@ class _HandlerCampaign:
             self.verdict.inputs[self.handler.event] += 1
             for kind in KINDS:
                 self._try_input(made[kind], kind, number, one)
+        gate = made["gated"].domain.quotas
+        assert isinstance(gate, Gate)
+        self.verdict.called[self.handler.event] = sorted(gate.called)
         for quota in QUOTAS:
             if quota.name in self.options.only:
                 self._try_quota(quota, given)
@@ -166,6 +170,7 @@ class _HandlerCampaign:
             tally.injected += 1
             if kind == KINDS[0]:
                 self.verdict.failed_plain[event] = self.verdict.failed_plain.get(event, 0) + 1
+                self.verdict.why_failed.setdefault(event, rehearsal.rig.domain.counters.last_fault)
         if rehearsal.flaw:
             tally.note(Finding(where, "without a fault", rehearsal.flaw))
         if not rehearsal.is_steady:

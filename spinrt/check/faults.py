@@ -202,12 +202,14 @@ class Gate(Quotas):
 
     Attributes:
         calls: So far, since `open`.
+        called: Names of all functions that were ever called, as ``interface#function``.
     """
 
-    __slots__ = ("_action", "_at", "calls")
+    __slots__ = ("_action", "_at", "called", "calls")
 
     def __init__(self, domain: Domain) -> None:
         super().__init__(domain.name, domain.limits, SystemClock())
+        self.called: set[str] = set()
         self.open()
 
     def open(self) -> None:
@@ -226,7 +228,11 @@ class Gate(Quotas):
             self._action()
 
     def meter(self, function: str) -> Callable[[], None]:
-        return self.ask
+        def ask() -> None:
+            self.called.add(function)
+            self.ask()
+
+        return ask
 
 
 def _nothing() -> None:

@@ -28,7 +28,7 @@ def write_junit(path: Path, report: StaticReport, verdict: Verdict | None) -> No
     for tally in verdict.tallies if verdict else ():
         _add_tally(suite, tally)
     for handler in verdict.untried if verdict else ():
-        _add_case(suite, handler, "tried", "no fault was injected into a run that is good without one")
+        _add_case(suite, handler, "tried", verdict.why_untried(handler) if verdict else "")
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))

@@ -70,6 +70,8 @@ class Verdict:
         tallies: By handler and class, in the order of the campaign.
         failed_plain: Handler → inputs on which it fails without any fault.
         inputs: Handler → inputs that were tried.
+        called: Handler → host functions that it called, as ``interface#function``. Faults lie only where its code ran.
+        why_failed: Handler → what the first run failed with that had no fault.
         notes: What was tried less than fully, and why.
         interrupted: Somebody ended it early: what is here is what was done until then.
     """
@@ -81,6 +83,8 @@ class Verdict:
     tallies: list[Tally] = field(default_factory=list)
     failed_plain: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, int] = field(default_factory=dict)
+    called: dict[str, list[str]] = field(default_factory=dict)
+    why_failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
 
@@ -98,10 +102,18 @@ class Verdict:
     def untried(self) -> tuple[str, ...]:
         """Handlers into which no fault was injected, or that succeed with no input at all."""
         return tuple(
-            handler
-            for handler, count in self.inputs.items()
-            if not _injected(self.tallies, handler) or self.failed_plain.get(handler, 0) == count
+            handler for handler in self.inputs if not _injected(self.tallies, handler) or self.fails_always(handler)
         )
+
+    def fails_always(self, handler: str) -> bool:
+        """Whether no run of a handler was good, with any input: then nothing was found out about it."""
+        return self.failed_plain.get(handler, 0) == self.inputs[handler]
+
+    def why_untried(self, handler: str) -> str:
+        """Return in one line why a handler of `untried` is one."""
+        if not self.fails_always(handler):
+            return "no fault was injected"
+        return f"fails by itself with every input: {self.why_failed.get(handler) or 'without an error'}"
 
     @property
     def is_safe(self) -> bool:

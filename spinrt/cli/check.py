@@ -20,6 +20,7 @@ from spinrt.check.subject import Subject, read_policy, read_subject
 from spinrt.check.verdict import Verdict
 from spinrt.cli.check_show import print_report, print_summary, print_verdict, showing_progress
 from spinrt.cli.common import add_json, print_json
+from spinrt.errors import UsageError
 
 EPILOG = f"""\
 Looks at the module, loads, links and initialises it against the interfaces of the
@@ -68,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.junit is not None and not arguments.junit.parent.is_dir():
+        raise UsageError(f"--junit {arguments.junit}: found no directory {arguments.junit.parent}, expected one")
     policy = None if arguments.policy is None else read_policy(arguments.policy)
     subject = read_subject(arguments.path, policy=policy, wit=arguments.wit)
     examined = examine(subject)
@@ -108,7 +111,7 @@ def _print(arguments: argparse.Namespace, subject: Subject, report: StaticReport
         print_report(subject, report)
         return
     print_summary(report)
-    print_verdict(verdict)
+    print_verdict(report, verdict)
 
 
 def _exit_code(verdict: Verdict | None) -> int:

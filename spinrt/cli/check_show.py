@@ -49,7 +49,7 @@ def print_summary(report: StaticReport) -> None:
         print(line)
 
 
-def print_verdict(verdict: Verdict) -> None:
+def print_verdict(report: StaticReport, verdict: Verdict) -> None:
     """Print counts, findings and the verdict."""
     _print_rows(
         ["handler", "fault", "points", "injected", "tried", "findings"],
@@ -65,12 +65,20 @@ def print_verdict(verdict: Verdict) -> None:
             print(f"{_event(one.handler)} {one.fault}: input {finding.input}, {finding.point}: {finding.what}")
         if one.found > len(one.findings):
             print(f"{_event(one.handler)} {one.fault}: and {one.found - len(one.findings)} more")
-    for note in verdict.notes:
+    for note in [*verdict.notes, *_never_called(report, verdict)]:
         print(f"note: {note}")
     for handler in verdict.untried:
-        failed = verdict.failed_plain.get(handler, 0) == verdict.inputs[handler]
-        print(f"{_event(handler)}: {'fails by itself with every input' if failed else 'no fault was injected'}")
+        print(f"{_event(handler)}: {verdict.why_untried(handler)}")
     print(_last_line(verdict))
+
+
+def _never_called(report: StaticReport, verdict: Verdict) -> Iterator[str]:
+    """What the inputs did not get to: no fault was injected there."""
+    for handler in report.handlers:
+        never = set(handler.reaches).difference(verdict.called.get(handler.event, ()))
+        if handler.event in verdict.inputs and never:
+            names = _short(tuple(sorted(never)))
+            yield f"{_event(handler.event)}: no input made it call {names}; what it does there was not tried"
 
 
 def _last_line(verdict: Verdict) -> str:
@@ -98,7 +106,7 @@ def showing_progress() -> Iterator[Told]:
 
 
 def _lines(report: StaticReport) -> Iterator[str]:
-    yield f"{report.name} {report.version}: {'good' if report.is_good else 'does not work'}"
+    yield f"{report.name} {report.version}: {'loads' if report.is_good else 'does not work'}"
     grown = "may grow" if report.grows else "never grows"
     start = ", with a start function" if report.starts else ""
     yield (

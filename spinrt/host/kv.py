@@ -55,6 +55,10 @@ class KvEffect:
     def apply(self) -> None:
         self.space.put(self.key, self.value)
 
+    def describe(self) -> str:
+        """The write in a few words."""
+        return f"{'delete' if self.value is None else 'set'} {self.key}"
+
 
 class KvSpaces:
     """All maps of one runtime; ``load(space)`` gives what was stored for an extension that is linked."""

@@ -92,6 +92,6 @@ def describe(effect: object) -> tuple[str, str]:
         case LogRecord():
             return effect.extension, f"log {effect.event}"
         case KvEffect():
-            return effect.space.name, f"{'delete' if effect.value is None else 'set'} {effect.key}"
+            return effect.space.name, effect.describe()
         case _:
             return "host", type(effect).__name__

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from spinrt._core import LentMessage, LogRecord
     from spinrt.check.campaign import Options
     from spinrt.check.subject import Subject
-    from spinrt.check.verdict import Tally
+    from spinrt.check.verdict import Tally, Verdict
     from spinrt.runtime.capability import Effect
     from spinrt.runtime.policy import Policy
 
@@ -75,17 +75,32 @@ class Case:
 
     def run(self) -> Tally:
         """Inject the faults of this class, and return what came of it."""
+        return self._tally(self._verdict())
+
+    def _verdict(self) -> Verdict:
         from spinrt.check.campaign import run_campaign
-        from spinrt.check.verdict import Tally
 
         verdict = run_campaign(self.subject, self.options)
         if verdict.interrupted:
             raise KeyboardInterrupt
+        return verdict
+
+    def _tally(self, verdict: Verdict) -> Tally:
+        from spinrt.check.verdict import Tally
+
         return next((one for one in verdict.tallies if one.fault == self.fault), Tally(self.handler, self.fault))
 
     def check(self) -> None:
-        """Inject the faults of this class; fail when one left something behind, skip when none can be injected."""
-        tally = self.run()
+        """Inject the faults of this class; fail when one left something behind, skip when none can be injected.
+
+        A handler that fails with every input by itself fails the case of what is wrong without a fault.
+        """
+        from spinrt.check.campaign import RAN_WRONG
+
+        verdict = self._verdict()
+        tally = self._tally(verdict)
+        if self.fault == RAN_WRONG and verdict.fails_always(self.handler):
+            pytest.fail(f"{self.handler}: {verdict.why_untried(self.handler)}", pytrace=False)
         if tally.found:
             lines = [f"input {one.input}, {one.point}: {one.what}" for one in tally.findings]
             left_out = tally.found - len(lines)

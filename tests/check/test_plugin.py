@@ -20,9 +20,11 @@ from spinrt.testing.strategies import arguments_of
 from tests.check.guests import COUNTER
 from tests.check.support import write_extension
 from tests.core.native_support import forwarder
+from tests.guests import EVENTS
 
 pytest_plugins = ["pytester"]
 PLUGIN = "spinrt.testing.plugin"
+ADD = f"{EVENTS}#add"
 DELIVER = "spinrt:mail/delivery-events@1.0.0#deliver"
 
 
@@ -147,3 +149,20 @@ def test_strategies_give_arguments_that_a_guest_takes(event: str, data: st.DataO
     guest = forwarder(plan, lambda call, *given: seen.append(given), lift_bytes=1 << 30)
     Export(guest, "pass", plan)(None, *arguments)
     assert repr(seen) == repr([arguments])
+
+
+def test_a_handler_that_always_fails_by_itself_is_not_passed(author: Author, tmp_path: Path) -> None:
+    """Nothing was found out about it: the case without a fault fails, and says with what."""
+    body = f'(func (export "{ADD}") (param i32 i32) (result i32) unreachable)'
+    directory = write_extension(tmp_path / "hopeless", body, "add", imports=[])
+    result = author.run(
+        f"""
+        import pytest
+
+        @pytest.mark.spinrt_check({str(directory)!r}, wit=[{str(directory / "test.wit")!r}], bound=20, inputs=2)
+        def test_it_is_safe(spinrt_case):
+            spinrt_case.check()
+        """
+    )
+    assert result.parseoutcomes()["failed"] == 1
+    result.stdout.fnmatch_lines(["*add: fails by itself with every input: extension.trap: *unreachable*"])

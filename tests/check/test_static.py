@@ -36,7 +36,7 @@ def test_shipped_extensions_are_good_with_what_they_ask_for(
     assert check(SHIPPED / name) == 0
     out = capsys.readouterr().out
     assert f"{name} " in out.splitlines()[0]
-    assert out.splitlines()[0].endswith(": good")
+    assert out.splitlines()[0].endswith(": loads")
     grants = yaml.safe_load(out[out.index("extensions:") :])["extensions"][name]
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(grants))
     assert check(SHIPPED / name, "--policy", tmp_path / "policy.yaml") == 0

@@ -56,7 +56,7 @@ def test_json_keys_are_those_that_are_documented() -> None:
     told = json.loads(json.dumps(verdict(found).as_json()))
     assert set(told) == {
         "safe", "injected", "found", "untried", "name", "version", "seed", "bound", "tallies", "failed_plain",
-        "inputs", "notes", "interrupted",
+        "inputs", "called", "why_failed", "notes", "interrupted",
     }  # fmt: skip
     assert set(told["tallies"][0]) == {
         "handler", "fault", "points", "injected", "found", "findings", "exhaustive", "seconds",
