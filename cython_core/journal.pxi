@@ -82,6 +82,7 @@ cdef class Call:
     cdef Touches touches
     cdef bint nested
     cdef Py_ssize_t effects_before, touches_before
+    cdef uint32_t room_before   # what the handler that it runs in may still add: those of this call have limits of their own
 
     def __init__(self, str event not None="", object context=None, Call within=None):
         self.event = event
@@ -90,6 +91,7 @@ cdef class Call:
         self.journal = Journal() if within is None else within.journal
         self.touches = Touches() if within is None else within.touches
         self.effects_before, self.touches_before = len(self.journal.effects), len(self.touches.guests)
+        self.room_before = self.journal.room
         self.domain = None
 
     @property
@@ -105,6 +107,7 @@ cdef class Call:
         """Take back what was promised and changed behind a savepoint, or all that it did itself."""
         if savepoint is None:
             savepoint = self.effects_before, self.touches_before
+            self.journal.room = self.room_before
         self.go_back(savepoint[0], savepoint[1])
 
     cdef int go_back(self, Py_ssize_t effects, Py_ssize_t touches) except -1:
@@ -115,12 +118,16 @@ cdef class Call:
 
     def keep(self):
         """Make what its guests changed permanent, and leave its effects to whoever applies them. Part of another call: that one does it."""
-        if not self.nested:
+        if self.nested:
+            self.journal.room = self.room_before
+        else:
             self.touches.keep()
 
     def commit(self):
         """Make what its guests changed permanent and apply its effects in order. Part of another call: that one does it."""
-        if not self.nested:
+        if self.nested:
+            self.journal.room = self.room_before
+        else:
             self.touches.keep()
             self.journal.apply()
 

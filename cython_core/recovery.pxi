@@ -162,7 +162,9 @@ cdef int _put_back_reference(Instance guest, uint32_t table, uint32_t entry, uin
     cdef spin_extern target
     cdef spin_value value
     cdef bytes name = b"spinrt:table/%d" % table
-    if _kept_function(guest, slot, &value) and api.instance_export_get(guest.context, &guest.handle, name, len(name), &target):
+    if not api.instance_export_get(guest.context, &guest.handle, name, len(name), &target) or not api.table_get(guest.context, &target.of.table, entry, &value):
+        return 0
+    if _is_function(guest, &value, slot) and _kept_function(guest, slot, &value):
         _check_moved(guest, api.table_set(guest.context, &target.of.table, entry, &value))
     return 0
 
@@ -171,9 +173,20 @@ cdef int _put_back_global_reference(Instance guest, uint32_t number, uint32_t sl
     cdef spin_extern target
     cdef spin_value value
     cdef bytes name = GLOBAL_EXPORT_BYTES + b"%d" % number
-    if _kept_function(guest, slot, &value) and api.instance_export_get(guest.context, &guest.handle, name, len(name), &target):
+    if not api.instance_export_get(guest.context, &guest.handle, name, len(name), &target):
+        return 0
+    api.global_get(guest.context, &target.of.global_, &value)
+    if _is_function(guest, &value, slot) and _kept_function(guest, slot, &value):
         _check_moved(guest, api.global_set(guest.context, &target.of.global_, &value))
     return 0
+
+
+cdef bint _is_function(Instance guest, const spin_value *now, uint32_t slot) noexcept:
+    """Whether what is in a place, null too, is of the functions; else what was kept is among the others, which begin again at that slot."""
+    if now.kind == SPIN_VALUE_FUNC:
+        return True
+    guest.g.log.externs_head = slot
+    return False
 
 
 cdef bint _kept_function(Instance guest, uint32_t slot, spin_value *value) except -1:

@@ -20,7 +20,7 @@ from spinrt.runtime.policy import LIMITS_CEILING, Policy
 from spinrt.sandbox.binary import parse
 from spinrt.sandbox.binary_sections import FUNCTION_KIND
 from spinrt.sandbox.loader import Extension, check_extension, read_directory, read_module
-from spinrt.sandbox.manifest import Import, Manifest
+from spinrt.sandbox.manifest import YAML_ERRORS, Import, Manifest, StrictLoader
 from spinrt.sandbox.manifest_handler import Handler
 from spinrt.sandbox.wit import Interfaces, shipped
 
@@ -133,8 +133,8 @@ def read_policy(path: Path) -> Policy:
     if len(text) > limits.CONFIG_BYTES_MAX:
         raise ConfigError(f"policy {path}: found over {limits.CONFIG_BYTES_MAX} bytes, expected at most that")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        content = yaml.load(text, Loader=StrictLoader)
+    except YAML_ERRORS as error:
         raise ConfigError(f"policy {path}: not YAML: {str(error).splitlines()[0]}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"policy {path}: found {type(content).__name__}, expected a mapping")

@@ -130,7 +130,7 @@ class Value:
             return [value.plain() for value in self.values("a list")]
         try:
             return yaml.SafeLoader("").construct_object(self.node)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
             raise self.error("a value that YAML understands") from error
 
     def deepest(self, path: str) -> Value:
@@ -224,7 +224,7 @@ def parse(text: str, file: Path) -> Section:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise _syntax_error(file, error) from None
     if node is None:
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
@@ -248,7 +248,7 @@ def _read(path: Path, shown: Path) -> str:
         raise ConfigError(f"{shown}:{line}: found a byte that is not UTF-8, expected UTF-8 text") from None
 
 
-def _syntax_error(file: Path, error: yaml.YAMLError) -> ConfigError:
+def _syntax_error(file: Path, error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid"
     line = f":{mark.line + 1}" if mark is not None else ""

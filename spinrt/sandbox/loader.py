@@ -129,6 +129,8 @@ def read_module(path: Path) -> bytes:
         raise ModuleError(
             f"module {path}: cannot be read: {error.strerror}", hint="build it with `spinrt build`"
         ) from error
+    except ValueError as error:
+        raise ModuleError(f"module {str(path)[:80]!a}: found a name that no file can have") from error
 
 
 def check_extension(manifest: Manifest, code: bytes, *, interfaces: Interfaces | None = None) -> Extension:

@@ -30,7 +30,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -132,16 +132,30 @@ class Manifest:
     def parse(cls, text: bytes | str, *, where: str = "manifest") -> Manifest:
         """Parse the text of a manifest; ``where`` names it in errors."""
         try:
-            content = yaml.load(text, Loader=_Loader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            content = yaml.load(text, Loader=StrictLoader)
+        except YAML_ERRORS as error:
             raise ManifestError(f"{where}: not YAML: {_yaml_problem(error)}") from error
         made = _Reader(where).manifest(content)
         return replace(made, text=text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
 
-class _Loader(yaml.SafeLoader):
+YAML_ERRORS: Final = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
+"""What reading damaged YAML raises."""
+
+
+class StrictLoader(yaml.SafeLoader):
     """The safe loader without aliases, a few hundred bytes of which stand for gigabytes, and without deep nesting,
     which costs its depth for each character."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:  # a date that is none, say
+            raise yaml.MarkedYAMLError(
+                problem=f"found {str(node.value)[:40]!r}, expected a value of its kind", problem_mark=node.start_mark
+            ) from error
 
     def fetch_flow_collection_start(self, token: Any) -> None:
         if self.flow_level == NESTING_MAX:
