@@ -2,8 +2,8 @@
 
 Raises inside a `Transaction` see each other's effects; `commit` applies these in order and makes permanent what
 extensions changed in themselves. What is not committed when its ``with`` block ends is taken back: effects are
-dropped, and memory, globals, tables and handles are what they were. One that begins while an extension's handler runs is
-part of that handler's transaction, which decides; a handler in Python begins one of its own.
+dropped, and memory, globals, tables and handles are what they were. One that begins while an extension's handler runs
+is part of that handler's transaction, which decides; a handler in Python begins one of its own.
 
 Source: docs/design/transactions.md.
 """

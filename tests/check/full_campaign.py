@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 from spinrt.check.campaign import FAULT_NAMES, Options, run_campaign
+from spinrt.check.report import examine
 from spinrt.check.subject import Subject, read_subject
 from spinrt.cli.check_show import print_verdict, showing_progress
 from spinrt.mail.extensions import SHIPPED
@@ -40,19 +41,19 @@ def subjects() -> Iterator[tuple[str, Subject]]:
             )
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=1000, metavar="N", help="inputs for each handler")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--fault", action="append", choices=FAULT_NAMES, metavar="CLASS")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     options = Options(arguments.seed, BOUND, arguments.inputs, frozenset(arguments.fault or FAULT_NAMES))
     injected, safe, began = 0, True, perf_counter()
     for name, subject in subjects():
         print(f"\n{name}")
         with showing_progress() as progress:
             verdict = run_campaign(subject, options, progress)
-        print_verdict(verdict)
+        print_verdict(examine(subject).report, verdict)
         injected += verdict.injected
         safe &= verdict.is_safe
         if verdict.interrupted:

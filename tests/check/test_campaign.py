@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from spinrt.runtime.event import OnFault
 from spinrt.sandbox import fitted
 from spinrt.sandbox.rewrite import Prepared
 from spinrt.sandbox.types import Ok
+from tests.check import full_campaign
 from tests.check.guests import CLOCK_WATCHER, COUNTER, EVERYTHING, FAILS_ON_LARGE, GROWS
 from tests.check.support import handling, subject
 from tests.guests import BUMP, EVENTS, HOST
@@ -328,3 +330,10 @@ def test_policies_reach_the_campaign() -> None:
     few = run_campaign(found, Options(bound=500, inputs=1, only=frozenset(["instruction"])))
     more = run_campaign(with_rules, Options(bound=500, inputs=1, only=frozenset(["instruction"])))
     assert few.injected != more.injected
+
+
+def test_the_full_campaign_counts_over_all_shipped_extensions(capsys: pytest.CaptureFixture[str]) -> None:
+    """In short: one class of faults and one input."""
+    assert full_campaign.main(["--inputs", "1", "--fault", "deadline"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"\n[1-9][\d,]* faults injected in \d+ s, seed 0\nall state was as before, each time\n$", told)
