@@ -118,17 +118,14 @@ cdef class Call:
 
     def keep(self):
         """Make what its guests changed permanent, and leave its effects to whoever applies them. Part of another call: that one does it."""
-        if self.nested:
-            self.journal.room = self.room_before
-        else:
+        self.journal.room = self.room_before
+        if not self.nested:
             self.touches.keep()
 
     def commit(self):
         """Make what its guests changed permanent and apply its effects in order. Part of another call: that one does it."""
-        if self.nested:
-            self.journal.room = self.room_before
-        else:
-            self.touches.keep()
+        self.keep()
+        if not self.nested:
             self.journal.apply()
 
     def cancel(self):

@@ -158,13 +158,15 @@ cdef int _write_half(Instance guest, bytes name, bint high, uint64_t bits) excep
 
 
 cdef int _put_back_reference(Instance guest, uint32_t table, uint32_t entry, uint32_t slot) except -1:
-    """Put a function reference that was kept back into a table. (Other references are all null: nobody gives a guest one.)"""
+    """Put a function reference that was kept back into a table. Of other kinds only the log goes back: all are null, as nobody gives a guest one."""
     cdef spin_extern target
     cdef spin_value value
     cdef bytes name = b"spinrt:table/%d" % table
     if not api.instance_export_get(guest.context, &guest.handle, name, len(name), &target) or not api.table_get(guest.context, &target.of.table, entry, &value):
         return 0
-    if _is_function(guest, &value, slot) and _kept_function(guest, slot, &value):
+    if value.kind != SPIN_VALUE_FUNC:
+        guest.g.log.externs_head = slot
+    elif _kept_function(guest, slot, &value):
         _check_moved(guest, api.table_set(guest.context, &target.of.table, entry, &value))
     return 0
 
@@ -176,17 +178,11 @@ cdef int _put_back_global_reference(Instance guest, uint32_t number, uint32_t sl
     if not api.instance_export_get(guest.context, &guest.handle, name, len(name), &target):
         return 0
     api.global_get(guest.context, &target.of.global_, &value)
-    if _is_function(guest, &value, slot) and _kept_function(guest, slot, &value):
+    if value.kind != SPIN_VALUE_FUNC:
+        guest.g.log.externs_head = slot
+    elif _kept_function(guest, slot, &value):
         _check_moved(guest, api.global_set(guest.context, &target.of.global_, &value))
     return 0
-
-
-cdef bint _is_function(Instance guest, const spin_value *now, uint32_t slot) noexcept:
-    """Whether what is in a place, null too, is of the functions; else what was kept is among the others, which begin again at that slot."""
-    if now.kind == SPIN_VALUE_FUNC:
-        return True
-    guest.g.log.externs_head = slot
-    return False
 
 
 cdef bint _kept_function(Instance guest, uint32_t slot, spin_value *value) except -1:
