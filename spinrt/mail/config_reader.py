@@ -19,6 +19,7 @@ import yaml
 
 from spinrt import limits
 from spinrt.errors import ConfigError
+from spinrt.sandbox.manifest import YAML_ERRORS, StrictLoader
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -129,8 +130,8 @@ class Value:
         if isinstance(self.node, yaml.SequenceNode):
             return [value.plain() for value in self.values("a list")]
         try:
-            return yaml.SafeLoader("").construct_object(self.node)
-        except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            return StrictLoader("").construct_object(self.node)
+        except yaml.YAMLError as error:
             raise self.error("a value that YAML understands") from error
 
     def deepest(self, path: str) -> Value:
@@ -224,7 +225,7 @@ def parse(text: str, file: Path) -> Section:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+    except YAML_ERRORS as error:
         raise _syntax_error(file, error) from None
     if node is None:
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
