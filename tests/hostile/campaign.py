@@ -24,7 +24,7 @@ from spinrt.sandbox.cache import VARIABLE
 from tests.hostile.guests import Guest, guests
 from tests.hostile.trial import Trial, refusing, skipping, try_guest, try_loading
 from tests.hostile.world import World
-from tests.runtime.load_campaign import MAPPINGS_GROWTH_MAX, RSS_GROWTH_MAX_KIB, Use, use
+from tests.runtime.load_campaign import MAPPINGS_GROWTH_MAX, RSS_GROWTH_MAX_KIB, Use, grown, use
 
 WARM_UP_SHARE: Final = 0.1
 
@@ -122,14 +122,6 @@ def no_collector() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def grown(base: Use, found: Use) -> list[str]:
-    """What is held beyond what was, and more than may be."""
-    growth = {"resident KiB": found.rss_kib - base.rss_kib, "mappings": found.mappings - base.mappings}
-    bounds = {"resident KiB": RSS_GROWTH_MAX_KIB, "mappings": MAPPINGS_GROWTH_MAX}
-    return [f"{name}: grew by {growth[name]}, at most {bounds[name]} is allowed" for name in bounds
-            if growth[name] > bounds[name]]  # fmt: skip
 
 
 def main() -> int:

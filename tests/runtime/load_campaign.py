@@ -54,6 +54,14 @@ def use() -> Use:
     return Use(int(rss.split()[1]), Path("/proc/self/maps").read_bytes().count(b"\n"))
 
 
+def grown(base: Use, found: Use) -> list[str]:
+    """What is held beyond what was, and more than may be."""
+    growth = {"resident KiB": found.rss_kib - base.rss_kib, "mappings": found.mappings - base.mappings}
+    bounds = {"resident KiB": RSS_GROWTH_MAX_KIB, "mappings": MAPPINGS_GROWTH_MAX}
+    return [f"{name}: grew by {growth[name]}, at most {bounds[name]} is allowed" for name in bounds
+            if growth[name] > bounds[name]]  # fmt: skip
+
+
 @cache
 def code() -> bytes:
     """A guest that exports ``words``, and traps on `add` when its second argument is 1."""
@@ -141,10 +149,7 @@ def run(count: int, *, tell: Callable[[int, Use], None] = lambda number, found: 
             found = _use_without_dead(made)
             tell(number, found)
     assert base is not None
-    growth = {"resident KiB": found.rss_kib - base.rss_kib, "mappings": found.mappings - base.mappings}
-    bounds = {"resident KiB": RSS_GROWTH_MAX_KIB, "mappings": MAPPINGS_GROWTH_MAX}
-    return [f"{name}: grew by {growth[name]}, at most {bounds[name]} is allowed" for name in bounds
-            if growth[name] > bounds[name]]  # fmt: skip
+    return grown(base, found)
 
 
 def main() -> int:
