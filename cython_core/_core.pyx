@@ -5,13 +5,13 @@ Parts, in reading order: ``engine`` (the wasmtime library and its errors), ``mod
 (resources with rights, which can be revoked), ``handles`` (resource handles), ``external`` (Python objects that name a handle),
 ``journal`` (effects and the running call), ``abi`` and ``abi_compound`` (lowering and lifting), ``native`` (host functions
 served in C), ``headers`` and ``message`` (those that read a lent message), ``delivery`` (promises of mail), ``logging`` (records of
-extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``hostcall`` (the
+extensions), ``store`` (where instances live), ``trace`` (where guest code was when it failed), ``instance`` (a module at work), ``undo``, ``recovery`` (rolling back and committing) and ``moving`` (an instance made anew), ``image`` (its state as plain values), ``export`` (its functions, to be called), ``quota`` (rates), ``hostcall`` (the
 functions that it calls), ``guards`` (when a handler runs), ``tally`` (faults, counted), ``entry`` (the handlers of an event), ``stub`` (the module that walks them inside
 the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise does), ``control`` (what a handler says of its raise), ``profile`` (where guest code spends its time), ``witness`` (what an instance holds, compared; faults on demand),
 ``counters`` (what benchmarks and tests read).
 
 Behind ``quick``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
-back), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_stream`` (lines and
+back), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_reply`` (a reply and its wire form), ``smtp_stream`` (lines and
 commands of a session), ``smtp_link`` (between transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps
 old values) and ``instrument`` (bodies rewritten with it).
 

@@ -37,7 +37,8 @@ faults: {", ".join(FAULT_NAMES[:6])},
   {", ".join(FAULT_NAMES[6:])}
 
 exit codes: 0 safe as far as tried, 1 findings, or nothing could be tried, or its
-init failed, 2 it does not load or link, or the input is wrong, 130 interrupted
+init failed, or its memory does not fit into its limits, 2 it does not load or link,
+or the input is wrong, 130 interrupted
 
 examples:
   spinrt check build/delivery
