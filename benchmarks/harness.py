@@ -8,16 +8,23 @@ A benchmark is a function from ``Options`` to ``Result``; its file ``bench_<name
 JSON::
 
     {"benchmark": str, "command": str, "machine": {...},
-     "rows":    [{"name", "params", "unit", "median", "low", "high", "runs"}],
+     "rows":    [{"name", "params", "unit", "median", "low", "high", "runs", "interval": [low, high], "confidence",
+                  "min", "max", "samples", "command"}],
      "targets": [{"name", "value", "relation": "<=" or ">=", "limit", "met"}]}
+
+and where there are any: ``"percentiles": {"batch", "p50", "p99", "p99.9"}`` in a row, and beside the targets
+``"tables": [{"title", "columns", "rows", "notes"}]``, ``"notes": [str]``, ``"skipped": {what: why}`` and ``"digest"``,
+a hash of what was computed.
 
 A target whose value could not be measured (a peer is not installed) has ``"value": null``, ``"met": null`` and a
 ``"reason"``. The exit code is 0 when the benchmark ran, whatever it found. Limits are stated by the issue that sets
 them, never here.
 
 Measuring: subjects are compared in *interleaved* rounds, each round in another order, so that whatever the machine does
-meanwhile (clock, neighbours) hits all of them alike. A row gives the median and the spread of the middle: ``low`` and
-``high`` are the first and third quartile.
+meanwhile (clock, neighbours) hits all of them alike. A row gives the median of the runs and their spread: ``low`` and
+``high`` are the first and third quartile, ``interval`` holds the true median with that confidence, ``min`` and ``max``
+are over all that was measured. Percentiles are over all samples of all runs; a sample is one operation, or the mean of
+``batch`` of them in a row where one alone is too short for the clock.
 """
 
 from __future__ import annotations
@@ -32,16 +39,20 @@ import shlex
 import signal
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from tabulate import tabulate
 
+from benchmarks.selection import Selection
+from benchmarks.stats import median_interval, percentile, quartiles
+from spinrt.errors import SpinError, UsageError
+
 ROUND_SEED = 1
-PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd", "extism", "pluggy")
+PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd", "extism", "pluggy", "grpcio")
 """Whose versions are part of the result, where they are installed."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -54,11 +65,28 @@ class Options:
 
     quick: bool = False
     """Small parameters: the whole of it within 60 s."""
+    only: Selection = field(default_factory=Selection)
+    """The rows that are wanted, of benchmarks that can measure some of theirs alone."""
+    mail: Path | None = None
+    """The user's own messages, for benchmarks that send any: a mailbox, or a directory of messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """The tail of all samples of all runs; a sample is the mean of ``batch`` operations in a row."""
+
+    batch: int
+    p50: float
+    p99: float
+    p999: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"batch": self.batch, "p50": self.p50, "p99": self.p99, "p99.9": self.p999}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One subject under one set of parameters."""
+    """One subject under one set of parameters; the head of this file says what the figures are."""
 
     name: str
     params: Mapping[str, Any]
@@ -67,12 +95,71 @@ class Row:
     low: float
     high: float
     runs: int
+    interval: tuple[float, float]
+    confidence: float
+    least: float
+    most: float
+    samples: int
+    percentiles: Percentiles | None = None
+    command: str = ""
+    """What measures this row alone; empty where that is the whole benchmark."""
 
     @classmethod
     def of(cls, name: str, values: Sequence[float], unit: str, params: Mapping[str, Any] | None = None) -> Row:
         """Summarise the values of at least one run."""
-        low, high = quartiles(values)
-        return cls(name, dict(params or {}), unit, statistics.median(values), low, high, len(values))
+        interval = median_interval(values)
+        return cls(
+            name,
+            dict(params or {}),
+            unit,
+            statistics.median(values),
+            *quartiles(values),
+            runs=len(values),
+            interval=(interval.low, interval.high),
+            confidence=interval.confidence,
+            least=min(values),
+            most=max(values),
+            samples=len(values),
+        )
+
+    @classmethod
+    def of_samples(
+        cls,
+        name: str,
+        runs: Sequence[Sequence[float]],
+        unit: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        batch: int = 1,
+    ) -> Row:
+        """Summarise runs of many samples: a run counts as its median, percentiles are over all samples.
+
+        Samples of one run hang together (the same moment, the same place in memory), so it is the runs that say how
+        sure the median is.
+        """
+        ordered = sorted(sample for run in runs for sample in run)
+        tail = Percentiles(batch, *(percentile(ordered, share) for share in (0.5, 0.99, 0.999)))
+        row = cls.of(name, [statistics.median(run) for run in runs], unit, params)
+        return replace(row, least=ordered[0], most=ordered[-1], samples=len(ordered), percentiles=tail)
+
+    def as_json(self, command: str) -> dict[str, Any]:
+        """As the head of this file says; ``command`` runs the whole benchmark."""
+        shown: dict[str, Any] = {
+            "name": self.name,
+            "params": dict(self.params),
+            "unit": self.unit,
+            "median": self.median,
+            "low": self.low,
+            "high": self.high,
+            "runs": self.runs,
+            "interval": list(self.interval),
+            "confidence": self.confidence,
+            "min": self.least,
+            "max": self.most,
+            "samples": self.samples,
+            "command": self.command or command,
+        }
+        return shown | ({"percentiles": self.percentiles.as_json()} if self.percentiles else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +194,24 @@ class Target:
         return shown | ({"reason": self.reason} if self.reason else {})
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures that are no rows, as text: those that others published, beside ours."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "columns": list(self.columns),
+            "rows": [list(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+
 @dataclass(slots=True)
 class Result:
     """What a benchmark found; rows and targets in the order in which they are shown."""
@@ -115,14 +220,30 @@ class Result:
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Shown below the table: what a reader must know to judge the numbers."""
+    tables: list[Table] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """What was not measured, and why."""
+    digest: str = ""
+    """A hash of what was computed while it was measured; empty where nothing is compared."""
+
+    def add(self, part: Result) -> None:
+        """Append what a part of the same benchmark found."""
+        self.rows += part.rows
+        self.targets += part.targets
+        self.notes += part.notes
+        self.tables += part.tables
+        self.skipped |= part.skipped
 
 
 Benchmark: TypeAlias = Callable[[Options], Result]
 Subject: TypeAlias = Callable[[], float]
 """Runs once and returns what it measured."""
+_Measured = TypeVar("_Measured")
 
 
-def compare(subjects: Mapping[str, Subject], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+def compare(
+    subjects: Mapping[str, Callable[[], _Measured]], rounds: int, *, warm_up: int = 1
+) -> dict[str, list[_Measured]]:
     """Measure subjects against each other: in each round every subject once, in another order each time.
 
     Args:
@@ -137,7 +258,7 @@ def compare(subjects: Mapping[str, Subject], rounds: int, *, warm_up: int = 1) -
         raise ValueError(f"compare: {rounds} rounds, expected at least 1")
     order = list(subjects)
     shuffle = random.Random(ROUND_SEED).shuffle
-    found: dict[str, list[float]] = {name: [] for name in subjects}
+    found: dict[str, list[_Measured]] = {name: [] for name in subjects}
     for index in range(-warm_up, rounds):
         shuffle(order)
         for name in order:
@@ -157,14 +278,6 @@ def third_fastest(times: Sequence[float]) -> float:
     if len(times) < 8:
         raise ValueError(f"third_fastest: {len(times)} runs, expected at least 8")
     return sorted(times)[2]
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """First and third quartile; a single value is both."""
-    if len(values) == 1:
-        return values[0], values[0]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, high
 
 
 def machine() -> dict[str, Any]:
@@ -209,21 +322,16 @@ def as_json(name: str, command: str, result: Result) -> dict[str, Any]:
         "benchmark": name,
         "command": command,
         "machine": machine(),
-        "rows": [
-            {
-                "name": row.name,
-                "params": dict(row.params),
-                "unit": row.unit,
-                "median": row.median,
-                "low": row.low,
-                "high": row.high,
-                "runs": row.runs,
-            }
-            for row in result.rows
-        ],
+        "rows": [row.as_json(command) for row in result.rows],
         "targets": [target.as_json() for target in result.targets],
     }
-    return shown | ({"notes": result.notes} if result.notes else {})
+    optional: dict[str, Any] = {
+        "tables": [table.as_json() for table in result.tables],
+        "notes": result.notes,
+        "skipped": result.skipped,
+        "digest": result.digest,
+    }
+    return shown | {key: value for key, value in optional.items() if value}
 
 
 def as_text(name: str, command: str, result: Result) -> str:
@@ -235,7 +343,10 @@ def as_text(name: str, command: str, result: Result) -> str:
         _rows_table(result.rows),
         *([_targets_table(result.targets)] if result.targets else []),
         *([missed_hint(command)] if any(target.met is False for target in result.targets) else []),
+        *map(_table, result.tables),
         *result.notes,
+        *(f"Not measured: {what}: {why}." for what, why in result.skipped.items()),
+        *([f"Hash of what was computed: {result.digest}"] if result.digest else []),
     ]
     return "\n\n".join(parts)
 
@@ -251,17 +362,33 @@ def missed_hint(command: str) -> str:
 
 
 def _rows_table(rows: Sequence[Row]) -> str:
+    """One line for each row; the tail is shown where there are rows that have one."""
+    tails = any(row.percentiles for row in rows)
     cells = [
-        [row.name, _params(row.params), _number(row.median), _number(row.low), _number(row.high), row.unit, row.runs]
+        [
+            *(row.name, _params(row.params), number(row.median), number(row.low), number(row.high)),
+            *(_tail(row.percentiles) if tails else ()),
+            *(row.unit, row.runs),
+        ]
         for row in rows
     ]
+    headers = ["name", "parameters", "median", "low", "high", *(["p99", "p99.9"] if tails else []), "unit", "runs"]
     return tabulate(
         cells,
-        headers=["name", "parameters", "median", "low", "high", "unit", "runs"],
+        headers=headers,
         tablefmt="simple",
         disable_numparse=True,
-        colalign=("left", "left", "right", "right", "right", "left", "right"),
+        colalign=["left", "left", *["right"] * (len(headers) - 4), "left", "right"],
     )
+
+
+def _tail(found: Percentiles | None) -> tuple[str, str]:
+    return (number(found.p99), number(found.p999)) if found else ("", "")
+
+
+def _table(table: Table) -> str:
+    shown = tabulate(table.rows, headers=table.columns, tablefmt="simple", disable_numparse=True)
+    return "\n\n".join([table.title, shown, *table.notes])
 
 
 def _targets_table(targets: Sequence[Target]) -> str:
@@ -269,8 +396,8 @@ def _targets_table(targets: Sequence[Target]) -> str:
     cells = [
         [
             target.name,
-            "" if target.value is None else _number(target.value),
-            f"{target.relation} {_number(target.limit)}",
+            "" if target.value is None else number(target.value),
+            f"{target.relation} {number(target.limit)}",
             verdicts[target.met] + (f": {target.reason}" if target.reason else ""),
         ]
         for target in targets
@@ -288,7 +415,7 @@ def _params(params: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in params.items())
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Four significant digits, thousands apart, no exponent for what people read."""
     if value and abs(value) < 0.001:
         return f"{value:.3g}"
@@ -327,26 +454,64 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def main(name: str, benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
-    """Run a benchmark from the command line: ``--quick``, ``--json``. What goes wrong is raised.
+def main(
+    name: str,
+    benchmark: Benchmark,
+    arguments: Sequence[str] | None = None,
+    *,
+    takes: Collection[Literal["only", "mail"]] = (),
+) -> int:
+    """Run a benchmark from the command line. What the user can mend is said in one line, any other fault is raised.
+
+    Args:
+        name: As ``spinrt bench`` knows it.
+        benchmark: What runs.
+        arguments: Those of the process by default.
+        takes: Options that not all benchmarks have.
 
     Returns:
-        0, or 128 and the number of the signal that ended it.
+        0; 2 where nothing could be measured as asked; or 128 and the number of the signal that ended it.
     """
-    parser = argparse.ArgumentParser(prog=f"spinrt bench {name}", description=sys.modules[benchmark.__module__].__doc__)
-    parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = parser.parse_args(given)
+    parser = _parser(name, benchmark, takes)
+    parsed = parser.parse_args(arguments, argparse.Namespace(only=[], mail=None))
     try:
         with _ended_by_signals():
-            result = benchmark(Options(quick=parsed.quick))
+            result = benchmark(Options(parsed.quick, Selection.parse(parsed.only), parsed.mail))
+        if not result.rows and parsed.only:
+            raise UsageError(f"bench {name}: found no row {' or '.join(map(repr, parsed.only))}", hint=_no_row(result))
     except Interrupted as error:
         progress(f"{name}: interrupted by {error}; everything it started is stopped")
         return 128 + error.number
-    command = shlex.join(["spinrt", "bench", name, *given])
-    if parsed.json:
-        print(json.dumps(as_json(name, command, result), indent=2, allow_nan=False))
-    else:
-        print(as_text(name, command, result))
+    except SpinError as error:
+        progress(error.line())
+        return 2
+    shown = as_json(name, _command(name, parsed), result)
+    if parsed.save:
+        parsed.save.write_text(json.dumps(shown, indent=2, allow_nan=False), encoding="utf-8")
+    print(json.dumps(shown, indent=2, allow_nan=False) if parsed.json else as_text(name, shown["command"], result))
     return 0
+
+
+def _no_row(result: Result) -> str:
+    skipped = "; ".join(f"{what}: {why}" for what, why in result.skipped.items())
+    return skipped or "names and parameters of rows are those of the first two columns"
+
+
+def _parser(name: str, benchmark: Benchmark, takes: Collection[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"spinrt bench {name}", description=sys.modules[benchmark.__module__].__doc__)
+    parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
+    if "only" in takes:
+        parser.add_argument("--only", action="append", metavar="ROW", help="rows by name: NAME or 'NAME key=value ...'")
+    if "mail" in takes:
+        parser.add_argument("--mail", type=Path, metavar="PATH", help="your own messages instead of the samples")
+    return parser
+
+
+def _command(name: str, parsed: argparse.Namespace) -> str:
+    """What runs it again."""
+    words = ["spinrt", "bench", name]
+    words += [flag for flag in ("--quick", "--json") if getattr(parsed, flag[2:])]
+    words += [word for row in parsed.only for word in ("--only", row)]
+    return shlex.join(words + (["--mail", str(parsed.mail)] if parsed.mail else []))

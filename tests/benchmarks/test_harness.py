@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from benchmarks import harness
-from benchmarks.harness import Options, Result, Row, Target
+from benchmarks.harness import Options, Result, Row, Table, Target
 
 
 def found(options: Options) -> Result:
@@ -40,6 +41,12 @@ def test_json_has_the_format_that_programs_rely_on(capsys: pytest.CaptureFixture
                 "low": 2.0,
                 "high": 4.0,
                 "runs": 5,
+                "interval": [1.0, 5.0],
+                "confidence": 0.9375,
+                "min": 1.0,
+                "max": 5.0,
+                "samples": 5,
+                "command": "spinrt bench x --quick --json",
             }
         ],
         "targets": [
@@ -97,9 +104,43 @@ def test_ratio_pairs_rounds() -> None:
     assert harness.ratio([2.0, 20.0, 6.0], [1.0, 10.0, 3.0]) == 2.0
 
 
-@pytest.mark.parametrize(("values", "expected"), [([7.0], (7.0, 7.0)), ([1.0, 2.0, 3.0], (1.5, 2.5))])
-def test_quartiles(values: list[float], expected: tuple[float, float]) -> None:
-    assert harness.quartiles(values) == expected
+def test_a_row_of_samples_counts_runs_by_their_medians_and_keeps_every_sample() -> None:
+    """The outlier of a run is in the tail and the extremes, and does not move the median."""
+    row = Row.of_samples("x", [[1.0, 2.0, 3.0], [2.0, 3.0, 900.0], [3.0, 4.0, 5.0]], "ns", batch=10)
+    assert (row.median, row.interval, row.runs, row.samples) == (3.0, (2.0, 4.0), 3, 9)
+    assert (row.least, row.most) == (1.0, 900.0)
+    assert row.as_json("again")["percentiles"] == {"batch": 10, "p50": 3.0, "p99": 900.0, "p99.9": 900.0}
+
+
+def test_what_a_part_found_is_appended() -> None:
+    """Rows, targets, notes, tables and what was skipped."""
+    whole = found(Options())
+    whole.add(Result(notes=["n"], tables=[Table("t", ["a"], [["1"]])], skipped={"p": "gone"}))
+    assert (len(whole.rows), len(whole.targets), whole.notes) == (1, 3, ["n"])
+    shown = harness.as_json("x", "spinrt bench x", whole)
+    assert shown["skipped"] == {"p": "gone"}
+    assert shown["tables"] == [{"title": "t", "columns": ["a"], "rows": [["1"]], "notes": []}]
+    assert "Not measured: p: gone." in harness.as_text("x", "spinrt bench x", whole)
+
+
+def test_rows_that_nobody_has_are_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 2, and no traceback."""
+    assert harness.main("x", lambda options: Result(), ["--only", "nope"], takes=["only"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("bench: usage: bench x: found no row 'nope' (")
+    assert captured.err.count("\n") == 1
+
+
+def test_an_option_that_a_benchmark_does_not_take_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        harness.main("x", found, ["--only", "noop"])
+
+
+def test_the_json_is_saved_beside_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness.main("x", found, ["--save", str(tmp_path / "x.json")]) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["command"] == "spinrt bench x"
+    assert "noop" in capsys.readouterr().out
 
 
 def test_third_fastest_wants_enough_runs() -> None:
