@@ -1,0 +1,153 @@
+"""A full disk at every point of a workload: refused for now, nothing lost, and it goes on when there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from spinrt.mail.store import store as store_module
+from spinrt.testing.device import CrashDevice, FullDevice, Space
+from tests.mail.power.campaign import State, reference_of
+from tests.mail.power.script import Step, scripted
+from tests.mail.power.world import Rig, StepClock, World, visible
+
+STEPS = tuple(step for batch in scripted() for step in batch)
+ALONE = tuple((step,) for step in STEPS)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    return Rig(tmp_path_factory.mktemp("rig"))
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(store_module, "RETRY_S", 0.01)
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@dataclass
+class Run:
+    """The script against a disk that is full now and then. ``refused`` counts how often a step was put off."""
+
+    world: World
+    reference: list[State]
+    make_room: Callable[[], None]
+    refused: list[bytes] = field(default_factory=list)
+
+    async def play(self) -> None:
+        for number, step in enumerate(STEPS):
+            self.world.clock.move_to(number + 1)
+            while not await self._try(number, step):
+                self.make_room()
+        assert await visible(self.world) == self.reference[-1]
+
+    async def _try(self, number: int, step: Step) -> bool:
+        answer = await step.finish(step.start(self.world))
+        if step.taken(answer):
+            return True
+        assert step.refused_for_now(answer), f"step {number}, {step}: {answer!r}"
+        assert await visible(self.world) == self.reference[number], f"step {number}: refused and yet done"
+        self.refused.append(answer)
+        assert len(self.refused) < 1000
+        return False
+
+
+def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
+    """The log's device has room for so many bytes, for every so many, and gets little more each time it is full."""
+
+    async def body() -> None:
+        reference, _ = await reference_of(rig, tmp_path, ALONE)
+        answers: set[bytes] = set()
+        for room in range(3_000, 60_000, 7_001):
+            device, space, choices = CrashDevice(), Space(room), random.Random(room)
+            clock, path = StepClock(), tmp_path / f"room-{room}"
+            world = await World.open(rig, path, FullDevice(device, space), clock, lambda: True)
+
+            def grow(space: Space = space, choices: random.Random = choices) -> None:
+                space.left += choices.choice((50, 500, 100_000))
+
+            run = Run(world, reference, grow)
+            await run.play()
+            await world.stop()
+            answers |= {answer[:4] for answer in run.refused}
+            again = await World.open(rig, path, device.crash(), clock, lambda: True)
+            assert await visible(again) == reference[-1]
+            await again.stop()
+        assert answers == {b"452 ", b"q NO"}
+
+    asyncio.run(body())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_full_file_system(rig: Rig, tmp_path: Path) -> None:
+    """Log and index on a file system that somebody else fills to the last byte, at every step of the script."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        asyncio.run(_fill_and_free(rig, tmp_path, small / "data", small / "ballast"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+async def _fill_and_free(rig: Rig, tmp_path: Path, data: Path, ballast: Path) -> None:
+    reference, _ = await reference_of(rig, tmp_path, ALONE)
+    world = await World.open(rig, data, None, StepClock(), lambda: True)
+    refused = 0
+    for number, step in enumerate(STEPS):
+        world.clock.move_to(number + 1)
+        answer = await _while_full(world, step, ballast)
+        if not step.taken(answer):
+            assert step.refused_for_now(answer), f"step {number}, {step}: {answer!r}"
+            assert await visible(world) == reference[number], f"step {number}: refused and yet done"
+            assert step.taken(await step.finish(step.start(world)))
+            refused += 1
+        assert await visible(world) == reference[number + 1]
+    assert refused >= 5
+    await world.stop()
+    again = await World.open(rig, data, None, StepClock(), lambda: True)
+    assert await visible(again) == reference[-1]
+    again.store.rebuild()
+    assert await visible(again) == reference[-1]
+    await again.stop()
+
+
+async def _while_full(world: World, step: Step, ballast: Path) -> bytes:
+    """Do a step while the file system is full; what is durable and cannot be applied is answered when there is room."""
+    _fill(ballast)
+    answer = asyncio.create_task(step.finish(step.start(world)))
+    await asyncio.wait([answer], timeout=0.05)
+    os.unlink(ballast)
+    await _usable(world)
+    return await answer
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+async def _usable(world: World) -> None:
+    """Wait until the store, which tries by itself, takes changes again."""
+    for _ in range(500):
+        if world.store._retry is None:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the store did not go on by itself")
