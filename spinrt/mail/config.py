@@ -129,6 +129,14 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """How messages are kept."""
+
+    compression: str = "zstd"
+    """``zstd`` or ``none``: for what is stored from now on; both are read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it. ``file`` is where it was read, ``shown`` how that is called in messages: as the operator named it."""
 
@@ -152,6 +160,7 @@ class Config:
     extensions: Mapping[str, ExtensionConfig]
     logging: Logging
     metrics: Metrics
+    storage: Storage
     event_loop: str
     drain_timeout_s: float
 
@@ -198,6 +207,7 @@ def _config(top: Section, file: Path, shown: Path) -> Config:
         extensions=_extensions(top.section("extensions"), base),
         logging=_logging(top.section("logging")),
         metrics=_metrics(top.section("metrics")),
+        storage=_storage(top.section("storage")),
         event_loop=top.get("event_loop", values.choice("auto", "asyncio", "uvloop"), "auto"),
         drain_timeout_s=top.get("drain_timeout", values.duration(0.0), 30.0),
     )
@@ -354,5 +364,11 @@ def _logging(section: Section) -> Logging:
 
 def _metrics(section: Section) -> Metrics:
     found = Metrics(listen=section.get("listen", values.optional(values.tcp_endpoint), None))
+    section.finish()
+    return found
+
+
+def _storage(section: Section) -> Storage:
+    found = Storage(compression=section.get("compression", values.choice("zstd", "none"), "zstd"))
     section.finish()
     return found

@@ -110,7 +110,8 @@ class MailService:
 
     async def _open_store(self) -> None:
         config = self.config
-        self.store = Store.open(config.data_directory, progress=_progress())
+        compression = config.storage.compression == "zstd"
+        self.store = Store.open(config.data_directory, progress=_progress(), compression=compression)
         self._closers.push_async_callback(self.store.close)
         directory = Directory(config.accounts, config.domains, config.postmaster)
         self.accounts = Accounts(directory)

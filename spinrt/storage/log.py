@@ -28,26 +28,32 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spinrt._core import LogBuffer, LogEntry, LogWriter, record_part
+from spinrt._core import LogBuffer, LogEntry, LogWriter
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
+from spinrt.storage.compress import BODY_BYTES_MAX, compress
 from spinrt.storage.device import Device, File, OsDevice
-from spinrt.storage.files import FULL_ERRNOS, OpenFiles, device_error
+from spinrt.storage.files import FULL_ERRNOS, device_error
+from spinrt.storage.reading import RecordReader, body_range
 from spinrt.storage.record import (
-    BODY_BYTES_MAX,
     CHAIN_START,
+    COMPRESSED,
     DIGEST_BYTES,
     HEADER_BYTES,
-    Header,
+    KIND_MAX,
+    SALT_SHARED_BYTES,
+    SEGMENT_VERSION,
     Record,
-    check_body,
-    decode_header,
+    plain_body,
 )
 from spinrt.storage.recovery import recover
 from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, segment_starts
 
 MIB: Final = 1024 * 1024
 BUFFER_BYTES_MAX: Final = 8 * MIB
-READ_AHEAD_BYTES: Final = 256 * 1024
+GENERATION_BYTES: Final = 1 << 48
+"""Positions of one generation."""
+GENERATION_COUNT: Final = 1 << 14
+"""All positions fit into the signed numbers of SQLite."""
 
 _start_of = attrgetter("header.start")
 
@@ -71,9 +77,16 @@ class Log:
     """An append-only log of records on one device. Made by `open`."""
 
     def __init__(
-        self, device: Device, segment_bytes_max: int, buffer_bytes_max: int, salt: Callable[[], bytes]
+        self,
+        device: Device,
+        segment_bytes_max: int,
+        buffer_bytes_max: int,
+        salt: Callable[[], bytes],
+        *,
+        compression: bool,
     ) -> None:
         self.device = device
+        self._compression = compression
         self._segment_bytes_max = segment_bytes_max
         self._buffer_bytes_max = buffer_bytes_max
         self._new_salt = salt
@@ -97,7 +110,7 @@ class Log:
         self._written_chain = CHAIN_START
         self._durable = 0
         self._durable_chain = CHAIN_START
-        self._files = OpenFiles(device)
+        self._reader = RecordReader(device)
 
     @classmethod
     def open(
@@ -108,6 +121,8 @@ class Log:
         segment_bytes_max: int = 64 * MIB,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
         salt: Callable[[], bytes] = _new_salt,
+        generation: int = 0,
+        compression: bool = True,
     ) -> Log:
         """Open or create the log in a directory; cut a torn tail.
 
@@ -116,6 +131,8 @@ class Log:
             segment_bytes_max: A record that would make a segment longer starts a new one.
             buffer_bytes_max: Bytes that wait in memory before ``append`` writes through.
             salt: Gives 16 random bytes for each new segment.
+            generation: Of a new log: its positions start at ``generation * GENERATION_BYTES``.
+            compression: Whether bodies may be stored compressed from now on.
 
         Raises:
             CorruptRecord: Damage before the tail: segment and offset are named, nothing was changed.
@@ -124,21 +141,24 @@ class Log:
 
         Cost: one pass over the newest segment; a look at the header of each other one.
         """
-        log = cls(device or OsDevice(directory), segment_bytes_max, buffer_bytes_max, salt)
+        if not 0 <= generation < GENERATION_COUNT:
+            raise UsageError(f"log open: generation {generation}, expected 0 … {GENERATION_COUNT - 1}")
+        log = cls(device or OsDevice(directory), segment_bytes_max, buffer_bytes_max, salt, compression=compression)
         try:
-            log._recover()
+            log._recover(generation * GENERATION_BYTES)
         except OSError as error:
             raise device_error(error, "open the log") from error
         return log
 
-    def _recover(self) -> None:
-        found = recover(self.device)
-        self._segments = found.segments
-        self._tail, self._file = (found.segments[-1] if found.segments else None), found.file
+    def _recover(self, start: int) -> None:
+        found = recover(self.device, start)
+        self._segments, self._file = found.segments, found.file
+        if found.segments and found.segments[-1].header.version == SEGMENT_VERSION:
+            self._tail = found.segments[-1]  # else the next record starts a segment of this version
         self._buffer = LogBuffer(found.end, found.chain)
         self._previous_end = self._written = self._durable = found.end
         self._written_chain = self._durable_chain = found.chain
-        if self._tail is None:
+        if not self._segments:
             with self._lock:
                 self._plan_segment()
                 self._previous_end = self.end
@@ -161,8 +181,8 @@ class Log:
 
     @property
     def identity(self) -> bytes:
-        """16 bytes that tell this log from any other: the salt of its oldest segment."""
-        return self._segments[0].header.salt
+        """16 bytes that tell this log from any other, also when its first segment is gone."""
+        return new_digest(b"spinrt log " + self._segments[0].header.salt[:SALT_SHARED_BYTES]).digest()[:DIGEST_BYTES]
 
     @property
     def start(self) -> int:
@@ -177,16 +197,18 @@ class Log:
         time_ns: int,
         references: Iterable[int] = (),
         sha256: bytes | None = None,
+        may_compress: bool = False,
     ) -> int:
         """Append one record and return its position.
 
         The record is durable only after `sync`; until then a crash may drop it, never tear it.
 
         Args:
-            kind: 0 … 65535, for the reader.
+            kind: 0 … ``KIND_MAX``, for the reader.
             parts: The body, up to ``BODY_BYTES_MAX`` bytes in all. One ``bytes`` is kept, all else is copied.
             references: Positions of records that this one needs; looked at only when records were given up before.
             sha256: The SHA-256 of the body, when the caller has computed it.
+            may_compress: Store the body compressed if that pays and the log was opened with ``compression``.
 
         Raises:
             DeviceFull: The buffer was full and could not be written, or a referenced record was given up. The record
@@ -198,8 +220,13 @@ class Log:
         """
         body = parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
         length = len(body)
-        if length > BODY_BYTES_MAX:
-            raise UsageError(f"log append: body of {length} bytes, limit {BODY_BYTES_MAX}")
+        if length > BODY_BYTES_MAX or kind > KIND_MAX:
+            raise UsageError(
+                f"log append: kind {kind} and body of {length} bytes, limits {KIND_MAX} and {BODY_BYTES_MAX}"
+            )
+        frame = compress(body) if may_compress and self._compression else None
+        if frame is not None:
+            kind, body, length, sha256 = kind | COMPRESSED, frame, len(frame), None
         digest = new_digest(body).digest() if sha256 is None else sha256
         with self._lock:
             if self._closed or self._failure is not None:
@@ -247,7 +274,10 @@ class Log:
         return self._plan_segment()
 
     def _plan_segment(self) -> Segment:
-        segment = Segment.planned(self.end, self._previous_end, self._buffer.chain, self._new_salt())
+        salt = self._new_salt()
+        if self._segments:
+            salt = self._segments[0].header.salt[:SALT_SHARED_BYTES] + salt[SALT_SHARED_BYTES:]
+        segment = Segment.planned(self.end, self._previous_end, self._buffer.chain, salt)
         self._tail = segment
         self._buffer.end += HEADER_BYTES
         return segment
@@ -406,7 +436,7 @@ class Log:
         assert self._file is not None
         self._file.close()
         for segment in dropped:
-            self._files.drop(segment)
+            self._reader.drop(segment)
         # A segment whose creation failed half-way is on the device and not in the list.
         kept = {segment.start for segment in self._segments}
         for start in segment_starts(self.device):
@@ -428,14 +458,12 @@ class Log:
         """
         found = self._find(position)
         if isinstance(found, LogEntry):
-            return Record(position, found.kind, found.time_ns, found.body, position + HEADER_BYTES + found.length)
-        header, data = self._read_from(found, position, 0, READ_AHEAD_BYTES)
-        body = data
-        if len(body) < header.length:
-            body = self._files.read(found, position + HEADER_BYTES, header.length)
-        body = body[: header.length]
-        self._check_body(found, header, body)
-        return Record(position, header.kind, header.time_ns, body, position + HEADER_BYTES + header.length)
+            kind, time_ns, stored = found.kind, found.time_ns, found.body
+        else:
+            header, stored = self._reader.stored(found, position)
+            kind, time_ns = header.kind, header.time_ns
+        after = position + HEADER_BYTES + len(stored)
+        return Record(position, kind & KIND_MAX, time_ns, stored, after, kind & COMPRESSED != 0)
 
     def read_body(self, position: int, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` of the body of the record at ``position``, durable or not.
@@ -448,25 +476,9 @@ class Log:
         """
         found = self._find(position)
         if isinstance(found, LogEntry):
-            _check_range(position, offset, length, found.length)
-            return found.body[offset : offset + length]
-        if offset <= READ_AHEAD_BYTES:
-            part = record_part(
-                self._files.read(found, position, HEADER_BYTES + offset + length), position, found.seed, offset, length
-            )
-            if part is not None:
-                return part
-        return self._read_checked(found, position, offset, length)
-
-    def _read_checked(self, segment: Segment, position: int, offset: int, length: int) -> bytes:
-        """What `read_body` does for ranges far inside, and the words for what is wrong."""
-        header, data = self._read_from(segment, position, offset, length)
-        _check_range(position, offset, length, header.length)
-        if len(data) != length:
-            raise damage_error(segment, position, CorruptRecord(f"record at {position}: body is cut short"))
-        if length == header.length:
-            self._check_body(segment, header, data)
-        return data
+            body = plain_body(position, found.body) if found.kind & COMPRESSED else found.body
+            return body_range(position, body, offset, length)
+        return self._reader.part(found, position, offset, length)
 
     def _find(self, position: int) -> LogEntry | Segment:
         """Return the record at that position while it is not written, else the segment that must hold it."""
@@ -481,24 +493,6 @@ class Log:
             if index < 0 or not segments[index].header.start + HEADER_BYTES <= position < end:
                 raise CorruptRecord(f"log read: no record at {position}, the log ends at {end}")
             return segments[index]
-
-    def _read_from(self, segment: Segment, position: int, offset: int, length: int) -> tuple[Header, bytes]:
-        """Return the record's header and up to ``length`` bytes from ``offset`` of what follows it."""
-        try:
-            if offset <= READ_AHEAD_BYTES:
-                data = self._files.read(segment, position, HEADER_BYTES + offset + length)
-                header = decode_header(data, position, segment.seed)
-                return header, data[HEADER_BYTES + offset :]
-            header = decode_header(self._files.read(segment, position, HEADER_BYTES), position, segment.seed)
-        except CorruptRecord as error:
-            raise damage_error(segment, position, error) from None
-        return header, self._files.read(segment, position + HEADER_BYTES + offset, length)
-
-    def _check_body(self, segment: Segment, header: Header, body: bytes) -> None:
-        try:
-            check_body(header, body)
-        except CorruptRecord as error:
-            raise damage_error(segment, header.position, error) from None
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
@@ -554,9 +548,4 @@ class Log:
     def _close_files(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._files.close()
-
-
-def _check_range(position: int, offset: int, length: int, size: int) -> None:
-    if offset < 0 or length < 0 or offset + length > size:
-        raise UsageError(f"read of record at {position}: range {offset}+{length}, the body has {size} bytes")
+        self._reader.close()

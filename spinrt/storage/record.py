@@ -7,24 +7,26 @@ Segment header, 64 bytes, durable before any record follows it::
 
     offset size
      0      8   magic      b"SPINLOG\\n"
-     8      4   version    1
+     8      4   version    2; 1 in segments from before bodies could be compressed or carried
     12      8   start      position of this header; equals the file's name
     20      8   previous   position where the segment before it ends (0 for the first). Lower than ``start`` when
                            records were given up because the device was full; such positions are never used again
     28     16   chain      chain value of the last record before this segment (zeros for the first)
-    44     16   salt       random; seeds the checksums of this segment
+    44     16   salt       seeds the checksums of this segment: random; from version 2 on, the first half is that of
+                           the log's first segment, which tells the log from any other when older segments are gone
     60      4   crc        CRC-32 of bytes 0..59
 
 Record, 64 bytes of header and then the body::
 
     offset size
      0      2   magic      b"R\\x01" (the second byte is the version of this header)
-     2      2   kind       meaning of the body; the log does not look into it
-     4      4   length     bytes of body, 0 .. BODY_BYTES_MAX
+     2      2   kind       bits 0 .. 14: meaning of the body; the log looks into none but CARRIED (``carry``).
+                           Bit 15: the body is stored as one zstd frame (``compress``)
+     4      4   length     bytes of body as stored, 0 .. BODY_BYTES_MAX
      8      8   position   position of this header
     16      8   time       nanoseconds since 1970-01-01 UTC, given by the writer
     24      4   unsynced   everything before ``position - unsynced`` was durable when this record was appended
-    28     16   digest     first 16 bytes of the SHA-256 of the body
+    28     16   digest     first 16 bytes of the SHA-256 of the body as stored (so a check decompresses nothing)
     44     16   chain      first 16 bytes of the SHA-256 of the previous record's chain and bytes 0..43 of this header
     60      4   crc        CRC-32 of bytes 0..59, seeded with the CRC-32 of the segment's salt
 
@@ -45,13 +47,20 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt.storage.compress import BODY_BYTES_MAX, decompress
 
 HEADER_BYTES: Final = 64
-BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+COMPRESSED: Final = 0x8000
+"""The bit of a record's kind that says that its body is stored as a zstd frame."""
+KIND_MAX: Final = COMPRESSED - 1
+KIND_CARRIED: Final = 0x0001
 DIGEST_BYTES: Final = 16
 RECORD_MAGIC: Final = b"R\x01"
 SEGMENT_MAGIC: Final = b"SPINLOG\n"
-SEGMENT_VERSION: Final = 1
+SEGMENT_VERSION: Final = 2
+SEGMENT_VERSIONS: Final = frozenset({1, SEGMENT_VERSION})
+SALT_SHARED_BYTES: Final = 8
+"""Of the salt: the same in all segments of a log."""
 CHAIN_START: Final = bytes(DIGEST_BYTES)
 
 _FRONT: Final = struct.Struct(">2sHIQQI16s")
@@ -82,9 +91,17 @@ class Record(NamedTuple):
 
     position: int
     kind: int
+    """Without the bit `COMPRESSED`."""
     time_ns: int
-    body: bytes
+    stored: bytes
+    """The body as it is in the log."""
     next_position: int
+    compressed: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """The plain body; decompressed at each look. Raises CorruptRecord, FormatUnknown."""
+        return plain_body(self.position, self.stored) if self.compressed else self.stored
 
 
 class SegmentHeader(NamedTuple):
@@ -92,6 +109,15 @@ class SegmentHeader(NamedTuple):
     previous_end: int
     chain: bytes
     salt: bytes
+    version: int = SEGMENT_VERSION
+
+
+def plain_body(position: int, frame: bytes) -> bytes:
+    """Return the body of the record there that is stored as a frame. Raises CorruptRecord, FormatUnknown."""
+    try:
+        return decompress(frame)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"record at {position}: {error}", hint=error.hint) from None
 
 
 def body_digest(body: bytes) -> bytes:
@@ -148,7 +174,7 @@ def check_chain(header: Header, previous: bytes) -> None:
 
 def encode_segment(header: SegmentHeader) -> bytes:
     """Return the 64 bytes of a segment header."""
-    covered = _SEGMENT.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header)
+    covered = _SEGMENT.pack(SEGMENT_MAGIC, header.version, *header[:4])
     return covered + _CRC.pack(crc32(covered))
 
 
@@ -167,9 +193,9 @@ def decode_segment(data: bytes, name: str) -> SegmentHeader:
         raise CorruptRecord(f"log segment {name}: magic is {magic!r}, expected {SEGMENT_MAGIC!r}")
     if crc32(data[:_CRC_OFFSET]) != crc:
         raise CorruptRecord(f"log segment {name}: header checksum is wrong")
-    if version != SEGMENT_VERSION:
+    if version not in SEGMENT_VERSIONS:
         raise FormatUnknown(
-            f"log segment {name}: format version {version}, expected {SEGMENT_VERSION}",
+            f"log segment {name}: format version {version}, expected 1 … {SEGMENT_VERSION}",
             hint="it was written by a newer spinrt; run that version",
         )
-    return SegmentHeader(start, previous_end, chain, salt)
+    return SegmentHeader(start, previous_end, chain, salt, version)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.device import Device, File
-from spinrt.storage.record import CHAIN_START, HEADER_BYTES
+from spinrt.storage.record import CHAIN_START, HEADER_BYTES, SALT_SHARED_BYTES
 from spinrt.storage.segment import (
     Segment,
     Walk,
@@ -37,8 +37,11 @@ class Recovered:
     chain: bytes
 
 
-def recover(device: Device) -> Recovered:
+def recover(device: Device, start: int = 0) -> Recovered:
     """Check the segments on a device, cut a torn tail, and make what is left durable.
+
+    Args:
+        start: Position at which a log begins that is new.
 
     Raises:
         CorruptRecord, FormatUnknown: As ``Log.open``.
@@ -46,11 +49,12 @@ def recover(device: Device) -> Recovered:
     """
     starts = _without_torn_creation(device, segment_starts(device))
     if not starts:
-        return Recovered([], None, 0, CHAIN_START)
+        return Recovered([], None, start, CHAIN_START)
     loaded = [load_segment(device, start) for start in starts]
     segments = [segment for segment, _ in loaded]
     for (segment, size), follower in zip(loaded, segments[1:], strict=False):
         _check_whole(segment, size, follower)
+        _check_same_log(segments[0], follower)
     file = device.open(segments[-1].name, write=True)
     try:
         end, chain = _recover_tail(segments[-1], file)
@@ -92,6 +96,14 @@ def _check_whole(segment: Segment, size: int, follower: Segment) -> None:
     if end != follower.header.previous_end:
         raise CorruptRecord(
             f"log segment {segment.name}: ends at {end}, but {follower.name} says {follower.header.previous_end}",
+            hint="restore the segment from a backup; nothing was changed",
+        )
+
+
+def _check_same_log(first: Segment, segment: Segment) -> None:
+    if segment.header.version > 1 and segment.header.salt[:SALT_SHARED_BYTES] != first.header.salt[:SALT_SHARED_BYTES]:
+        raise CorruptRecord(
+            f"log segment {segment.name}: is of another log than {first.name}",
             hint="restore the segment from a backup; nothing was changed",
         )
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from spinrt.errors import CorruptRecord
 from spinrt.storage.device import Device, File
 from spinrt.storage.record import (
+    COMPRESSED,
     HEADER_BYTES,
+    KIND_MAX,
     RECORD_MAGIC,
     Record,
     SegmentHeader,
@@ -132,7 +134,8 @@ class Walk:
         check_body(header, body)
         if self.chain is not None:
             check_chain(header, self.chain)
-        record = Record(self.position, header.kind, header.time_ns, body, after)
+        compressed = header.kind & COMPRESSED != 0
+        record = Record(self.position, header.kind & KIND_MAX, header.time_ns, body, after, compressed)
         self.position, self.chain = after, header.chain
         return record
 

@@ -12,7 +12,14 @@ from spinrt.testing.device import CrashDevice
 NOWHERE = Path("/nonexistent")
 
 
-def open_log(device: Device, *, segment_bytes_max: int = 4096, buffer_bytes_max: int = 1 << 20) -> Log:
+def open_log(
+    device: Device,
+    *,
+    segment_bytes_max: int = 4096,
+    buffer_bytes_max: int = 1 << 20,
+    generation: int = 0,
+    compression: bool = True,
+) -> Log:
     """Open a log on a test device, with small segments and a salt that does not vary."""
     return Log.open(
         NOWHERE,
@@ -20,6 +27,8 @@ def open_log(device: Device, *, segment_bytes_max: int = 4096, buffer_bytes_max:
         segment_bytes_max=segment_bytes_max,
         buffer_bytes_max=buffer_bytes_max,
         salt=lambda: b"0123456789abcdef",
+        generation=generation,
+        compression=compression,
     )
 
 

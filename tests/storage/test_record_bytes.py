@@ -103,10 +103,10 @@ def test_segment_header_with_one_byte_changed_is_refused(offset: int) -> None:
 def test_segment_of_a_newer_version_says_so() -> None:
     """A whole header with a higher version is unknown, not corrupt."""
     data = bytearray(encode_segment(SegmentHeader(0, 0, CHAIN_START, b"s" * 16)))
-    data[11] = 2
+    data[11] = 3
     data[60:] = struct.pack(">I", crc32(bytes(data[:60])))
 
-    with pytest.raises(FormatUnknown, match="version 2"):
+    with pytest.raises(FormatUnknown, match="version 3"):
         decode_segment(bytes(data), "x.log")
 
 

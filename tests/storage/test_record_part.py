@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from spinrt._core import LogBuffer, record_part
 from spinrt.errors import CorruptRecord
-from spinrt.storage.log import READ_AHEAD_BYTES, Log
-from spinrt.storage.record import BODY_BYTES_MAX, CHAIN_START, HEADER_BYTES, check_body, checksum_seed, decode_header
+from spinrt.storage.compress import BODY_BYTES_MAX
+from spinrt.storage.log import Log
+from spinrt.storage.reading import READ_AHEAD_BYTES
+from spinrt.storage.record import CHAIN_START, HEADER_BYTES, check_body, checksum_seed, decode_header
 from spinrt.testing.device import CrashDevice
 from tests.storage.test_record_bytes import Place
 

@@ -115,6 +115,7 @@ class Store(Reader):
         rebuild: bool = False,
         device: Device | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        compression: bool = True,
     ) -> Store:
         """Open or create the store in a data directory: lock it, recover the log, bring the index up to it.
 
@@ -124,6 +125,7 @@ class Store(Reader):
             rebuild: Build the index anew from the log.
             device: Where the log is; by default files below the data directory.
             clock_ns: Gives the time of records, nanoseconds since 1970-01-01 UTC.
+            compression: Whether messages are stored compressed from now on.
 
         Raises:
             DataLocked, FormatUnknown, ConfigError: As ``DataDirectory.open``.
@@ -132,7 +134,7 @@ class Store(Reader):
         """
         directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
         try:
-            log = Log.open(directory.log_path, device=device)
+            log = Log.open(directory.log_path, device=device, compression=compression)
             try:
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild)
             except sqlite3.Error as error:
@@ -219,7 +221,8 @@ class Store(Reader):
         if self._closed or self._failure is not None or self._retry is not None:
             self._check_usable()
         try:
-            return self._durable_log.append(KIND_BODY, (chunk,), time_ns=self._clock_ns(), sha256=sha256)
+            time_ns = self._clock_ns()
+            return self._durable_log.append(KIND_BODY, (chunk,), time_ns=time_ns, sha256=sha256, may_compress=True)
         except DeviceFull:
             self._request_commit()  # as in `_enter`
             raise
