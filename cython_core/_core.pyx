@@ -20,7 +20,7 @@ back. Two other threads hold none: the ticker (include/ticker.h), and the one at
 """
 
 cimport cython
-from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
 from cpython.list cimport PyList_GET_ITEM
@@ -62,6 +62,7 @@ from spinrt.errors import (
     CallerDeadline,
     CapabilityRevoked,
     ClosedError,
+    CorruptRecord,
     DeadlineExceeded,
     DeviceFailed,
     ExporterFailed,

@@ -9,14 +9,6 @@ cdef enum:
     RECORD_COMPRESSED = 0x80  # in the first byte of the kind
 
 
-cdef inline uint32_t _get_u32(const unsigned char *data) noexcept:
-    return (<uint32_t>data[0] << 24) | (<uint32_t>data[1] << 16) | (<uint32_t>data[2] << 8) | data[3]
-
-
-cdef inline uint64_t _get_u64(const unsigned char *data) noexcept:
-    return (<uint64_t>_get_u32(data) << 32) | _get_u32(data + 4)
-
-
 cdef bint _is_record(const unsigned char *data, uint64_t position, uint32_t seed) noexcept:
     """Whether these 64 bytes are the header of a record at that position."""
     return (

@@ -8,6 +8,8 @@ cdef extern from "Python.h":
 cdef enum:
     WRITER_ROOM = 512
     DIGEST_OCTETS = 32
+    BODY_FRONT = DIGEST_OCTETS + 8 + 4  # digest, size, count of extents
+    EXTENT_OCTETS = 16
 
 cdef uint64_t U32_MAX = 0xFFFFFFFF
 
@@ -22,6 +24,14 @@ cdef inline void _put_u32(char *out, uint32_t value) noexcept:
 cdef inline void _put_u64(char *out, uint64_t value) noexcept:
     _put_u32(out, <uint32_t>(value >> 32))
     _put_u32(out + 4, <uint32_t>value)
+
+
+cdef inline uint32_t _get_u32(const unsigned char *data) noexcept:
+    return (<uint32_t>data[0] << 24) | (<uint32_t>data[1] << 16) | (<uint32_t>data[2] << 8) | data[3]
+
+
+cdef inline uint64_t _get_u64(const unsigned char *data) noexcept:
+    return (<uint64_t>_get_u32(data) << 32) | _get_u32(data + 4)
 
 
 @cython.final
@@ -212,6 +222,39 @@ def encode_body(object body):
     cdef RecordWriter writer = RecordWriter(0)
     writer.body(body)
     return PyByteArray_FromStringAndSize(writer.data + 1, writer.size - 1)
+
+
+def count_body(object encoded not None, dict refs not None, dict sizes not None, int change):
+    """Add ``change`` to the count of each log record that an encoded body is made of, and note how long that is.
+
+    Args:
+        encoded: What `encode_body` gave, as bytes or bytearray.
+        refs: Position of a record → what is added to its count.
+        sizes: Position of a record → bytes of it up to the end of the extent.
+
+    Raises:
+        CorruptRecord: Not an encoded body; nothing was counted.
+    """
+    cdef const unsigned char *data
+    cdef Py_ssize_t size
+    cdef uint32_t count, number
+    if type(encoded) is bytearray:
+        data, size = <const unsigned char *>PyByteArray_AS_STRING(encoded), PyByteArray_GET_SIZE(encoded)
+    elif type(encoded) is bytes:
+        data, size = <const unsigned char *>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded)
+    else:
+        raise UsageError(f"body: found {type(encoded).__name__}, expected bytes or bytearray")
+    if size < BODY_FRONT:
+        raise CorruptRecord(f"body in the index: found {size} bytes, expected {BODY_FRONT} or more")
+    count = _get_u32(data + BODY_FRONT - 4)
+    if <uint64_t>(size - BODY_FRONT) < <uint64_t>count * EXTENT_OCTETS:
+        raise CorruptRecord(f"body in the index: found {size} bytes, expected {count} extents in them")
+    data += BODY_FRONT
+    for number in range(count):
+        position = _get_u64(data)
+        refs[position] = refs.get(position, 0) + change
+        sizes[position] = <uint64_t>_get_u32(data + 8) + _get_u32(data + 12)
+        data += EXTENT_OCTETS
 
 
 def stored_bytes(object body not None):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinrt.errors import SpinError
+from spinrt.mail.store.codec import decode_body
 from spinrt.mail.store.model import (
     Append,
+    Body,
     Change,
     Copy,
     CopyMessages,
@@ -19,6 +23,7 @@ from spinrt.mail.store.model import (
     DeleteMailbox,
     Deliver,
     Expunge,
+    Extent,
     FlagsMode,
     KvWrite,
     KvWrites,
@@ -39,9 +44,21 @@ FLAGS = st.lists(st.sampled_from(["\\Seen", "\\Deleted", "\\Flagged", "$x", "$y"
 OUTBOUND = Outbound("notify", "x", "a@b", "c@d", None, b"text")
 
 
-def make_delivery(number: int, copies: list[Copy], kv: list[KvWrite], outbound: bool) -> Deliver:
-    change = delivery(fake_body(), id_=f"id-{number}", kv=tuple(kv), tags=(("x", "n", b"%d" % number),))
-    return change._replace(copies=tuple(copies), outbound=(OUTBOUND,) * outbound)
+def named_body(names: list[int]) -> Body:
+    """A body of records that are not in the log, as long as their names say; one may stand in it twice."""
+    extents = tuple(Extent(name, 0, name) for name in names)
+    return fake_body()._replace(size=sum(names), extents=extents)
+
+
+BODIES = st.lists(st.integers(1, 5), max_size=3).map(named_body)
+
+
+def make_delivery(
+    number: int, copies: list[Copy], kv: list[KvWrite], outbound: list[Body | None], body: Body
+) -> Deliver:
+    change = delivery(body, id_=f"id-{number}", kv=tuple(kv), tags=(("x", "n", b"%d" % number),))
+    leaving = tuple(replace(OUTBOUND, body=one) for one in outbound)
+    return change._replace(copies=tuple(copies), outbound=leaving)
 
 
 KV = st.builds(KvWrite, st.just("x"), st.sampled_from("kl"), st.none() | st.binary(max_size=3))
@@ -51,9 +68,10 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
         st.integers(1, 12),
         st.lists(st.builds(Copy, st.just(USER), NAMES, FLAGS, st.sampled_from([b"", b"H: v\r\n"])), max_size=3),
         st.lists(KV, max_size=2),
-        st.booleans(),
+        st.lists(st.none() | BODIES, max_size=2),
+        BODIES,
     ),
-    st.builds(lambda box, flags: Append(box, fake_body(), flags, 1, 2), IDS, FLAGS),
+    st.builds(lambda box, flags, body: Append(box, body, flags, 1, 2), IDS, FLAGS, BODIES),
     st.builds(StoreFlags, IDS, UIDS, st.sampled_from(FlagsMode), FLAGS, st.none() | st.integers(0, 10)),
     st.builds(Expunge, IDS, st.none() | UIDS, st.booleans()),
     st.builds(CopyMessages, IDS, UIDS, IDS, st.booleans()),
@@ -83,6 +101,7 @@ async def check_program(path: Path, batches: list[list[Change]]) -> None:
         for result in await asyncio.gather(*[store.submit(change) for change in batch], return_exceptions=True):
             assert not isinstance(result, BaseException) or isinstance(result, SpinError), result
         check_counters(store, highest)
+        check_bodies(store)
     grown = dump_store(store)
     store.rebuild()
     assert dump_store(store) == grown
@@ -116,3 +135,14 @@ def check_counters(store: Store, highest: dict[int, tuple[int, int]]) -> None:
     orphans = "SELECT count(*) FROM {} WHERE mailbox_id NOT IN (SELECT id FROM mailboxes)"
     for table in ("messages", "keywords"):
         assert query(orphans.format(table)).fetchone() == (0,)
+
+
+def check_bodies(store: Store) -> None:
+    """Which bodies are live, and by how many, is what a count of all that names them gives."""
+    rows = store._index.connection.execute(
+        "SELECT body FROM messages UNION ALL"
+        " SELECT body FROM queue WHERE body IS NOT NULL AND state NOT IN ('sent', 'dropped')"
+    ).fetchall()
+    counted = Counter(extent.position for (body,) in rows for extent in decode_body(body).extents)
+    found = store._index.connection.execute("SELECT * FROM bodies").fetchall()
+    assert found == [(name, name, refs) for name, refs in sorted(counted.items())]

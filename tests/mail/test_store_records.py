@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinrt._core import RecordWriter, encode_body, encode_placed
+from spinrt._core import RecordWriter, count_body, encode_body, encode_placed
 from spinrt.errors import CorruptRecord, FormatUnknown, UsageError
 from spinrt.mail.store.changes import KIND_BODY, decode_change, encode_change
 from spinrt.mail.store.codec import Reader as Fields
@@ -267,3 +267,26 @@ def test_a_body_of_one_extent_is_read_as_any_other(body: Body, at: int, octet: i
             assert str(caught.value) == str(problem)
         else:
             assert decode_body(damaged) == found
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 99), st.integers(0, 99)), max_size=4), st.binary())
+def test_bodies_are_counted_record_by_record(extents: list[tuple[int, int, int]], prefix: bytes) -> None:
+    """Each extent counts once, also two of one record; bytes behind the extents are the prefix."""
+    body = Body(bytes(32), 0, tuple(Extent(*extent) for extent in extents), prefix)
+    refs: dict[int, int] = {5: 1}
+    sizes: dict[int, int] = {}
+    count_body(encode_body(body), refs, sizes, -1)
+    count_body(bytes(encode_body(body)), refs, sizes, 3)
+    assert refs.keys() == {5} | {position for position, _, _ in extents}
+    for position, _, _ in extents:
+        assert refs[position] == 2 * sum(other[0] == position for other in extents) + (position == 5)
+        assert sizes[position] in {start + size for where, start, size in extents if where == position}
+
+
+@pytest.mark.parametrize("damaged", [b"", bytes(43), bytes(43) + b"\x01", bytes(40) + b"\xff" * 4 + bytes(64)])
+def test_damaged_body_is_not_counted(damaged: bytes) -> None:
+    """One that is cut short, or names more extents than it has."""
+    refs: dict[int, int] = {}
+    with pytest.raises(CorruptRecord, match="body in the index"):
+        count_body(damaged, refs, {}, 1)
+    assert not refs

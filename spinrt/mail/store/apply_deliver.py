@@ -95,6 +95,7 @@ def add_row(
     mailbox.size += rest[2]
     mailbox.unseen += not bits & SEEN
     mailbox.deleted += bits & DELETED != 0
+    index.count_body(rest[3], 1)
     index.new_messages.append((mailbox.id, uid, modseq, bits, keywords, *rest))
     if keywords:
         add_keywords(index, mailbox.id, uid, keywords)

@@ -49,6 +49,8 @@ def apply_delete(index: Index, change: DeleteMailbox) -> None:
     """Delete a mailbox and its messages; those below it stay. Raises NotFound. Cost: follows its messages."""
     mailbox = existing_mailbox(index, change.user, change.name)
     index.flush_messages()
+    for (body,) in index.connection.execute("SELECT body FROM messages WHERE mailbox_id = ?", (mailbox.id,)):
+        index.count_body(body, -1)
     index.connection.execute("DELETE FROM messages WHERE mailbox_id = ?", (mailbox.id,))
     index.connection.execute("DELETE FROM keywords WHERE mailbox_id = ?", (mailbox.id,))
     index.delete_mailbox(mailbox)

@@ -24,7 +24,7 @@ from spinrt.mail.store.select import select_uids
 _UPDATE_FLAGS: Final = "UPDATE messages SET modseq = ?, flags = ?, keywords = ? WHERE mailbox_id = ? AND uid = ?"
 _DELETE_MESSAGE: Final = "DELETE FROM messages WHERE mailbox_id = ? AND uid = ?"
 _FLAG_COLUMNS: Final = "uid, modseq, flags, keywords"
-_EXPUNGE_COLUMNS: Final = "uid, flags, keywords, size"
+_EXPUNGE_COLUMNS: Final = "uid, flags, keywords, size, body"
 _COPY_COLUMNS: Final = "uid, flags, keywords, internal_date, internal_zone, size, body"
 
 
@@ -95,11 +95,12 @@ def apply_expunge(index: Index, change: Expunge) -> Expunged:
     return Expunged(tuple([row[0] for row in rows]), modseq)
 
 
-def remove_rows(index: Index, mailbox: MailboxState, rows: Sequence[tuple[int, int, str, int]]) -> int:
-    """Remove messages given as (uid, bits, keywords, size); return the MODSEQ of their removal."""
+def remove_rows(index: Index, mailbox: MailboxState, rows: Sequence[tuple[int, int, str, int, bytes]]) -> int:
+    """Remove messages given as (uid, bits, keywords, size, body); return the MODSEQ of their removal."""
     modseq = index.touch(mailbox)
     index.connection.executemany(_DELETE_MESSAGE, [(mailbox.id, row[0]) for row in rows])
-    for uid, bits, keywords, size in rows:
+    for uid, bits, keywords, size, body in rows:
+        index.count_body(body, -1)
         mailbox.messages -= 1
         mailbox.size -= size
         mailbox.unseen -= not bits & SEEN
@@ -133,7 +134,7 @@ def copy_messages(
     new_uids = [add_row(index, target, row[1], row[2], row[3:7]) for row in rows]
     if move and rows:
         index.flush_messages()
-        remove_rows(index, source, [(row[0], row[1], row[2], row[5]) for row in rows])
+        remove_rows(index, source, [(row[0], row[1], row[2], row[5], row[6]) for row in rows])
     return Copied(target.uidvalidity, tuple([row[0] for row in rows]), tuple(new_uids))
 
 

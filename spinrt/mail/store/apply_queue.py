@@ -11,6 +11,8 @@ from spinrt.mail.store.index import Index
 from spinrt.mail.store.model import KvWrite, KvWrites, Outbound, QueueState, QueueUpdate
 
 _INSERT: Final = "INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, '')"
+_FIND: Final = "SELECT state, body FROM queue WHERE queue_id = ?"
+_DONE: Final = frozenset({QueueState.SENT.value, QueueState.DROPPED.value})
 _UPDATE: Final = "UPDATE queue SET state = ?, attempts = ?, next_s = ?, note = ? WHERE queue_id = ?"
 
 
@@ -20,6 +22,8 @@ def put_outbound(index: Index, outbound: Outbound, time_s: int) -> int:
     index.counters.next_queue_id += 1
     body = None if outbound.body is None else encode_body(outbound.body)
     who = (outbound.kind, outbound.extension, outbound.sender, outbound.recipient)
+    if body is not None:
+        index.count_body(body, 1)
     row = (queue_id, *who, body, outbound.text, QueueState.WAITING.value, time_s, time_s)
     index.connection.execute(_INSERT, row)
     index.batch.queue_changed = True
@@ -27,10 +31,16 @@ def put_outbound(index: Index, outbound: Outbound, time_s: int) -> int:
 
 
 def apply_queue_update(index: Index, change: QueueUpdate) -> None:
-    """Set the state of a queued message. Raises NotFound."""
-    row = (change.state.value, change.attempts, change.next_s, change.note, change.queue_id)
-    if index.connection.execute(_UPDATE, row).rowcount == 0:
+    """Set the state of a queued message. One that is sent or dropped needs its body no more. Raises NotFound."""
+    found = index.connection.execute(_FIND, (change.queue_id,)).fetchone()
+    if found is None:
         raise NotFound(f"queue entry {change.queue_id}: does not exist")
+    state, body = found
+    kept = (change.state.value not in _DONE) - (state not in _DONE)
+    if kept and body is not None:
+        index.count_body(body, kept)
+    row = (change.state.value, change.attempts, change.next_s, change.note, change.queue_id)
+    index.connection.execute(_UPDATE, row)
     index.batch.queue_changed = True
 
 

@@ -27,6 +27,8 @@ _EXTENT: Final = struct.Struct(">QII")
 _ONE_EXTENT: Final = struct.Struct(">32sQI QII I")
 """A body of one extent up to its prefix: digest, size, count of extents; position, offset, length; bytes of prefix."""
 DIGEST_BYTES: Final = 32
+POSITION_MAX: Final = 2**63 - 1
+"""What the index can hold; positions of a log stay below it by their generations."""
 
 
 class Reader:
@@ -122,7 +124,10 @@ class Reader:
         return body
 
     def _extent(self) -> Extent:
-        return Extent(*self._unpack(_EXTENT))
+        extent = Extent(*self._unpack(_EXTENT))
+        if extent.position > POSITION_MAX:
+            raise self.fail(f"position {extent.position}, expected at most {POSITION_MAX}")
+        return extent
 
     def end(self) -> None:
         """Raise unless every byte was read."""

@@ -6,8 +6,8 @@ What a change does is in the ``apply_*`` modules; reading is in ``reader``.
 Invariants
     *Covered*: ``state.applied`` is written in the transaction of the changes that it covers.
     *Write-back*: inside a batch a mailbox's counters live in its `MailboxState`, and what is new in `new_messages`,
-    `new_keywords` and `new_deliveries`. All is in the tables when the batch ends, new messages and their keywords
-    before anything looks at their tables.
+    `new_keywords`, `new_deliveries` and the counts of bodies. All is in the tables when the batch ends, new messages
+    and their keywords before anything looks at their tables.
     *All or nothing*: a batch that fails leaves tables and memory as before it.
 """
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from spinrt._core import count_body
 from spinrt.errors import NotFound
 from spinrt.mail.store.model import Mailbox, MailboxEvent
 from spinrt.mail.store.schema import SCHEMA_VERSION, create_schema, schema_version
@@ -35,6 +36,9 @@ _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?
 _INSERT_DELIVERY: Final = "INSERT INTO deliveries VALUES (?, ?, ?)"
 _FIND_DELIVERY: Final = "SELECT placed FROM deliveries WHERE delivery_id = ?"
 _INSERT_KEYWORD: Final = "INSERT OR IGNORE INTO keywords VALUES (?, ?, ?)"
+_ADD_BODY: Final = "INSERT INTO bodies VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET refs = refs + excluded.refs"
+_LOWER_BODY: Final = "UPDATE bodies SET refs = refs + ? WHERE name = ?"
+_DROP_BODY: Final = "DELETE FROM bodies WHERE name = ? AND refs <= 0"
 _UPDATE_MAILBOX: Final = (
     "UPDATE mailboxes SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?"
 )
@@ -134,6 +138,8 @@ class Index:
         self.new_messages: list[tuple[Any, ...]] = []
         self.new_deliveries: dict[str, tuple[int, bytearray]] = {}
         self.new_keywords: list[tuple[int, str, int]] = []
+        self._body_refs: dict[int, int] = {}
+        self._body_sizes: dict[int, int] = {}
         self.watched: Container[int] = ()
         """Mailboxes whose watchers want events; for others none are gathered."""
         self._last_delivery_id: str | None = None
@@ -168,6 +174,7 @@ class Index:
             self.flush_messages()
             self._flush_deliveries()
             self._flush_mailboxes()
+            self._flush_bodies()
             self.counters.applied = applied
             self._save_counters()
             self.connection.execute("COMMIT")
@@ -181,6 +188,8 @@ class Index:
         self.new_messages.clear()
         self.new_deliveries.clear()
         self.new_keywords.clear()
+        self._body_refs.clear()
+        self._body_sizes.clear()
         self._dirty.clear()
         self._last_delivery_id = None
         self._forget_mailboxes()
@@ -204,6 +213,19 @@ class Index:
             self.connection.executemany(_INSERT_DELIVERY, rows)
             self.new_deliveries.clear()
 
+    def _flush_bodies(self) -> None:
+        refs, sizes = self._body_refs, self._body_sizes
+        if not refs:
+            return
+        added = [(name, sizes[name], change) for name, change in refs.items() if change > 0]
+        self.connection.executemany(_ADD_BODY, added)
+        if len(added) < len(refs):
+            lowered = [(change, name) for name, change in refs.items() if change < 0]
+            self.connection.executemany(_LOWER_BODY, lowered)
+            self.connection.executemany(_DROP_BODY, [(name,) for _, name in lowered])
+        refs.clear()
+        sizes.clear()
+
     def _flush_mailboxes(self) -> None:
         if self._dirty:
             rows = [(m.uidnext, m.modseq, m.messages, m.unseen, m.deleted, m.size, m.id) for m in self._dirty.values()]
@@ -217,6 +239,12 @@ class Index:
             " next_queue_id = ?, last_uidvalidity = ? WHERE id = 1",
             (c.applied, c.last_position, c.last_time_ns, c.next_mailbox_id, c.next_queue_id, c.last_uidvalidity),
         )
+
+    # ------------------------------------------------------------------------------------------------------ bodies
+
+    def count_body(self, encoded: bytes | bytearray, change: int) -> None:
+        """Count one more (1) or one less (-1) that refers to the records of a body. Raises CorruptRecord."""
+        count_body(encoded, self._body_refs, self._body_sizes, change)
 
     # -------------------------------------------------------------------------------------------------- deliveries
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 TABLES: Final = (
     "state",
@@ -20,6 +20,7 @@ TABLES: Final = (
     "deliveries",
     "queue",
     "kv",
+    "bodies",
 )
 """Every table, for dumps and comparisons."""
 
@@ -103,6 +104,11 @@ CREATE TABLE kv (
     value BLOB NOT NULL,
     PRIMARY KEY (space, key)
 ) WITHOUT ROWID;
+CREATE TABLE bodies (                   -- the live ones: what retention keeps
+    name  INTEGER PRIMARY KEY,          -- log position of the record that has these bytes, or had them first
+    bytes INTEGER NOT NULL,             -- of its plain body
+    refs  INTEGER NOT NULL              -- extents in messages and in queued messages that are not sent or dropped
+);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
