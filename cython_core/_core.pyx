@@ -64,6 +64,7 @@ from spinrt.errors import (
     ClosedError,
     CorruptRecord,
     DeadlineExceeded,
+    DefaultDue,
     DeviceFailed,
     ExporterFailed,
     ExtensionError,

@@ -194,6 +194,13 @@ cdef class Dispatcher:
         return self._raise_flat(raw)
 
     cdef int _raise_flat(self, spin_raw *raw) except -1:
+        """The same, whatever is raised: a quarantine that begins in the middle of it has the default as its answer, too."""
+        try:
+            return self._raise_any_flat(raw)
+        except DefaultDue:
+            return self._give(self.on_nothing(), raw)
+
+    cdef int _raise_any_flat(self, spin_raw *raw) except -1:
         """What `raise_flat` does for several handlers, for guards and folds, for a raise that is timed, and for a handler that has to be looked up."""
         cdef Table table = self._table
         cdef spin_raw last
@@ -361,27 +368,36 @@ cdef class Dispatcher:
         return bool(walk.results)
 
     cdef bint _make_ready(self, _Rows rows, uint32_t row) except -1:
-        """Look again, or refuse: then the handler has failed without having run."""
+        """Look again, or refuse: then the handler has failed without having run. It has not ended yet for who asks meanwhile."""
         cdef Entry entry = rows.entries[row]
+        entry.counted -= 1
         try:
             rows.find_single(row)
             return True
         except SpinError as error:
             _note_fault(self.on_fault, entry, error, None, ())
             return False
+        finally:
+            entry.counted += 1
 
     cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call, spin_raw *raw) except -1:
         """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""
         cdef bint good = run.error == NULL and run.trap == NULL
+        cdef bint is_counted = run.frame.marked != run.frame.what.progress[0]  # beforehand, and not taken back by `_note_handler`
         if good and run.frame.call == NULL and call is None and run.frame.below == NULL and not guest.store.state.attention:
             _keep(guest)
             return True
+        if not good and is_counted:
+            entry.counted -= 1
+            is_counted = False
         try:
             if good:
                 self._note_touch(guest, &run.frame, call)
             else:
                 self._fault(entry, guest, &run.frame, raw, run.error, run.trap)
         finally:
+            if not is_counted:
+                entry.counted += 1
             if run.frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
             self._end_call(&run.frame, call, good)

@@ -12,6 +12,8 @@ cdef struct FlatWalk:
     uint32_t count          # how many
     uint32_t at             # the next one, in that order
     bint ended              # one of them ended the walk
+    bint exact              # what ran is counted one by one, up to `counted`; until then all count as run beforehand
+    uint32_t counted
     spin_frame frame
 
 
@@ -23,7 +25,7 @@ cdef Py_ssize_t _run_many(Dispatcher event, Table table, spin_raw *raw, Call cal
     cdef FlatWalk walk
     cdef _Rows rows = table.rows
     walk.at = 0
-    walk.ended = False
+    walk.ended = walk.exact = False
     walk.positions = NULL
     walk.count = table.count
     if rows.guarded:
@@ -69,7 +71,7 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     cdef bint good = False
     if not spin_may_enter(state):
         store.refuse_entry(event.name)
-    _push(event, state, rows, call, &walk.frame)
+    _push(event, state, rows, call, walk)
     try:
         while walk.at < walk.count and not walk.ended:
             event.bring_stub(rows)
@@ -81,6 +83,8 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     finally:
         spin_pop(state, &walk.frame)
         state.stub_end = NULL
+        if walk.exact or walk.at < walk.count:
+            _count_exactly(rows, walk, walk.at)
         if rows.logged:
             _settle_rows(event, rows, walk, call, good)
         if walk.frame.outer == NULL and state.attention:
@@ -90,11 +94,13 @@ cdef Py_ssize_t _run_stub(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     return found
 
 
-cdef inline int _push(Dispatcher event, spin_state *state, _Rows rows, Call call, spin_frame *frame) except -1:
+cdef inline int _push(Dispatcher event, spin_state *state, _Rows rows, Call call, FlatWalk *walk) except -1:
+    cdef spin_frame *frame = &walk.frame
     spin_ticker_touch()
     spin_push(state, frame, rows.slots, &_first_slot, <void *>call if call is not None else NULL)
     frame.own.dispatcher = <void *>event
     frame.own.rows = <void *>rows
+    frame.own.walk = <void *>walk
     frame.settled = 0
     return 0
 
@@ -128,9 +134,9 @@ cdef Py_ssize_t _run_segment(Dispatcher event, _Rows rows, FlatWalk *walk, spin_
     _take_results(event, stub, number - begin + (0 if failed else 1), results, last)
     walk.at = number + 1
     if failed:
-        _flat_fault(event, rows, walk, raw, error, trap)
+        _flat_fault(event, rows, walk, number, raw, error, trap)
     else:
-        _note_end(rows, walk, number, stop)
+        _note_end(rows, walk, number)
     return number - begin + (0 if failed else 1)
 
 
@@ -173,24 +179,20 @@ cdef inline int _take_results(Dispatcher event, _Stub stub, uint32_t count, list
     return 0
 
 
-cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw *raw, spin_error *error, spin_trap *trap) except -1:
+cdef int _flat_fault(Dispatcher event, _Rows rows, FlatWalk *walk, uint32_t number, spin_raw *raw, spin_error *error, spin_trap *trap) except -1:
+    """Whoever is told may ask how many ran: those before this one."""
     cdef uint32_t row = walk.frame.what.progress[0]
     cdef Entry entry = rows.entries[row]
     cdef Instance guest = <Instance>rows.slots[row].guest.owner
-    try:
-        event._fault(entry, guest, &walk.frame, raw, error, trap)
-    except BaseException:
-        _uncount_rest(rows, walk)
-        raise
+    _count_exactly(rows, walk, number)
+    event._fault(entry, guest, &walk.frame, raw, error, trap)
     return 0
 
 
-cdef int _note_end(_Rows rows, FlatWalk *walk, uint32_t number, uint32_t stop) except -1:
+cdef int _note_end(_Rows rows, FlatWalk *walk, uint32_t number) except -1:
     """The stub came back by itself: at its end, or because somebody stopped it."""
     cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, _row(walk, number))
     walk.ended = entry.cancels or (walk.frame.call != NULL and walk.frame.marked == _row(walk, number) and (<Call>walk.frame.call).cancelled)
-    if walk.ended:
-        _uncount_rest(rows, walk)
     return 0
 
 
@@ -209,11 +211,16 @@ cdef int _settle_rows(Dispatcher event, _Rows rows, FlatWalk *walk, Call call, b
     return 0
 
 
-cdef int _uncount_rest(_Rows rows, const FlatWalk *walk) except -1:
-    """What was counted as run beforehand and will not run."""
-    cdef uint32_t number
-    for number in range(walk.at, walk.count):
-        (<Entry>rows.entries[_row(walk, number)]).counted -= 1
+cdef int _count_exactly(_Rows rows, FlatWalk *walk, uint32_t number) except -1:
+    """Count as run those before that place in the walk and no others, as the other tiers do: a handler counts when it has ended."""
+    cdef uint32_t each
+    if not walk.exact:
+        walk.exact, walk.counted = True, number
+        for each in range(number, walk.count):
+            (<Entry>rows.entries[_row(walk, each)]).counted -= 1
+    for each in range(walk.counted, number):
+        (<Entry>rows.entries[_row(walk, each)]).counted += 1
+    walk.counted = max(walk.counted, number)
     return 0
 
 
@@ -224,14 +231,14 @@ cdef Py_ssize_t _run_rest(Dispatcher event, _Rows rows, FlatWalk *walk, spin_raw
     cdef Call call = _call_of(&walk.frame)
     outer, room, cancelled = call.domain, call.journal.room, call.cancelled
     slow.call, slow.arguments, slow.on_fault, slow.results = call, event._box(raw), event.on_fault, []
+    _count_exactly(rows, walk, walk.at)
     try:
         while walk.at < walk.count and not walk.ended:
             walk.at += 1
-            (<Entry>rows.entries[_row(walk, walk.at - 1)]).counted -= 1  # it was counted beforehand
+            walk.counted = walk.at  # `run` counts
             walk.ended = slow.run(rows.entries[_row(walk, walk.at - 1)])
     finally:
         call.domain, call.journal.room, call.cancelled = outer, room, cancelled
-        _uncount_rest(rows, walk)
     found = len(slow.results)
     if results is not None:
         results.extend(slow.results)
@@ -255,7 +262,6 @@ cdef Call _call_of(spin_frame *frame):
 
 cdef int _join_call(spin_frame *frame, Instance guest) except -1:
     """Give a guest that calls out the call that it runs in."""
-    cdef bint fresh = frame.call == NULL
     cdef Call call = _call_of(frame)
     guest.call = call
     if frame.what.dispatcher == NULL:
@@ -263,19 +269,21 @@ cdef int _join_call(spin_frame *frame, Instance guest) except -1:
     if call.joined is None:
         call.joined = []
     call.joined.append(guest)
-    if fresh or frame.marked != frame.what.progress[0]:
-        _note_handler(frame, frame.what.progress[0])
-    return 0
+    return _note_handler(frame, frame.what.progress[0])
 
 
 cdef int _note_handler(spin_frame *frame, uint32_t progress) except -1:
     """The first host call of a handler: its effects begin here."""
     cdef Call call
     cdef Entry entry
-    if frame.call == NULL:
+    if frame.call == NULL or frame.marked == progress:
         return 0
     call = <Call>frame.call
     entry = <Entry>(<_Rows>frame.what.rows).entries[progress]
+    if frame.what.walk == NULL:
+        entry.counted -= 1  # until it has ended: whoever is called may ask
+    else:
+        _count_exactly(<_Rows>frame.what.rows, <FlatWalk *>frame.what.walk, _reached(<FlatWalk *>frame.what.walk, progress))
     if (<_Rows>frame.what.rows).logged:
         _hold_rows(frame, <_Rows>frame.what.rows, call, progress)
     frame.marked = progress

@@ -14,7 +14,10 @@ cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count, 
     if names == NULL and count == self.parameter_count and self._plain and self._takes_flat(self._table):
         for position in range(count):
             _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
-        return self._raise_lowered(raw)
+        try:
+            return self._raise_lowered(raw)
+        except DefaultDue:
+            return self.on_nothing()
     context = _context_of(arguments + count, names)
     return self.raise_slowly(tuple([<object>arguments[position] for position in range(count)]), context)
 

@@ -156,6 +156,19 @@ class HandlerFailed(DispatchError):
     code = "dispatch.handler-failed"
 
 
+class DefaultDue(HandlerFailed):
+    """A handler is quarantined, and its policy wants the event's default for that.
+
+    Whoever began the raise takes back what it did, and answers. Callers never see it.
+    """
+
+    code = "dispatch.default-due"
+
+    def __init__(self, message: str, answer: Any) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 class QueueFull(DispatchError):
     """As much waits to be run later as the event takes; this was not queued."""
 

@@ -227,6 +227,7 @@ cdef extern from "include/frame.h" nogil:
         const uint32_t *progress
         void *rows
         void *dispatcher
+        void *walk
     ctypedef struct spin_frame:
         spin_frame *outer
         void *call

@@ -80,6 +80,7 @@ typedef struct {
   const uint32_t *progress;
   void *rows;                   /* the rows that a flat raise walks, or NULL */
   void *dispatcher;             /* makes the Call when a host function first needs it; NULL: there is none to make */
+  void *walk;                   /* the FlatWalk that goes through several rows; NULL: one runs */
 } spin_what;
 
 typedef struct spin_frame {
@@ -183,6 +184,7 @@ static inline void spin_push(spin_state *state, spin_frame *frame, const spin_sl
   frame->what = &frame->own;
   frame->own.slots = slots;
   frame->own.progress = progress;
+  frame->own.walk = NULL;
   frame->marked = SPIN_UNSEEN;
   frame->seen = SPIN_UNSEEN;
   state->frame = spin_top = frame;

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from spinrt._core import Call
-from spinrt.errors import HandlerFailed, NoHandler, UsageError
+from spinrt.errors import NoHandler, UsageError
 from spinrt.runtime.binding import DomainExport, Resolved, resolve
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.entry import NO_CLOSURE, Entry
@@ -44,18 +44,6 @@ class Folding:
     fold: Fold
     table: Table | None = None
     domain: Domain | None = None
-
-
-class DefaultDue(HandlerFailed):
-    """A handler is quarantined, and its policy wants the event's default for that.
-
-    Whoever began the raise takes back what it did and answers. It is what it is a kind of where the quarantine began
-    in the middle of a raise that nobody can take back any more.
-    """
-
-    def __init__(self, message: str, answer: Answer) -> None:
-        super().__init__(message)
-        self.answer = answer
 
 
 class Answer:

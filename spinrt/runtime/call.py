@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spinrt._core import Call, running_call
-from spinrt.errors import StateError
-from spinrt.runtime.answer import DefaultDue
+from spinrt.errors import DefaultDue, StateError
 from spinrt.runtime.capability import Effect
 
 if TYPE_CHECKING:

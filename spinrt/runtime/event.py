@@ -14,8 +14,17 @@ from enum import Enum
 from typing import Any, Final
 
 from spinrt._core import Call, Dispatcher, Table
-from spinrt.errors import HandlerFailed, Quarantined, QueueFull, RevokedArgument, SpinError, StateError, UsageError
-from spinrt.runtime.answer import NO_DEFAULT, Answer, DefaultDue, FoldSource
+from spinrt.errors import (
+    DefaultDue,
+    HandlerFailed,
+    Quarantined,
+    QueueFull,
+    RevokedArgument,
+    SpinError,
+    StateError,
+    UsageError,
+)
+from spinrt.runtime.answer import NO_DEFAULT, Answer, FoldSource
 from spinrt.runtime.authority import Authorizer, Operation, Principal, authorize
 from spinrt.runtime.binding import SYNC, Binding, DomainExport, Ephemeral, HandlerSource, Imposed, Mode, Options
 from spinrt.runtime.call import Transaction

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from spinrt.runtime.policy import Policy
 from spinrt.runtime.replace import Probation
 from spinrt.runtime.runtime import Runtime
 from tests.guests import BUMP, EVENTS, HOST
+from tests.runtime.clocks import HandClock
 from tests.runtime.linked_guests import (
     ALL_WORDS,
     LIFECYCLE,
@@ -46,19 +46,6 @@ INIT = f'(func (export "{LIFECYCLE}#init") (result i32) (i32.const 64))'
 REFUSING = f"""
 {BUMP} (data (i32.const 64) "\\01\\00\\00\\00\\60\\00\\00\\00\\02\\00\\00\\00") (data (i32.const 96) "no") {INIT}
 """
-
-
-@dataclass
-class HandClock:
-    """Stands still until it is moved."""
-
-    now_s: float = 0.0
-
-    def wall_ns(self) -> int:
-        return int(self.now_s * 1e9)
-
-    def monotonic_s(self) -> float:
-        return self.now_s
 
 
 def adding(plus: int, *, version: str = "1.0.0", name: str = "adder", body: str = "", **options: Any) -> Any:

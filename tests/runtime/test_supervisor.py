@@ -19,22 +19,10 @@ from spinrt.runtime.policy import Policy
 from spinrt.runtime.runtime import Runtime
 from spinrt.runtime.supervisor import FAULTS_KEPT, Health, Meanwhile, Probation, Supervision, Supervisor
 from tests.guests import EVENTS, HOST
+from tests.runtime.clocks import HandClock
 from tests.runtime.linked_guests import LIFECYCLE, WORDS, exporter, guest, importer, interfaces, words
 
 ADD = f"{EVENTS}#add"
-
-
-@dataclass
-class HandClock:
-    """Stands still until it is moved."""
-
-    now_s: float = 0.0
-
-    def wall_ns(self) -> int:
-        return int(self.now_s * 1e9)
-
-    def monotonic_s(self) -> float:
-        return self.now_s
 
 
 # -------------------------------------------------------------------------------------------------- against a model

@@ -21,9 +21,11 @@ from spinrt.runtime.event import Event, OnFault
 from spinrt.runtime.guard import Guard
 from spinrt.runtime.order import FIRST, LAST, After, Before
 from spinrt.runtime.policy import Policy
+from spinrt.runtime.supervisor import Meanwhile, Supervision
 from spinrt.runtime.swap import Swap
 from spinrt.sandbox.condition import Equal, Prefix, Range
 from spinrt.sandbox.loader import Extension
+from tests.runtime.clocks import HandClock
 from tests.runtime.dispatch.support import HOST, Noted, World, extension, function
 
 Chooser = Callable[[int], int]
@@ -97,13 +99,20 @@ def _extension(name: str) -> Extension:
 
 
 EXTENSIONS: Final = {name: _extension(name) for name in DOMAINS}
+SUPERVISIONS: Final = {
+    "red": Supervision(),
+    "green": Supervision(faults=2, back_off_s=0.5, probation_raises=2),
+    "blue": Supervision(faults=3, window_s=1, probation_raises=3, while_quarantined=Meanwhile.DEFAULT),
+}
+PAUSES_S: Final = (0.0, 0.3, 0.6, 10.0, 61.0)
 
 
 class Machine:
     """One world on one tier that executes steps and writes down what shows."""
 
     def __init__(self, tier: int) -> None:
-        self.world = World(tier)
+        self.clock = HandClock()
+        self.world = World(tier, self.clock)
         self.world.again, self.world.leave = self._again, self._leave
         self.trace: list[Any] = []
         self.depth = 0
@@ -153,8 +162,8 @@ class Machine:
             shown = action(*arguments)
         except (SpinError, ZeroDivisionError, RecursionError) as error:
             shown = type(error).__name__
-        faults = [(name, domain.counters.faults) for name, domain in sorted(self.domains.items())]
-        self.trace.append((getattr(action, "__name__", ""), shown, list(self.world.applied), faults))
+        domains = [(name, _standing(domain)) for name, domain in sorted(self.domains.items())]
+        self.trace.append((getattr(action, "__name__", ""), shown, list(self.world.applied), domains))
 
     def _install(self, choose: Chooser) -> Any:
         if len(self.bindings) >= HANDLERS_MAX:
@@ -293,7 +302,10 @@ class Machine:
         return answers
 
     def _pending(self, choose: Chooser) -> int:
-        return self.world.runtime.run_pending(choose(5))
+        """Let time pass, and run some of what waits."""
+        count = choose(len(PAUSES_S))
+        self.clock.now_s += PAUSES_S[count]
+        return self.world.runtime.run_pending(count)
 
     def _reload(self, choose: Chooser) -> None:
         name = DOMAINS[choose(len(DOMAINS))]
@@ -302,7 +314,8 @@ class Machine:
 
     def _load(self, name: str) -> None:
         """Load an extension, and uninstall what its manifest says: the steps install."""
-        domain = self.domains[name] = self.world.runtime.load(EXTENSIONS[name], Policy.granting(HOST))
+        policy = Policy.granting(HOST, supervision=SUPERVISIONS[name])
+        domain = self.domains[name] = self.world.runtime.load(EXTENSIONS[name], policy)
         for event in self.events.values():
             event.uninstall(domain)
 
@@ -329,6 +342,12 @@ class Machine:
             event.install(lambda call, *arguments: arguments[0] if arguments else None, by="late")
         elif event.bindings:
             event.uninstall(event.bindings[len(self.trace) % len(event.bindings)])
+
+
+def _standing(domain: Domain) -> tuple[Any, ...]:
+    """How a domain fares, as its supervisor sees it."""
+    supervisor, counters = domain.supervisor, domain.counters
+    return supervisor.is_quarantined, supervisor.quarantines, supervisor.left_s, counters.faults, counters.refused
 
 
 def _bare(binding: Binding) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinrt._core import Call
+from spinrt.clock import Clock, SystemClock
 from spinrt.runtime.capability import Closure, Functions
 from spinrt.runtime.domain import Domain
 from spinrt.runtime.event import Event
@@ -105,13 +106,13 @@ class World:
     ``hour`` answers what it says, and is pure.
     """
 
-    def __init__(self, tier: int) -> None:
+    def __init__(self, tier: int, clock: Clock = SystemClock()) -> None:  # noqa: B008
         self.tier = tier
         self.applied: list[Any] = []
         self.again: Callable[[Call, int], None] = lambda call, number: None
         self.hour = 0
         self.leave: Callable[[Call], None] = lambda call: None
-        self.runtime = Runtime(interfaces=INTERFACES)
+        self.runtime = Runtime(interfaces=INTERFACES, clock=clock)
         functions: Mapping[str, Closure] = {
             "note": lambda call, number: call.journal.append(Noted(self.applied, number)),
             "cancel": lambda call: call.cancel(),
