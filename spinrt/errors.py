@@ -319,7 +319,7 @@ class Rejected(MailError):
 
 
 class NotFound(MailError):
-    """No such account, mailbox or message."""
+    """No such account, mailbox, message, snapshot or page."""
 
     code = "mail.not-found"
 

@@ -1,4 +1,4 @@
-"""Reading segments through a bounded number of open files, from any thread."""
+"""Reading segments and packs through a bounded number of open files, from any thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class OpenFiles:
-    """Files of segments open for reading, the least recently used closed first."""
+    """Files open for reading, each under a number, the least recently used closed first."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -33,22 +33,36 @@ class OpenFiles:
             try:
                 file = self._files.get(start)
                 if file is None:
-                    file = self._open(segment)
+                    file = self._open(start, segment.name)
                 self._files.move_to_end(start)
                 return file.read(position - start, length)
             except OSError as error:
                 raise device_error(error, f"read of log segment {segment.name}") from error
 
-    def _open(self, segment: Segment) -> File:
-        file = self._files[segment.start] = self._device.open(segment.name)
+    def read_named(self, key: int, name: str, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes of the file of that name, which is known by ``key``. Raises StorageError."""
+        with self._lock:
+            try:
+                file = self._files.get(key) or self._open(key, name)
+                self._files.move_to_end(key)
+                return file.read(offset, length)
+            except OSError as error:
+                raise device_error(error, f"read of {name}") from error
+
+    def _open(self, key: int, name: str) -> File:
+        file = self._files[key] = self._device.open(name)
         while len(self._files) > OPEN_FILES_MAX:
             self._files.popitem(last=False)[1].close()
         return file
 
     def drop(self, segment: Segment) -> None:
         """Close the segment's file, which is about to be removed."""
+        self.drop_key(segment.start)
+
+    def drop_key(self, key: int) -> None:
+        """Close the file under that number."""
         with self._lock:
-            file = self._files.pop(segment.start, None)
+            file = self._files.pop(key, None)
         if file is not None:
             file.close()
 

@@ -1,6 +1,6 @@
 """What the parts of storage promise each other: snapshots, and the store that holds their pages.
 
-An implementation passes ``spinrt.testing.conformance``. The local one is ``spinrt.storage.pages.LocalPages``. Words and
+An implementation passes ``spinrt.testing.page_store``. The local one is ``spinrt.storage.pages.LocalPages``. Words and
 invariants: docs/design/storage.md; bytes: docs/formats/pages.md.
 """
 

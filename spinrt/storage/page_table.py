@@ -1,0 +1,208 @@
+"""The derived table of a page store: where each page lies, and how much refers to it.
+
+It says nothing that packs and snapshots do not, and is removed and built anew when it does not fit them. Rows are
+written only after the bytes that they point to are durable, so a crash never leaves one that points to nothing.
+
+References are counted apart for pages that are read as nodes: a page's content may happen to be that of a node, and
+only what is referred to as a node holds those below it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+TABLE_NAME: Final = "pages.sqlite"
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE packs (
+    number  INTEGER PRIMARY KEY,
+    salt    BLOB NOT NULL,
+    covered INTEGER NOT NULL,       -- bytes of the pack that rows were made of
+    live    INTEGER NOT NULL        -- bytes of entries that something refers to
+);
+CREATE TABLE pages (
+    digest BLOB PRIMARY KEY,
+    pack   INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,        -- of the entry, header and all
+    leaves INTEGER NOT NULL,        -- references as a page
+    nodes  INTEGER NOT NULL,        -- references as a node
+    put_s  INTEGER NOT NULL         -- when it was put last, about
+) WITHOUT ROWID;
+CREATE TABLE counted (
+    identity BLOB PRIMARY KEY,
+    stored   BLOB NOT NULL          -- the snapshot, to take its references back when its file is gone
+) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+_COUNT: Final = (
+    "UPDATE pages SET {column} = max({column} + ?, 0) WHERE digest = ? RETURNING {column}, leaves + nodes, pack, bytes"
+)
+_COUNT_LEAF: Final = _COUNT.format(column="leaves")
+_COUNT_NODE: Final = _COUNT.format(column="nodes")
+
+
+class Place(NamedTuple):
+    """Where a page lies. ``entry_bytes`` counts its header."""
+
+    pack: int
+    offset: int
+    entry_bytes: int
+
+
+class Row(NamedTuple):
+    """A page as the table knows it."""
+
+    place: Place
+    references: int
+    put_s: int
+
+
+class PackRow(NamedTuple):
+    number: int
+    salt: bytes
+    covered: int
+    live: int
+
+
+class PageTable:
+    """One open table. For one thread at a time; whoever holds it sees to that."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or create. Raises sqlite3.Error: not a table of this version, damaged, or the device refused."""
+        if not read_only:
+            path.touch(mode=0o600)
+        mode = "ro" if read_only else "rwc"
+        uri = f"{path.absolute().as_uri()}?mode={mode}"
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
+        try:
+            self._set_up(read_only)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _set_up(self, read_only: bool) -> None:
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA cache_size = -32768")
+        self._db.execute("PRAGMA cell_size_check = ON")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not read_only:
+            self._db.executescript(_SCHEMA)
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"table of pages has schema {version}, expected {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is committed together, or nothing is."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    # ------------------------------------------------------------------------------------------------------- pages
+
+    def find(self, digest: bytes) -> Row | None:
+        row = self._db.execute(
+            "SELECT pack, offset, bytes, leaves + nodes, put_s FROM pages WHERE digest = ?", (digest,)
+        ).fetchone()
+        return None if row is None else Row(Place(*row[:3]), row[3], row[4])
+
+    def add(self, rows: Iterable[tuple[bytes, Place, int]]) -> None:
+        """Enter pages (digest, place, put_s) that are not there; leave those that are."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, 0, 0, ?)",
+            ((digest, *place, put_s) for digest, place, put_s in rows),
+        )
+
+    def move(self, rows: Iterable[tuple[bytes, Place]]) -> None:
+        """Say that pages lie elsewhere now."""
+        self._db.executemany(
+            "UPDATE pages SET pack = ?, offset = ?, bytes = ? WHERE digest = ?",
+            ((*place, digest) for digest, place in rows),
+        )
+
+    def remove(self, digests: Iterable[bytes]) -> None:
+        """Forget pages that nothing refers to."""
+        self._db.executemany(
+            "DELETE FROM pages WHERE digest = ? AND leaves + nodes = 0", ((digest,) for digest in digests)
+        )
+
+    def touch(self, digests: Iterable[bytes], put_s: int) -> None:
+        self._db.executemany("UPDATE pages SET put_s = ? WHERE digest = ?", ((put_s, digest) for digest in digests))
+
+    def count(self, digest: bytes, change: int, *, node: bool) -> tuple[int, int, Place] | None:
+        """Change how often something refers to a page.
+
+        Returns:
+            The references as what it was counted, all references, and the pack and bytes of the entry; none when there
+            is no such page.
+        """
+        row = self._db.execute(_COUNT_NODE if node else _COUNT_LEAF, (change, digest)).fetchone()
+        return None if row is None else (row[0], row[1], Place(row[2], 0, row[3]))
+
+    def page_count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM pages").fetchone()[0])
+
+    def rows(self, after: bytes = b"", limit: int = 1000) -> list[tuple[bytes, Place, int, int]]:
+        """Return (digest, place, references as a page, as a node) in order of digests, behind ``after``."""
+        found = self._db.execute(
+            "SELECT digest, pack, offset, bytes, leaves, nodes FROM pages WHERE digest > ? ORDER BY digest LIMIT ?",
+            (after, limit),
+        )
+        return [(row[0], Place(*row[1:4]), row[4], row[5]) for row in found]
+
+    # ------------------------------------------------------------------------------------------------------- packs
+
+    def packs(self) -> list[PackRow]:
+        return [PackRow(*row) for row in self._db.execute("SELECT number, salt, covered, live FROM packs")]
+
+    def cover(self, number: int, salt: bytes, covered: int) -> None:
+        """Say how far the rows cover a pack."""
+        self._db.execute(
+            "INSERT INTO packs VALUES (?, ?, ?, 0) ON CONFLICT (number) DO UPDATE SET covered = excluded.covered",
+            (number, salt, covered),
+        )
+
+    def change_live(self, changes: dict[int, int]) -> None:
+        """Add to what is live in packs."""
+        self._db.executemany(
+            "UPDATE packs SET live = live + ? WHERE number = ?",
+            [(change, number) for number, change in changes.items()],
+        )
+
+    def remove_pack(self, number: int) -> None:
+        self._db.execute("DELETE FROM packs WHERE number = ?", (number,))
+
+    # --------------------------------------------------------------------------------------------------- snapshots
+
+    def counted(self) -> dict[bytes, bytes]:
+        """Return the snapshots whose references are in the counts: id → stored bytes."""
+        return dict(self._db.execute("SELECT identity, stored FROM counted"))
+
+    def add_counted(self, identity: bytes, stored: bytes) -> None:
+        self._db.execute("INSERT INTO counted VALUES (?, ?)", (identity, stored))
+
+    def remove_counted(self, identity: bytes) -> None:
+        self._db.execute("DELETE FROM counted WHERE identity = ?", (identity,))
+
+
+def remove_table(directory: Path) -> None:
+    """Remove the table and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        (directory / (TABLE_NAME + suffix)).unlink(missing_ok=True)
