@@ -1,0 +1,55 @@
+"""What a check finds, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+
+class Severity(Enum):
+    """How bad it is."""
+
+    NOTE = "note"
+    """As a crash may leave it, or derived and made anew by the next start: nothing is lost."""
+    DAMAGE = "damage"
+    """Stored data is wrong or missing."""
+    REPAIRED = "repaired"
+    """Was damage until now."""
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be."""
+
+    severity: Severity
+    place: str
+    """File or table, from the data directory on."""
+    offset: int | None
+    """Bytes from the start of the file, where it is a matter of bytes."""
+    subject: str
+    """Which object: a record, a page, a row."""
+    problem: str
+    remedy: str = ""
+    """What to do next."""
+
+    def line(self) -> str:
+        """For people, on one line."""
+        where = self.place if self.offset is None else f"{self.place}, offset {self.offset}"
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        return f"{self.severity.value}: {where}: {self.subject}: {self.problem}{remedy}"
+
+
+def note(place: str, offset: int | None, subject: str, problem: str, remedy: str = "") -> Finding:
+    return Finding(Severity.NOTE, place, offset, subject, problem, remedy)
+
+
+def damage(place: str, offset: int | None, subject: str, problem: str, remedy: str = "") -> Finding:
+    return Finding(Severity.DAMAGE, place, offset, subject, problem, remedy)
+
+
+Advance = Callable[[int], None]
+"""Called now and then with the bytes that were checked since the last call."""
+
+
+def unwatched(_count: int) -> None:
+    """Nobody wants to know how far it is."""

@@ -1,0 +1,197 @@
+"""Checking every byte of a log: headers, bodies, the chain through them, and that segments follow each other.
+
+Other than `spinrt.storage.recovery` this does not stop at the first thing that is wrong: behind a damaged record it
+goes on with the next whose header is right. It opens nothing for writing and changes nothing.
+
+Memory: one window of a mebibyte, or one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt.storage.device import Device, File
+from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
+from spinrt.storage.record import (
+    HEADER_BYTES,
+    RECORD_MAGIC,
+    Header,
+    check_body,
+    check_chain,
+    checksum_seed,
+    decode_header,
+    decode_segment,
+)
+from spinrt.storage.segment import WINDOW_BYTES, Segment, Window, segment_name, segment_starts, was_durable
+
+RESTORE: Final = "a mirror or a backup may still have it"
+
+
+@dataclass(slots=True)
+class LogCheck:
+    """One pass over the log on a device. `findings` is its work; the other fields say what it saw meanwhile.
+
+    Args:
+        device: Holds the segments.
+        place: How the directory is called in findings.
+        advance: Told how far it is.
+    """
+
+    device: Device
+    place: str = "log"
+    advance: Advance = unwatched
+    start: int = 0
+    """Position at which the log begins."""
+    end: int = 0
+    """Position behind the last good record."""
+    records: int = 0
+    chain: bytes | None = field(default=None)
+    """Chain value behind the last record looked at; none when it is not known."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Check everything, yield what is wrong. Raises OSError when the device cannot be read."""
+        starts = segment_starts(self.device)
+        names = {segment_name(start) for start in starts}
+        for name in self.device.list():
+            if name not in names and name.endswith(".log"):
+                yield note(f"{self.place}/{name}", None, "file", "its name is not that of a segment")
+        if not starts:
+            yield note(self.place, None, "log", "has no segments")
+        else:
+            self.start = starts[0]
+        for number, start in enumerate(starts):
+            yield from self._segment(start, first=number == 0, newest=start == starts[-1])
+
+    def _segment(self, start: int, *, first: bool, newest: bool) -> Iterator[Finding]:
+        name = segment_name(start)
+        place = f"{self.place}/{name}"
+        file = self.device.open(name)
+        try:
+            size = file.size()
+            head = file.read(0, HEADER_BYTES)
+            try:
+                segment = Segment(decode_segment(head, name), 0)
+                segment.seed = checksum_seed(segment.header.salt)
+            except (CorruptRecord, FormatUnknown) as error:
+                yield self._bad_head(place, size, head, newest, str(error))
+                return
+            yield from self._links(segment, place, start, first)
+            self.chain = segment.header.chain
+            yield from _Records(self, segment, file, place, size, newest).findings()
+        finally:
+            file.close()
+
+    def _bad_head(self, place: str, size: int, head: bytes, newest: bool, problem: str) -> Finding:
+        self.chain = None
+        self.advance(size)
+        if newest and (size < HEADER_BYTES or (size == HEADER_BYTES and not any(head))):
+            return note(place, 0, "segment header", "its creation was cut off", "the next start removes it")
+        self.end = 0
+        return damage(place, 0, "segment header", problem, RESTORE)
+
+    def _links(self, segment: Segment, place: str, start: int, first: bool) -> Iterator[Finding]:
+        """What a segment's header says of its name and of the segment before it."""
+        header = segment.header
+        if header.start != start:
+            yield damage(place, 12, "segment header", f"says start {header.start}, the file's name {start}", RESTORE)
+        if first or not self.end:
+            return
+        if header.previous_end != self.end:
+            problem = f"says that the segment before it ends at {header.previous_end}, found its end at {self.end}"
+            yield damage(place, 20, "segment header", problem, RESTORE)
+        elif self.chain is not None and header.chain != self.chain:
+            yield damage(place, 28, "segment header", "does not follow the segment before it (chain)", RESTORE)
+
+
+@dataclass(slots=True)
+class _Records:
+    """The records of one segment."""
+
+    check: LogCheck
+    segment: Segment
+    file: File
+    place: str
+    size: int
+    newest: bool
+
+    def findings(self) -> Iterator[Finding]:
+        check, window = self.check, Window(self.file)
+        offset = HEADER_BYTES
+        check.end = self.segment.start + offset
+        check.advance(offset)
+        while offset < self.size:
+            position = self.segment.start + offset
+            try:
+                header = self._header(window, offset, position)
+            except CorruptRecord as error:
+                if self._is_torn(position):
+                    yield self._torn(offset)
+                    return
+                following = self._next_good(window, offset + 1)
+                yield damage(self.place, offset, f"record at {position}", _problem(error), RESTORE)
+                check.chain = None
+            else:
+                following = offset + HEADER_BYTES + header.length
+                found = self._body(window, offset, header)
+                if found is not None and self._is_torn(position):
+                    yield self._torn(offset)
+                    return
+                yield from () if found is None else (found,)
+                check.records += 1
+                check.chain = header.chain
+            check.advance(following - offset)
+            offset = following
+            check.end = self.segment.start + offset
+
+    def _header(self, window: Window, offset: int, position: int) -> Header:
+        header = decode_header(window.read(offset, HEADER_BYTES), position, self.segment.seed)
+        after = offset + HEADER_BYTES + header.length
+        if after > self.size:
+            raise CorruptRecord(f"record at {position}: ends at offset {after}, the file at {self.size}")
+        return header
+
+    def _body(self, window: Window, offset: int, header: Header) -> Finding | None:
+        subject = f"record at {header.position}, kind {header.kind:#06x}, body of {header.length} bytes"
+        try:
+            check_body(header, window.read(offset + HEADER_BYTES, header.length))
+        except CorruptRecord as error:
+            return damage(self.place, offset + HEADER_BYTES, subject, _problem(error), RESTORE)
+        try:
+            if self.check.chain is not None:
+                check_chain(header, self.check.chain)
+        except CorruptRecord as error:
+            return damage(self.place, offset, subject, _problem(error), RESTORE)
+        return None
+
+    def _is_torn(self, position: int) -> bool:
+        return self.newest and not was_durable(self.segment, self.file, self.segment.start + self.size, position)
+
+    def _torn(self, offset: int) -> Finding:
+        left = self.size - offset
+        self.check.advance(left)
+        problem = f"{left} bytes that were never known to be durable"
+        return note(self.place, offset, "end of the log", problem, "the next start cuts them off")
+
+    def _next_good(self, window: Window, offset: int) -> int:
+        """Return the offset of the next record whose header is right, or the end."""
+        while offset < self.size:
+            data = window.read(offset, min(WINDOW_BYTES, self.size - offset))
+            at = data.find(RECORD_MAGIC)
+            while at >= 0:
+                try:
+                    self._header(window, offset + at, self.segment.start + offset + at)
+                except CorruptRecord:
+                    at = data.find(RECORD_MAGIC, at + 1)
+                else:
+                    return offset + at
+            offset += max(len(data) - HEADER_BYTES + 1, 1)
+        return self.size
+
+
+def _problem(error: CorruptRecord) -> str:
+    """The message without the record it begins with."""
+    text = str(error)
+    return text.partition(": ")[2] if text.startswith("record at ") else text
