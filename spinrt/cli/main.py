@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "profile": "see where extensions spend their time",
     "replay-fault": "run the call of a crash record again",
     "backup": "copy the data directory, also while the server runs",
+    "fsck": "check everything that is stored, and mend it",
     "build": "compile extensions from C to WebAssembly",
     "bindgen": "write a C header and glue from WIT interfaces",
     "bench": "run a benchmark of this checkout",

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -106,14 +107,45 @@ def _acquire(path: Path) -> int:
     except OSError as error:
         raise ConfigError(f"data directory {path}: {error.strerror}", hint="check its owner") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        _lock(path, descriptor)
+    except DataLocked:
         os.close(descriptor)
-        raise DataLocked(f"data directory {path}: in use by process {owner}", hint="stop that process first") from None
+        raise
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a data directory that is to be looked at and not changed.
+
+    Raises:
+        DataLocked: Another process owns it; the message names its process id.
+        ConfigError: There is no such directory, or it may not be read.
+    """
+    if not path.is_dir():
+        raise ConfigError(f"data directory {path}: does not exist", hint="name one with --data, or its configuration")
+    try:
+        descriptor = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a copy, or one that nobody has opened yet
+        yield
+        return
+    except OSError as error:
+        raise ConfigError(f"data directory {path}: {error.strerror}", hint="check its owner") from error
+    try:
+        _lock(path, descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        raise DataLocked(f"data directory {path}: in use by process {owner}", hint="stop that process first") from None
 
 
 def _upgrade(path: Path, version: int, upgrades: Mapping[int, Callable[[Path], None]]) -> None:

@@ -1,1 +1,1 @@
-"""Checking what is stored, without changing it: the log, the pages; and reading it again and again beside the server."""
+"""Checking what is stored, without changing it: the log, the pages; reading it again and again beside the server."""

@@ -1,0 +1,251 @@
+"""Checking a whole data directory that nobody uses: format, permissions, log, pages, and the index against the log.
+
+`check_directory` changes nothing. The index is checked by SQLite, then compared row by row with one that is built anew
+beside it from the records that it says it covers: everything in it follows from the log, so everything in it is
+checked. Memory: SQLite's caches; the index that is compared with lies in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from spinrt.errors import CorruptRecord, FormatUnknown, SpinError
+from spinrt.mail.store.index import INDEX_NAME
+from spinrt.mail.store.recovery import SUSPECT_NAME, open_index
+from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
+from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
+from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.log import RESTORE, LogCheck
+from spinrt.storage.log import Log
+from spinrt.storage.readonly import ReadOnlyDevice
+
+ROWS_SHOWN: Final = 5
+"""Rows of one table that are told one by one; of more only how many there are."""
+REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from the log"
+INDEX: Final = f"index/{INDEX_NAME}"
+
+_trace = logging.getLogger("spinrt.mail.store")
+
+
+@dataclass(slots=True)
+class DirectoryCheck:
+    """One pass over a data directory. The caller holds its lock (`spinrt.storage.datadir.held`).
+
+    Args:
+        path: The data directory.
+        advance: Told of bytes of log and index that were checked.
+    """
+
+    path: Path
+    advance: Advance = unwatched
+    replayed: bool = True
+    """Whether the index was compared with the log, which takes as long as building it."""
+
+    @property
+    def total_bytes(self) -> int:
+        """How much `advance` will be told in all, about."""
+        log = sum(entry.stat().st_size for entry in _files(self.path / "log"))
+        return log + (log if self.replayed else 0)
+
+    def findings(self) -> Iterator[Finding]:
+        """Check everything; yield what is wrong as it is found."""
+        yield from _check_format(self.path)
+        yield from _check_modes(self.path)
+        log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance)
+        sound = True
+        for finding in log_check.findings():
+            sound = sound and finding.severity.value != "damage"
+            yield finding
+        yield from self._check_index(log_check.end, sound)
+
+    def _check_index(self, log_end: int, sound: bool) -> Iterator[Finding]:
+        path = self.path / INDEX
+        if not path.exists():
+            yield note(INDEX, None, "index", "is missing", "the next start builds it anew from the log")
+            return
+        try:
+            with _opened(path) as connection:
+                yield from self._check_opened(connection, log_end, sound)
+        except sqlite3.Error as error:
+            yield damage(INDEX, None, "index", str(error), REBUILD)
+
+    def _check_opened(self, connection: sqlite3.Connection, log_end: int, sound: bool) -> Iterator[Finding]:
+        version = schema_version(connection)
+        if version != SCHEMA_VERSION:
+            problem = f"has schema {version}, expected {SCHEMA_VERSION}"
+            yield note(INDEX, None, "index", problem, "the next start builds it anew from the log")
+            return
+        broken = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({ROWS_SHOWN})")]
+        if broken != ["ok"]:
+            yield from (damage(INDEX, None, "index", text.replace("\n", " "), REBUILD) for text in broken)
+            return
+        if (path := self.path / "index" / SUSPECT_NAME).exists():
+            yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running")
+        (applied,) = connection.execute("SELECT applied FROM state").fetchone() or (0,)
+        if applied > log_end:
+            problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
+            yield damage(INDEX, None, "table state", problem, RESTORE)
+        elif self.replayed and sound:
+            yield from self._compare_with_log(connection, applied)
+
+    def _compare_with_log(self, connection: sqlite3.Connection, applied: int) -> Iterator[Finding]:
+        with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
+            try:
+                log = Log.open(self.path / "log", device=ReadOnlyDevice(self.path / "log"))
+            except SpinError as error:
+                yield damage("log", None, "log", error.line(), RESTORE)
+                return
+            try:
+                with _quiet():
+                    rebuilt = open_index(Path(name), log, self._progress(log), end=applied)
+            except (CorruptRecord, FormatUnknown) as error:
+                yield damage("log", None, "records", error.line(), RESTORE)
+                return
+            finally:
+                log.close()
+            try:
+                for table in TABLES:
+                    yield from _compare(table, connection, rebuilt.connection)
+            finally:
+                rebuilt.close()
+
+    def _progress(self, log: Log) -> Callable[[int, int], None]:
+        told = log.start
+
+        def progress(position: int, _end: int) -> None:
+            nonlocal told
+            self.advance(position - told)
+            told = position
+
+        return progress
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def _check_format(path: Path) -> Iterator[Finding]:
+    try:
+        version = read_format(path)
+    except CorruptRecord as error:
+        yield damage(FORMAT_NAME, 0, "format", str(error).partition(": ")[2], f"write 'spinrt-data {FORMAT_VERSION}'")
+        return
+    if version is None:
+        yield damage(FORMAT_NAME, None, "format", "is missing", "this may be no data directory, or half a backup")
+    elif version > FORMAT_VERSION:
+        raise FormatUnknown(f"data directory {path}: format {version}, this version knows up to {FORMAT_VERSION}")
+    elif version < FORMAT_VERSION:
+        yield note(FORMAT_NAME, 0, "format", f"version {version}", f"the next start makes it {FORMAT_VERSION}")
+
+
+def _check_modes(path: Path) -> Iterator[Finding]:
+    """Mail is nobody else's: the directory is open to its owner alone, whatever the modes below it are."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        problem = f"mode {mode:03o}, expected 700: others can read mail"
+        yield note(".", None, "directory", problem, "the next start sets it")
+    owner = path.stat().st_uid
+    for name in ("log", "pages", "index"):
+        for entry in _files(path / name):
+            found = entry.stat()
+            if found.st_uid != owner:
+                yield note(f"{name}/{entry.name}", None, "file", f"belongs to user {found.st_uid}, expected {owner}")
+            elif found.st_mode & 0o077:
+                problem = f"mode {stat.S_IMODE(found.st_mode):03o}, expected 600"
+                yield note(f"{name}/{entry.name}", None, "file", problem)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else []
+
+
+# --------------------------------------------------------------------------------------------------------------- index
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an index for reading. Beside a write-ahead log SQLite needs a file more; it is gone afterwards."""
+    beside = path.with_name(path.name + "-shm")
+    was_there = beside.exists()
+    alone = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+        if not was_there:
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What recovery says of an index that it builds is of no interest here."""
+    before = _trace.disabled
+    _trace.disabled = True
+    try:
+        yield
+    finally:
+        _trace.disabled = before
+
+
+def _compare(table: str, found: sqlite3.Connection, expected: sqlite3.Connection) -> Iterator[Finding]:
+    """Compare a table with what the log says, in the order of its key."""
+    keys = _key_columns(found, table)
+    order = ", ".join(str(number + 1) for number in keys)
+    query = f"SELECT * FROM {table} ORDER BY {order}"
+    wrong = 0
+    for row, twin in _pairs(found.execute(query), expected.execute(query), keys):
+        if row != twin:
+            wrong += 1
+            if wrong <= ROWS_SHOWN:
+                yield _wrong_row(table, keys, row, twin)
+    if wrong > ROWS_SHOWN:
+        yield damage(INDEX, None, f"table {table}", f"{wrong - ROWS_SHOWN} more rows differ", REBUILD)
+
+
+_Row: TypeAlias = tuple[Any, ...]
+
+
+def _pairs(
+    found: Iterator[_Row], expected: Iterator[_Row], keys: list[int]
+) -> Iterator[tuple[_Row | None, _Row | None]]:
+    """Rows of the same key side by side; none where one side has no such row."""
+    row, twin = next(found, None), next(expected, None)
+    while row is not None or twin is not None:
+        key = None if row is None else [row[number] for number in keys]
+        twin_key = None if twin is None else [twin[number] for number in keys]
+        if twin_key is None or (key is not None and key < twin_key):
+            yield row, None
+            row = next(found, None)
+        elif key is None or twin_key < key:
+            yield None, twin
+            twin = next(expected, None)
+        else:
+            yield row, twin
+            row, twin = next(found, None), next(expected, None)
+
+
+def _key_columns(connection: sqlite3.Connection, table: str) -> list[int]:
+    columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    keys = sorted((column[5], column[0]) for column in columns if column[5])
+    return [number for _, number in keys]
+
+
+def _wrong_row(table: str, keys: list[int], row: _Row | None, twin: _Row | None) -> Finding:
+    shown = row or twin
+    assert shown is not None
+    key = ", ".join(f"{shown[number]!r:.60}" for number in keys)
+    subject = f"table {table}, row ({key})"
+    if row is None or twin is None:
+        problem = "the log says that there is none" if twin is None else "is missing, the log has it"
+    else:
+        column = next(number for number, pair in enumerate(zip(row, twin, strict=True)) if pair[0] != pair[1])
+        problem = f"column {column} is {row[column]!r:.60}, the log says {twin[column]!r:.60}"
+    return damage(INDEX, None, subject, problem, REBUILD)
