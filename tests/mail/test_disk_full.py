@@ -69,7 +69,7 @@ def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
     async def body() -> None:
         reference, _ = await reference_of(rig, tmp_path, ALONE)
         answers: set[bytes] = set()
-        for room in range(3_000, 60_000, 7_001):
+        for room in range(3_000, 60_000, 3_001):
             device, space, choices = CrashDevice(), Space(room), random.Random(room)
             clock, path = StepClock(), tmp_path / f"room-{room}"
             world = await World.open(rig, path, FullDevice(device, space), clock, lambda: True)
@@ -115,7 +115,7 @@ async def _fill_and_free(rig: Rig, tmp_path: Path, data: Path, ballast: Path) ->
             assert step.taken(await step.finish(step.start(world)))
             refused += 1
         assert await visible(world) == reference[number + 1]
-    assert refused >= 5
+    assert refused >= 3
     await world.stop()
     again = await World.open(rig, data, None, StepClock(), lambda: True)
     assert await visible(again) == reference[-1]
