@@ -42,12 +42,14 @@ class Run:
 
     world: World
     reference: list[State]
+    take_room: Callable[[], None]
     make_room: Callable[[], None]
     refused: list[bytes] = field(default_factory=list)
 
     async def play(self) -> None:
         for number, step in enumerate(STEPS):
             self.world.clock.move_to(number + 1)
+            self.take_room()
             while not await self._try(number, step):
                 self.make_room()
         assert await visible(self.world) == self.reference[-1]
@@ -64,20 +66,23 @@ class Run:
 
 
 def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
-    """The log's device has room for so many bytes, for every so many, and gets little more each time it is full."""
+    """At each step the log's device has little room left, or none, and gets a little more each time it is full."""
 
     async def body() -> None:
         reference, _ = await reference_of(rig, tmp_path, ALONE)
         answers: set[bytes] = set()
-        for room in range(3_000, 60_000, 3_001):
-            device, space, choices = CrashDevice(), Space(room), random.Random(room)
-            clock, path = StepClock(), tmp_path / f"room-{room}"
+        for seed in range(8):
+            device, space, choices = CrashDevice(), Space(1 << 20), random.Random(seed)
+            clock, path = StepClock(), tmp_path / f"seed-{seed}"
             world = await World.open(rig, path, FullDevice(device, space), clock, lambda: True)
+
+            def shrink(space: Space = space, choices: random.Random = choices) -> None:
+                space.left = choices.choice((0, 30, 400, 5_000, 1 << 20))
 
             def grow(space: Space = space, choices: random.Random = choices) -> None:
                 space.left += choices.choice((50, 500, 100_000))
 
-            run = Run(world, reference, grow)
+            run = Run(world, reference, shrink, grow)
             await run.play()
             await world.stop()
             answers |= {answer[:4] for answer in run.refused}
