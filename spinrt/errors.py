@@ -282,6 +282,13 @@ class DataLocked(StorageError):
     retry = True
 
 
+class PeerFailed(StorageError):
+    """The other side of a mirror cannot be reached, is another one, or went away. What arrived is kept."""
+
+    code = "storage.peer"
+    retry = True
+
+
 class UndoError(SpinError):
     """An operator's undo cannot go on."""
 

@@ -26,6 +26,8 @@ from spinrt.mail.config import Config
 VALID_DAYS = 825
 """The longest that Apple's clients accept."""
 RENEW_DAYS = 30
+PINNED_DAYS = 20 * 365
+"""Of a certificate that the other side knows by heart: a new one would have to be pinned anew."""
 COMMON_NAME_CHARACTERS_MAX = 64
 
 
@@ -79,14 +81,32 @@ def self_signed(directory: Path, names: Iterable[str], *, clock: Clock | None = 
     now = datetime.fromtimestamp(wall_s(clock or SystemClock()), UTC)
     if not _usable(certificate_path, key_path, wanted, now):
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign(key, wanted, now)
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(key_path, _key_pem(key), 0o600)
-            _write(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-        except OSError as error:
-            raise ConfigError(f"{directory}: the self-signed certificate cannot be written: {error.strerror}") from None
+        _write_pair(directory, key, _sign(key, wanted, now, VALID_DAYS, [ExtendedKeyUsageOID.SERVER_AUTH]))
     return certificate_path, key_path
+
+
+def pinned_pair(directory: Path, name: str, *, clock: Clock | None = None) -> tuple[Path, Path]:
+    """Return the paths of a certificate for both ends of a connection and of its key; made unless they are there.
+
+    Raises:
+        ConfigError: The directory cannot be written.
+    """
+    certificate_path, key_path = directory / "certificate.pem", directory / "key.pem"
+    if not (certificate_path.exists() and key_path.exists()):
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.fromtimestamp(wall_s(clock or SystemClock()), UTC)
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        _write_pair(directory, key, _sign(key, _alternative_names([name]), now, PINNED_DAYS, usages))
+    return certificate_path, key_path
+
+
+def _write_pair(directory: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(directory / "key.pem", _key_pem(key), 0o600)
+        _write(directory / "certificate.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    except OSError as error:
+        raise ConfigError(f"{directory}: the self-signed certificate cannot be written: {error.strerror}") from None
 
 
 def fingerprint(certificate: Path) -> str:
@@ -120,7 +140,13 @@ def _usable(certificate_path: Path, key_path: Path, wanted: list[x509.GeneralNam
     )
 
 
-def _sign(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], now: datetime) -> x509.Certificate:
+def _sign(
+    key: ec.EllipticCurvePrivateKey,
+    names: list[x509.GeneralName],
+    now: datetime,
+    days: int,
+    usages: list[x509.ObjectIdentifier],
+) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(names[0].value)[:COMMON_NAME_CHARACTERS_MAX])])
     builder = (
         x509.CertificateBuilder()
@@ -129,10 +155,10 @@ def _sign(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], now: d
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))  # a client's clock may be behind
-        .not_valid_after(now + timedelta(days=VALID_DAYS))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     )
     return builder.sign(key, hashes.SHA256())
 

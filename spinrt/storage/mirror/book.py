@@ -1,0 +1,135 @@
+"""What a mirror knows of itself beside its pages and bodies: the file ``MIRROR`` in its data directory.
+
+One JSON object, replaced as a whole; a data directory that has it is a mirror, and nobody takes mail there. Which
+snapshot is *current* cannot be told from the snapshots alone, as positions of two logs do not compare. So the identity
+of an update is written down as *incoming* before its snapshot becomes visible: after a crash the current one is the
+incoming one if it is there, else the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt.storage.device import sync_directory
+
+BOOK_NAME: Final = "MIRROR"
+BOOK_BYTES_MAX: Final = 1024 * 1024
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the book says."""
+
+    current: bytes | None = None
+    """Identity of the snapshot that the last finished update brought."""
+    incoming: bytes | None = None
+    """The one that was about to become visible."""
+    aside: tuple[bytes, ...] = ()
+    """Snapshots of a history that was left; they stay until they are deleted by hand."""
+    resync: bool = False
+    """Whether the next source may take the mirror back to a snapshot before the current one."""
+    updated_ns: int = 0
+    """When the last update became visible, by this machine's clock; 0: never."""
+    last: dict[str, int] = field(default_factory=dict)
+    """Traffic of the last update."""
+
+    def settled(self, present: set[bytes]) -> Standing:
+        """Return it as it is after a crash, given the snapshots that are there."""
+        current = self.incoming if self.incoming in present else self.current
+        return replace(
+            self,
+            current=current if current in present else None,
+            incoming=None,
+            aside=tuple(one for one in self.aside if one in present),
+        )
+
+
+class Book(Protocol):
+    """Keeps the standing of one mirror, whole or not at all."""
+
+    def read(self) -> Standing: ...
+
+    def write(self, standing: Standing) -> None:
+        """Make it durable. Raises OSError."""
+        ...
+
+
+class FileBook:
+    """The book of a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / BOOK_NAME
+
+    def read(self) -> Standing:
+        """Return what is written; a fresh standing when there is no book.
+
+        Raises:
+            CorruptRecord: The file is no book.
+            FormatUnknown: A newer version wrote it.
+        """
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(BOOK_BYTES_MAX)
+        except FileNotFoundError:
+            return Standing()
+        return decode_standing(data, str(self._path))
+
+    def write(self, standing: Standing) -> None:
+        new = self._path.with_name(f"{BOOK_NAME}.new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_standing(standing))
+            file.flush()
+            os.fsync(descriptor)
+        new.rename(self._path)
+        sync_directory(self._path.parent)
+
+
+def is_mirror(directory: Path) -> bool:
+    """Whether a data directory is a mirror."""
+    return (directory / BOOK_NAME).exists()
+
+
+def encode_standing(standing: Standing) -> bytes:
+    found = asdict(standing)
+    found["current"] = _hex(standing.current)
+    found["incoming"] = _hex(standing.incoming)
+    found["aside"] = [one.hex() for one in standing.aside]
+    return json.dumps({"version": _VERSION, **found}, indent=1).encode() + b"\n"
+
+
+def decode_standing(data: bytes, name: str) -> Standing:
+    """Check and return a standing; ``name`` is for the message."""
+    try:
+        found = json.loads(data)
+        version = found["version"]
+        if version != _VERSION:
+            raise FormatUnknown(
+                f"{name}: format version {version!r:.20}, expected {_VERSION}", hint="run the spinrt that wrote it"
+            )
+        return Standing(
+            _identity(found["current"]),
+            _identity(found["incoming"]),
+            tuple(bytes.fromhex(one) for one in found["aside"]),
+            bool(found["resync"]),
+            int(found["updated_ns"]),
+            {str(key): int(value) for key, value in found["last"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptRecord(
+            f"{name}: is not what a mirror writes: {error}", hint="restore it; the snapshots are not touched"
+        ) from None
+
+
+def _hex(identity: bytes | None) -> str | None:
+    return None if identity is None else identity.hex()
+
+
+def _identity(found: Any) -> bytes | None:
+    return None if found is None else bytes.fromhex(found)

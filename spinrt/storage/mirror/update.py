@@ -1,0 +1,260 @@
+"""The durable side of one update at the mirror: pages and bodies arrive, then one snapshot makes them visible.
+
+Invariants
+    *All or nothing*: until the snapshot's file is durable, whoever opens the mirror finds the snapshot before it.
+    *Bodies first*: bodies and pages are synced before the snapshot is committed, so all that it names is there.
+    *Nothing is believed*: a page is stored under a digest only if it has that digest; maps are built here from the
+    digests that were offered and must have the roots that the snapshot says.
+    *Kept*: what arrived for an update that was cut off is not asked for again, as pages and bodies are known by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+from typing import Final, Protocol
+
+from spinrt.errors import CorruptRecord, NotFound, PeerProtocolError, StateError
+from spinrt.storage.files import device_error
+from spinrt.storage.mirror.book import Book, Standing
+from spinrt.storage.mirror.frames import BODY_DIGEST_BYTES, Hello, PageOffer, StoredBody
+from spinrt.storage.mirror.patch import Patch
+from spinrt.storage.mirror.traffic import Traffic
+from spinrt.storage.protocols import HOLE, Object, PageStore, Snapshot
+from spinrt.storage.snapshot import decode_snapshot
+
+SYNC_BYTES: Final = 64 * 1024 * 1024
+"""What a crash of the mirror's machine may cost of an update under way, and bounds what the last sync has to write."""
+GENERATION_SHIFT: Final = 48
+
+
+class Bodies(Protocol):
+    """What an update needs of the mirror's log."""
+
+    @property
+    def end(self) -> int: ...
+
+    def holds(self, name: int) -> bool: ...
+
+    def append_carried(self, name: int, kind: int, time_ns: int, stored: bytes) -> int: ...
+
+    def stored_body(self, name: int) -> tuple[int, int, bytes, bytes]: ...
+
+    def sync(self) -> int: ...
+
+
+class Update:
+    """What one connection does to a mirror. Implements ``receiver.Intake``.
+
+    Args:
+        pages: The mirror's page store.
+        open_log: Returns the mirror's log; makes it, in a generation of its own, when the source's is given the first
+            time.
+        book: Where the mirror's standing is kept.
+        bytes_max: Contents that one update may bring.
+    """
+
+    def __init__(
+        self,
+        pages: PageStore,
+        open_log: Callable[[int | None], Bodies | None],
+        book: Book,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        bytes_max: int = 1 << 50,
+    ) -> None:
+        self._pages = pages
+        self._open_log = open_log
+        self._book = book
+        self._clock_ns = clock_ns
+        self._bytes_left = bytes_max
+        self._unsynced_bytes = 0
+        self._snapshots = {one.identity: one for one in pages.snapshots()}
+        self._standing = book.read().settled(set(self._snapshots))
+        self._target: Snapshot | None = None
+        self._base: Snapshot | None = None
+        self._aside: tuple[bytes, ...] = ()
+        self._patch: Patch | None = None
+        self._patch_index = 0
+        self._last_name = -1
+        self._expected: set[bytes] = set()
+        self._traffic = Traffic()
+
+    # -------------------------------------------------------------------------------------------------- the engine's
+
+    def hello(self, hello: Hello) -> None:
+        log = self._open_log(hello.generation)
+        assert log is not None
+        own = log.end >> GENERATION_SHIFT
+        if own == hello.generation:
+            raise StateError(
+                f"mirror: its own log has generation {own}, as the source's: names would have two meanings",
+                hint="begin a new mirror in an empty directory",
+            )
+
+    def known(self) -> Sequence[bytes]:
+        current = self._standing.current
+        newest = sorted(self._snapshots.values(), key=lambda one: (one.time_ns, one.position), reverse=True)
+        others = [one.identity for one in newest if one.identity != current]
+        return others if current is None else [current, *others]
+
+    def begin(self, base: bytes | None, encoded: bytes) -> None:
+        target = decode_snapshot(encoded, "that the source sends")
+        if base is not None and base not in self._snapshots:
+            raise PeerProtocolError("mirror: the update builds on a snapshot that is not here")
+        self._aside = self._left_behind(base, target)
+        self._target = target
+        self._base = None if base is None else self._snapshots[base]
+
+    def _left_behind(self, base: bytes | None, target: Snapshot) -> tuple[bytes, ...]:
+        """Return the snapshots that are not of the source's past; refuse unless the operator let the mirror go back."""
+        current = self._snapshots.get(self._standing.current or b"")
+        if target.identity in self._snapshots:
+            raise StateError("mirror: has that snapshot, and a newer one after it", hint="is an old copy the source?")
+        if current is None or current.identity == base or _follows(target, current):
+            return ()
+        if not self._standing.resync:
+            raise StateError(
+                f"mirror: its snapshot {current.identity.hex()[:12]} is not of the source's past",
+                hint="if the source is the right one: `spinrt mirror resync` on the mirror; nothing is lost by it",
+            )
+        shared = self._snapshots.get(base or b"")
+        return tuple(one.identity for one in self._snapshots.values() if shared is None or not _of_past(one, shared))
+
+    def want_pages(self, offer: PageOffer) -> list[bool]:
+        patch = self._patch_for(offer.object_index)
+        known = self._pages.has(offer.digests)
+        wanted: list[bool] = []
+        for number, digest, has in zip(offer.numbers, offer.digests, known, strict=True):
+            patch.set(number, digest)
+            want = not has and digest != HOLE and digest not in self._expected
+            if want:
+                self._expected.add(digest)
+            wanted.append(want)
+        return wanted
+
+    def take_page(self, digest: bytes, stored: bytes, compressed: bool) -> None:
+        self._count(stored)
+        self._pages.put_stored(digest, stored, compressed)
+        self._expected.discard(digest)
+        self._traffic.add_page(stored)
+
+    def want_bodies(self, names: Sequence[int]) -> list[bool]:
+        if names[0] <= self._last_name or names[-1] >= 1 << 63:
+            raise PeerProtocolError("mirror: names of bodies do not ascend")
+        self._last_name = names[-1]
+        log = self._log()
+        return [not log.holds(name) for name in names]
+
+    def take_body(self, name: int, body: StoredBody) -> None:
+        self._count(body.stored)
+        if sha256(body.stored).digest()[:BODY_DIGEST_BYTES] != body.digest:
+            raise CorruptRecord(
+                f"mirror: body {name}: does not match its digest", hint="run `spinrt fsck` at the source"
+            )
+        self._log().append_carried(name, body.kind, body.time_ns, body.stored)
+        self._traffic.add_body(body.stored)
+
+    def _count(self, stored: bytes) -> None:
+        self._bytes_left -= len(stored)
+        if self._bytes_left < 0:
+            raise StateError("mirror: the update is larger than this mirror takes at once", hint="raise its bytes_max")
+        self._unsynced_bytes += len(stored)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._unsynced_bytes = 0
+            self._log().sync()
+            self._pages.sync()
+
+    def finish(self) -> bytes:
+        target = self._target
+        assert target is not None
+        while self._patch_index < len(target.objects):
+            self._close_patch()
+        self._log().sync()
+        standing = replace(self._standing, aside=(*self._standing.aside, *self._aside), incoming=target.identity)
+        self._write(standing)
+        self._pages.commit(target)
+        self._write(
+            replace(
+                standing,
+                current=target.identity,
+                incoming=None,
+                resync=False,
+                updated_ns=self._clock_ns(),
+                last=asdict(self._traffic),
+            )
+        )
+        return target.identity
+
+    def page(self, digest: bytes) -> tuple[bytes, bool] | None:
+        try:
+            return self._pages.get_stored(digest)
+        except NotFound:
+            return None
+
+    def body(self, name: int) -> StoredBody | None:
+        log = self._open_log(None)
+        if log is None or not log.holds(name):
+            return None
+        return StoredBody(*log.stored_body(name))
+
+    # ---------------------------------------------------------------------------------------------------------- maps
+
+    def _patch_for(self, object_index: int) -> Patch:
+        """Return the map under way of that object; those before it are complete with what came for them."""
+        assert self._target is not None
+        if not self._patch_index <= object_index < len(self._target.objects):
+            raise PeerProtocolError(f"mirror: pages of object {object_index} after those of {self._patch_index}")
+        while self._patch_index < object_index:
+            self._close_patch()
+        return self._open_patch()
+
+    def _open_patch(self) -> Patch:
+        assert self._target is not None
+        if self._patch is None:
+            target = self._target.objects[self._patch_index]
+            self._patch = Patch(self._pages, _object_named(self._base, target), target)
+        return self._patch
+
+    def _close_patch(self) -> None:
+        """Check that the object's map came out as the snapshot says."""
+        assert self._target is not None
+        target = self._target.objects[self._patch_index]
+        found = self._open_patch().finish()
+        if found != target.root:
+            raise CorruptRecord(
+                f"mirror: object {target.name!r}: the pages that came give root {found.hex()[:12]},"
+                f" the snapshot says {target.root.hex()[:12]}",
+                hint="run `spinrt fsck` at the source",
+            )
+        self._patch, self._patch_index = None, self._patch_index + 1
+
+    def _log(self) -> Bodies:
+        log = self._open_log(None)
+        assert log is not None
+        return log
+
+    def _write(self, standing: Standing) -> None:
+        try:
+            self._book.write(standing)
+        except OSError as error:
+            raise device_error(error, "write of the mirror's book") from error
+
+
+def _follows(target: Snapshot, current: Snapshot) -> bool:
+    """Whether the target is of the same log and later: the source kept nothing that both have, its history is one."""
+    return target.log_identity == current.log_identity and target.position >= current.position
+
+
+def _of_past(one: Snapshot, shared: Snapshot) -> bool:
+    return one.log_identity == shared.log_identity and one.position <= shared.position
+
+
+def _object_named(base: Snapshot | None, target: Object) -> Object | None:
+    """Return the base's object of that name, if its pages can stand in for those of the target."""
+    for item in base.objects if base is not None else ():
+        if item.name == target.name and item.page_bytes == target.page_bytes:
+            return item
+    return None
