@@ -1,8 +1,8 @@
 """The bytes between a source and its mirror.
 
 A *frame* is type (u8), length (u32) and so many bytes of payload, at most ``PAYLOAD_BYTES_MAX``. All numbers are
-unsigned and big-endian; a *varint* has 7 bits in each byte, lowest first, and the top bit set in all but the last. S is the
-source, M the mirror::
+unsigned and big-endian; a *varint* has 7 bits in each byte, lowest first, and the top bit set in all but the last.
+S is the source, M the mirror::
 
     1  HELLO    S to M  magic b"SPINMIR\\n", version u16, purpose u8 (1 update, 2 fetch), generation u16,
                         identity of its log (16)

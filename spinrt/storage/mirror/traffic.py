@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts of one update. ``sent_bytes`` and ``received_bytes`` are whole frames as this side sees them, before TLS."""
+    """Counts of one update. ``sent_bytes`` and ``received_bytes`` are whole frames of this side, before TLS."""
 
     pages_offered: int = 0
     pages_moved: int = 0
