@@ -15,6 +15,8 @@ from spinrt.mail.store.fsck import REBUILD, DirectoryCheck
 from spinrt.mail.store.recovery import suspect_index
 from spinrt.storage.datadir import held
 from spinrt.storage.fsck.finding import Finding, Severity
+from spinrt.storage.fsck.pages import REBUILD_TABLE
+from spinrt.storage.page_table import remove_table
 
 EPILOG = """\
 Checks every byte of the log and of the pages, every snapshot, and the index
@@ -62,13 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def repair(path: Path, found: list[Finding]) -> list[Finding]:
-    """Mend what can be mended; return the findings as they are then."""
-    rebuilt = [finding for finding in found if finding.remedy == REBUILD]
-    if rebuilt:
+    """Mend what can be mended; return the findings as they are then. What is derived the next start builds anew."""
+    remedies = {finding.remedy for finding in found}
+    if REBUILD in remedies:
         suspect_index(path / "index")
-    remedy = "the next start builds the index anew from the log"
+    if REBUILD_TABLE in remedies:
+        remove_table(path / "pages")
     return [
-        finding._replace(severity=Severity.REPAIRED, remedy=remedy) if finding in rebuilt else finding
+        finding._replace(severity=Severity.REPAIRED, remedy="the next start builds it anew")
+        if finding.remedy in (REBUILD, REBUILD_TABLE)
+        else finding
         for finding in found
     ]
 

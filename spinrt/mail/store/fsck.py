@@ -24,6 +24,7 @@ from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
 from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
 from spinrt.storage.fsck.log import RESTORE, LogCheck
+from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.log import Log
 from spinrt.storage.readonly import ReadOnlyDevice
 
@@ -52,8 +53,8 @@ class DirectoryCheck:
     @property
     def total_bytes(self) -> int:
         """How much `advance` will be told in all, about."""
-        log = sum(entry.stat().st_size for entry in _files(self.path / "log"))
-        return log + (log if self.replayed else 0)
+        log = _bytes_of(self.path / "log")
+        return log + _bytes_of(self.path / "pages") + (log if self.replayed else 0)
 
     def findings(self) -> Iterator[Finding]:
         """Check everything; yield what is wrong as it is found."""
@@ -64,6 +65,8 @@ class DirectoryCheck:
         for finding in log_check.findings():
             sound = sound and finding.severity.value != "damage"
             yield finding
+        pages = PagesCheck(ReadOnlyDevice(self.path / "pages"), advance=self.advance)
+        yield from pages.findings()
         yield from self._check_index(log_check.end, sound)
 
     def _check_index(self, log_end: int, sound: bool) -> Iterator[Finding]:
@@ -160,6 +163,10 @@ def _check_modes(path: Path) -> Iterator[Finding]:
             elif found.st_mode & 0o077:
                 problem = f"mode {stat.S_IMODE(found.st_mode):03o}, expected 600"
                 yield note(f"{name}/{entry.name}", None, "file", problem)
+
+
+def _bytes_of(path: Path) -> int:
+    return sum(entry.stat().st_size for entry in _files(path))
 
 
 def _files(path: Path) -> list[Path]:
