@@ -18,35 +18,37 @@ about to touch the file's end lands that batch first.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import threading
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256 as new_digest
-from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from spinrt._core import LogBuffer, LogEntry, LogWriter
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, StorageError, UsageError
-from spinrt.storage.compress import BODY_BYTES_MAX, compress
+from spinrt.storage.carry import STORED_BYTES_MAX, decode_carried, encode_carried
+from spinrt.storage.compress import compress
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, device_error
-from spinrt.storage.reading import RecordReader, body_range
+from spinrt.storage.log_reads import LogReads
+from spinrt.storage.places import PLACES_NAME, Places
 from spinrt.storage.record import (
     CHAIN_START,
     COMPRESSED,
     DIGEST_BYTES,
     HEADER_BYTES,
+    KIND_CARRIED,
     KIND_MAX,
     SALT_SHARED_BYTES,
     SEGMENT_VERSION,
     Record,
-    plain_body,
 )
 from spinrt.storage.recovery import recover
-from spinrt.storage.segment import Segment, Walk, damage_error, segment_name, segment_starts
+from spinrt.storage.segment import Segment, segment_name, segment_starts
 
 MIB: Final = 1024 * 1024
 BUFFER_BYTES_MAX: Final = 8 * MIB
@@ -55,7 +57,10 @@ GENERATION_BYTES: Final = 1 << 48
 GENERATION_COUNT: Final = 1 << 14
 """All positions fit into the signed numbers of SQLite."""
 
-_start_of = attrgetter("header.start")
+BODY_BYTES_MAX: Final = STORED_BYTES_MAX
+"""Longest body: one that has room in a CARRIED record."""
+
+_trace = logging.getLogger("spinrt.storage.log")
 
 __all__ = ["BODY_BYTES_MAX", "Log", "Record"]
 
@@ -73,7 +78,7 @@ class _Batch(NamedTuple):
     chain: bytes
 
 
-class Log:
+class Log(LogReads):
     """An append-only log of records on one device. Made by `open`."""
 
     def __init__(
@@ -84,20 +89,20 @@ class Log:
         salt: Callable[[], bytes],
         *,
         compression: bool,
+        clock_ns: Callable[[], int],
     ) -> None:
-        self.device = device
+        super().__init__(device)
         self._compression = compression
         self._segment_bytes_max = segment_bytes_max
         self._buffer_bytes_max = buffer_bytes_max
         self._new_salt = salt
         self._io = threading.RLock()
-        self._lock = threading.Lock()
         self._failure: StorageError | None = None
-        self._closed = False
-        # Guarded by _lock.
-        self._segments: list[Segment] = []
+        self._places_path: Path | None = None
+        self._places_lock = threading.Lock()
+        self._clock_ns = clock_ns
+        # Guarded by _lock, as what `LogReads` has.
         self._tail: Segment | None = None
-        self._buffer = LogBuffer(0, CHAIN_START)
         self._previous_end = 0
         self._tail_room = 0
         """Where a body must end that goes into the tail for certain; kept by `_segment_for`."""
@@ -108,9 +113,7 @@ class Log:
         """Launched and not landed."""
         self._written = 0
         self._written_chain = CHAIN_START
-        self._durable = 0
         self._durable_chain = CHAIN_START
-        self._reader = RecordReader(device)
 
     @classmethod
     def open(
@@ -123,6 +126,7 @@ class Log:
         salt: Callable[[], bytes] = _new_salt,
         generation: int = 0,
         compression: bool = True,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> Log:
         """Open or create the log in a directory; cut a torn tail.
 
@@ -133,6 +137,7 @@ class Log:
             salt: Gives 16 random bytes for each new segment.
             generation: Of a new log: its positions start at ``generation * GENERATION_BYTES``.
             compression: Whether bodies may be stored compressed from now on.
+            clock_ns: Gives the time of records that carry a body, nanoseconds since 1970-01-01 UTC.
 
         Raises:
             CorruptRecord: Damage before the tail: segment and offset are named, nothing was changed.
@@ -143,9 +148,18 @@ class Log:
         """
         if not 0 <= generation < GENERATION_COUNT:
             raise UsageError(f"log open: generation {generation}, expected 0 … {GENERATION_COUNT - 1}")
-        log = cls(device or OsDevice(directory), segment_bytes_max, buffer_bytes_max, salt, compression=compression)
+        log = cls(
+            device or OsDevice(directory),
+            segment_bytes_max,
+            buffer_bytes_max,
+            salt,
+            compression=compression,
+            clock_ns=clock_ns,
+        )
+        log._places_path = None if device is not None else directory / PLACES_NAME
         try:
             log._recover(generation * GENERATION_BYTES)
+            log._find_carried()
         except OSError as error:
             raise device_error(error, "open the log") from error
         return log
@@ -168,26 +182,6 @@ class Log:
             self._written = self._durable = self.end
 
     # ------------------------------------------------------------------------------------------------------ append
-
-    @property
-    def end(self) -> int:
-        """Position after everything appended."""
-        return self._buffer.end
-
-    @property
-    def durable(self) -> int:
-        """Position after everything durable."""
-        return self._durable
-
-    @property
-    def identity(self) -> bytes:
-        """16 bytes that tell this log from any other, also when its first segment is gone."""
-        return new_digest(b"spinrt log " + self._segments[0].header.salt[:SALT_SHARED_BYTES]).digest()[:DIGEST_BYTES]
-
-    @property
-    def start(self) -> int:
-        """Position of the oldest segment."""
-        return self._segments[0].start
 
     def append(
         self,
@@ -220,14 +214,40 @@ class Log:
         """
         body = parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
         length = len(body)
-        if length > BODY_BYTES_MAX or kind > KIND_MAX:
+        if length > BODY_BYTES_MAX or kind > KIND_MAX or kind == KIND_CARRIED:
             raise UsageError(
                 f"log append: kind {kind} and body of {length} bytes, limits {KIND_MAX} and {BODY_BYTES_MAX}"
             )
         frame = compress(body) if may_compress and self._compression else None
         if frame is not None:
-            kind, body, length, sha256 = kind | COMPRESSED, frame, len(frame), None
+            kind, body, sha256 = kind | COMPRESSED, frame, None
         digest = new_digest(body).digest() if sha256 is None else sha256
+        return self._append(kind, body, time_ns, digest, references)
+
+    def append_carried(self, name: int, kind: int, time_ns: int, stored: bytes) -> int:
+        """Append a body under the name that it has already, and return its new place. Durable as of `append`.
+
+        Args:
+            name, kind, time_ns, stored: As `stored_body` gives them, of this log or another; ``kind`` has the bit
+                COMPRESSED if ``stored`` is a frame.
+
+        Raises:
+            As `append`.
+        """
+        body = encode_carried(name, kind, time_ns, stored)
+        with self._places_lock:
+            places = self._places = self._places or self._make_places()
+            place = self._append(KIND_CARRIED, body, self._clock_ns(), new_digest(body).digest(), ())
+            places.put(name, place)
+            if self.is_lost(place):
+                places.give_up(self._durable)
+        with self._lock:
+            if self._segments[0].start <= name < self._buffer.end:
+                self._carried[name] = place
+        return place
+
+    def _append(self, kind: int, body: bytes, time_ns: int, digest: bytes, references: Iterable[int]) -> int:
+        length = len(body)
         with self._lock:
             if self._closed or self._failure is not None:
                 self._check_usable()
@@ -281,6 +301,74 @@ class Log:
         self._tail = segment
         self._buffer.end += HEADER_BYTES
         return segment
+
+    # ------------------------------------------------------------------------------------------- carried and expired
+
+    def _find_carried(self) -> None:
+        """Open the table of places, unless no body was ever carried into this log, and bring it up to the log."""
+        exists = self._places_path is not None and self._places_path.exists()
+        if exists or not self.whole or self.start >= GENERATION_BYTES:
+            places = Places.open(self._places_path, self.identity, self._durable)
+            if places.covered < self._durable:
+                places.load(self._carried_since(places.covered), self._durable)
+            self._note_carried(places)
+            self._places = places
+
+    def _carried_since(self, covered: int) -> Iterator[tuple[int, int]]:
+        """Yield name and place of the durable CARRIED records after a position. Damage ends its segment, no more."""
+        for segment in self._segments:
+            try:
+                for found in self.headers(segment, covered):
+                    if found.header.kind == KIND_CARRIED:
+                        yield decode_carried(found.first).name, found.header.position
+            except CorruptRecord as error:
+                _trace.error("carried bodies: %s", error.line())
+
+    def _note_carried(self, places: Places) -> None:
+        with self._lock:
+            start, end = self._segments[0].start, self._buffer.end
+        carried = places.between(start, end)
+        with self._lock:
+            self._carried = carried
+
+    def _make_places(self) -> Places:
+        """The table for the first body that is carried in a log that is whole: what it has must be in it already."""
+        return Places.open(self._places_path, self.identity, self._durable, self._durable)
+
+    def expire(self, position: int) -> list[str]:
+        """Remove the segments that lie before a position, the oldest first; return the names of their files.
+
+        Every body in them that is still needed must have been carried, and `sync` returned after that. The newest
+        segment stays. Nothing more is removed while somebody is in `hold`.
+
+        Raises:
+            DeviceFailed: Some may be removed, always the oldest.
+        """
+        with self._places_lock:
+            if self._places is not None:
+                self._places.flush(self._durable)
+        names = []
+        while (segment := self._take_oldest(position)) is not None:
+            self._reader.drop(segment)
+            try:
+                self.device.remove(segment.name)
+                self.device.sync()  # each by itself: after a crash no segment is missing between two that are there
+            except OSError as error:
+                raise device_error(error, f"removal of log segment {segment.name}") from error
+            names.append(segment.name)
+        if names and self._places is not None:
+            self._places.forget(self.start)
+        return names
+
+    def _take_oldest(self, position: int) -> Segment | None:
+        with self._lock:
+            segments = self._segments
+            if self._holds or self._closed or len(segments) < 2 or segments[1].header.previous_end > position:
+                return None
+            self._segments = segments[1:]
+            start = segments[1].start
+            self._carried = {name: place for name, place in self._carried.items() if name >= start}
+            return segments[0]
 
     # -------------------------------------------------------------------------------------------------------- sync
 
@@ -423,6 +511,9 @@ class Log:
             self._tail = None
             dropped = [segment for segment in self._segments if segment.start >= self._durable]
             self._segments = [segment for segment in self._segments if segment.start < self._durable]
+        if self._places is not None:
+            self._places.give_up(self._durable)
+            self._note_carried(self._places)
         try:
             self._cut_back(dropped)
         except OSError as second:
@@ -440,97 +531,13 @@ class Log:
         # A segment whose creation failed half-way is on the device and not in the list.
         kept = {segment.start for segment in self._segments}
         for start in segment_starts(self.device):
-            if start not in kept:
+            if start not in kept and start >= self._durable:
                 self.device.remove(segment_name(start))
         self.device.sync()
         last = self._segments[-1]
         self._file = self.device.open(last.name, write=True)
         self._file.truncate(self._durable - last.start)
         self._file.sync()
-
-    # -------------------------------------------------------------------------------------------------------- read
-
-    def read(self, position: int) -> Record:
-        """Return the record at that position, durable or not, after checking header and body.
-
-        Raises:
-            CorruptRecord: No record is there, or its bytes are wrong.
-        """
-        found = self._find(position)
-        if isinstance(found, LogEntry):
-            kind, time_ns, stored = found.kind, found.time_ns, found.body
-        else:
-            header, stored = self._reader.stored(found, position)
-            kind, time_ns = header.kind, header.time_ns
-        after = position + HEADER_BYTES + len(stored)
-        return Record(position, kind & KIND_MAX, time_ns, stored, after, kind & COMPRESSED != 0)
-
-    def read_body(self, position: int, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset`` of the body of the record at ``position``, durable or not.
-
-        The header is always checked, the body's digest when all of the body is asked for.
-
-        Raises:
-            CorruptRecord: No record is there, or its bytes are wrong.
-            UsageError: The range does not lie in the body.
-        """
-        found = self._find(position)
-        if isinstance(found, LogEntry):
-            body = plain_body(position, found.body) if found.kind & COMPRESSED else found.body
-            return body_range(position, body, offset, length)
-        return self._reader.part(found, position, offset, length)
-
-    def _find(self, position: int) -> LogEntry | Segment:
-        """Return the record at that position while it is not written, else the segment that must hold it."""
-        with self._lock:
-            if self._closed:
-                raise ClosedError("log: used after close")
-            entry = self._buffer.get(position)
-            if entry is not None:
-                return entry
-            segments, end = self._segments, self._buffer.end
-            index = bisect_right(segments, position, key=_start_of) - 1
-            if index < 0 or not segments[index].header.start + HEADER_BYTES <= position < end:
-                raise CorruptRecord(f"log read: no record at {position}, the log ends at {end}")
-            return segments[index]
-
-    def records(self, start: int = 0) -> Iterator[Record]:
-        """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
-        a ``next_position``, or 0.
-
-        Raises:
-            CorruptRecord: Damage; segment and offset are named.
-        """
-        with self._lock:
-            segments, durable = list(self._segments), self._durable
-        for segment, follower in pairwise([*segments, None]):
-            assert segment is not None
-            end = durable if follower is None else min(follower.header.previous_end, durable)
-            if start < end:
-                chain = yield from self._walk(segment, end, start)
-                if follower is not None and chain is not None and chain != follower.header.chain:
-                    raise damage_error(follower, follower.start, CorruptRecord("chain does not follow"))
-
-    def _walk(self, segment: Segment, end: int, start: int) -> Generator[Record, None, bytes | None]:
-        try:
-            file = self.device.open(segment.name)
-        except OSError as error:
-            raise device_error(error, f"open of log segment {segment.name}") from error
-        walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES))
-        try:
-            yield from walk
-            return walk.chain
-        except CorruptRecord as error:
-            raise damage_error(segment, walk.position, error) from None
-        finally:
-            file.close()
-
-    def segments(self) -> list[tuple[str, int]]:
-        """Return name and durable size in bytes of each segment file: what a copy of the log needs."""
-        with self._io, self._lock:
-            ends = [segment.header.previous_end for segment in self._segments[1:]] + [self._durable]
-            pairs = zip(self._segments, ends, strict=True)
-            return [(segment.name, end - segment.start) for segment, end in pairs if end > segment.start]
 
     def close(self) -> None:
         """Sync, unless the log failed, and close the files. Closing twice does nothing."""
@@ -549,3 +556,7 @@ class Log:
         if self._file is not None:
             self._file.close()
         self._reader.close()
+        if self._places is not None:
+            with self._places_lock, contextlib.suppress(StorageError):  # derived: what is not in it is found again
+                self._places.flush(self._durable)
+            self._places.close()

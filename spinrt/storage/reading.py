@@ -65,10 +65,20 @@ class RecordReader:
                 return body_range(position, plain_body(position, frame), offset, length)
         return self._part_checked(segment, position, offset, length)
 
+    def kept(self, position: int) -> bytes | None:
+        """Return the plain body of the record there if it is the last one that was kept."""
+        kept_position, body = self._kept
+        return body if kept_position == position else None
+
+    def keep(self, position: int, body: bytes) -> None:
+        """Keep a plain body, unless it is long: readers of ranges come back."""
+        if len(body) <= KEPT_BYTES_MAX:
+            self._kept = position, body
+
     def _part_checked(self, segment: Segment, position: int, offset: int, length: int) -> bytes:
         """What `part` does for ranges far inside or of compressed bodies, and the words for what is wrong."""
-        kept_position, kept = self._kept
-        if kept_position == position:
+        kept = self.kept(position)
+        if kept is not None:
             return body_range(position, kept, offset, length)
         header, data = self._read_from(segment, position, offset, length)
         if header.kind & COMPRESSED:
@@ -82,8 +92,7 @@ class RecordReader:
 
     def _decompressed(self, segment: Segment, position: int) -> bytes:
         body = plain_body(position, self.stored(segment, position)[1])
-        if len(body) <= KEPT_BYTES_MAX:
-            self._kept = position, body
+        self.keep(position, body)
         return body
 
     def _read_from(self, segment: Segment, position: int, offset: int, length: int) -> tuple[Header, bytes]:

@@ -5,8 +5,10 @@ Owns no state beyond one open file. Formats are in ``record``; who may write is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.device import Device, File
@@ -15,6 +17,7 @@ from spinrt.storage.record import (
     HEADER_BYTES,
     KIND_MAX,
     RECORD_MAGIC,
+    Header,
     Record,
     SegmentHeader,
     check_body,
@@ -27,6 +30,8 @@ from spinrt.storage.record import (
 
 SUFFIX = ".log"
 WINDOW_BYTES = 1024 * 1024
+HEADERS_WINDOW_BYTES = 64 * 1024
+"""Large bodies are skipped without being read, small ones come along with their headers."""
 
 
 def segment_name(start: int) -> str:
@@ -89,10 +94,11 @@ def load_segment(device: Device, start: int) -> tuple[Segment, int]:
 
 
 class Window:
-    """Sequential reads of a file through one buffer of about a mebibyte."""
+    """Sequential reads of a file through one buffer, by default of about a mebibyte."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: File, window_bytes: int = WINDOW_BYTES) -> None:
         self._file = file
+        self._window_bytes = window_bytes
         self._start = 0
         self._data = b""
 
@@ -100,7 +106,7 @@ class Window:
         """Return up to ``length`` bytes; fewer only at the end of the file."""
         inside = offset - self._start
         if inside < 0 or inside + length > len(self._data):
-            self._data = self._file.read(offset, max(length, WINDOW_BYTES))
+            self._data = self._file.read(offset, max(length, self._window_bytes))
             self._start, inside = offset, 0
         return self._data[inside : inside + length]
 
@@ -140,6 +146,36 @@ class Walk:
         return record
 
 
+class HeaderWalk:
+    """Headers of the records of one segment in order, with the first bytes of their bodies, which are not checked.
+
+    After an error or at the end, ``position`` is where the walk stopped.
+    """
+
+    FIRST_BYTES = 32
+
+    class Found(NamedTuple):
+        header: Header
+        first: bytes
+        """Up to ``FIRST_BYTES`` of the body as it is stored."""
+
+    def __init__(self, segment: Segment, file: File, end: int, position: int) -> None:
+        self.segment = segment
+        self.position = position
+        self.end = end
+        self._window = Window(file, HEADERS_WINDOW_BYTES)
+
+    def __iter__(self) -> Iterator[Found]:
+        while self.position < self.end:
+            data = self._window.read(self.position - self.segment.start, HEADER_BYTES + self.FIRST_BYTES)
+            header = decode_header(data, self.position, self.segment.seed)
+            after = self.position + HEADER_BYTES + header.length
+            if after > self.end:
+                raise CorruptRecord(f"record at {self.position}: ends at {after}, the segment at {self.end}")
+            yield self.Found(header, data[HEADER_BYTES : HEADER_BYTES + header.length])
+            self.position = after
+
+
 def damage_error(segment: Segment, position: int, cause: CorruptRecord) -> CorruptRecord:
     """Return the error for damage that recovery must not cut away: segment, offset and cause."""
     return CorruptRecord(
@@ -166,10 +202,9 @@ def was_durable(segment: Segment, file: File, end: int, position: int) -> bool:
 def _claims_durable(segment: Segment, data: bytes, data_position: int, position: int) -> bool:
     at = data.find(RECORD_MAGIC)
     while at >= 0:
-        try:
+        with contextlib.suppress(CorruptRecord):
             header = decode_header(data[at : at + HEADER_BYTES], data_position + at, segment.seed)
-        except CorruptRecord:
-            at = data.find(RECORD_MAGIC, at + 1)
-            continue
-        return header.position - header.unsynced > position
+            if header.position - header.unsynced > position:
+                return True  # those before it may have been appended in the same batch as the bad one
+        at = data.find(RECORD_MAGIC, at + 1)
     return False

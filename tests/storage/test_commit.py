@@ -41,7 +41,7 @@ class Waiters:
 
     def write(self, body: bytes) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append((self.log.append(1, (body,), time_ns=0), future))
+        self.waiting.append((self.log.append(2, (body,), time_ns=0), future))
         self.commit.request()
         return future
 
@@ -101,7 +101,7 @@ def test_failed_sync_is_told_and_told_again() -> None:
     async def body() -> None:
         fault = FaultDevice(CrashDevice(), lasting=True)
         waiters = Waiters(open_log(fault))
-        position = waiters.log.append(1, (b"x",), time_ns=0)
+        position = waiters.log.append(2, (b"x",), time_ns=0)
         fault.fail_at = fault.step_count + 1
         waiters.commit.request()
         await waiters.changed.wait()

@@ -62,7 +62,7 @@ def test_log_on_a_device_that_is_full_at_any_size_keeps_what_it_synced() -> None
         for n in range(20):
             body = b"%02d" % n * 60
             try:
-                log.append(1, (body,), time_ns=0)
+                log.append(2, (body,), time_ns=0)
                 log.sync()
                 durable.append(body)
             except DeviceFull:
@@ -111,7 +111,7 @@ def test_what_a_rotting_device_gives_is_never_taken_for_right() -> None:
     device = CrashDevice()
     log = open_log(device)
     expected = [b"%04d" % n * 100 for n in range(20)]
-    positions = [log.append(1, (body,), time_ns=n) for n, body in enumerate(expected)]
+    positions = [log.append(2, (body,), time_ns=n) for n, body in enumerate(expected)]
     log.close()
     found = 0
     for seed in range(200):

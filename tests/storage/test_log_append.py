@@ -15,7 +15,7 @@ from tests.storage.support import bodies, open_log
 def test_records_come_back_after_reopening(tmp_path: Path) -> None:
     """On real files: kinds, times, bodies and positions survive close and open."""
     log = Log.open(tmp_path / "log", segment_bytes_max=1000)
-    written = [(log.append(n, (b"a" * n, b"b"), time_ns=n), n, n, b"a" * n + b"b") for n in range(300)]
+    written = [(log.append(n + 2, (b"a" * n, b"b"), time_ns=n), n + 2, n, b"a" * n + b"b") for n in range(300)]
     log.close()
 
     again = Log.open(tmp_path / "log", segment_bytes_max=1000)
@@ -30,9 +30,9 @@ def test_records_come_back_after_reopening(tmp_path: Path) -> None:
 def test_read_sees_unsynced_written_and_durable_records() -> None:
     """A record can be read from the moment it is appended, whole or in part."""
     log = open_log(CrashDevice(), buffer_bytes_max=1000)
-    positions = [log.append(1, (b"x%d" % n, memoryview(b"y" * 50)), time_ns=n) for n in range(40)]
+    positions = [log.append(2, (b"x%d" % n, memoryview(b"y" * 50)), time_ns=n) for n in range(40)]
     log.sync()
-    positions += [log.append(1, (b"x%d" % n, memoryview(b"y" * 50)), time_ns=n) for n in range(40, 80)]
+    positions += [log.append(2, (b"x%d" % n, memoryview(b"y" * 50)), time_ns=n) for n in range(40, 80)]
 
     for n, position in enumerate(positions):
         body = b"x%d" % n + b"y" * 50
@@ -46,7 +46,7 @@ def test_next_position_leads_through_all_segments() -> None:
     """`records` from any next_position gives the rest, over borders of segments."""
     log = open_log(CrashDevice(), segment_bytes_max=500)
     for n in range(30):
-        log.append(1, (b"%d" % n * 20,), time_ns=0)
+        log.append(2, (b"%d" % n * 20,), time_ns=0)
     log.sync()
     everything = list(log.records())
 
@@ -58,10 +58,10 @@ def test_next_position_leads_through_all_segments() -> None:
 def test_records_are_the_durable_ones() -> None:
     """What is not synced is not yielded, written through or not."""
     log = open_log(CrashDevice(), buffer_bytes_max=200)
-    log.append(1, (b"a",), time_ns=0)
+    log.append(2, (b"a",), time_ns=0)
     log.sync()
     for _ in range(10):
-        log.append(1, (b"b" * 100,), time_ns=0)
+        log.append(2, (b"b" * 100,), time_ns=0)
 
     assert bodies(log) == [b"a"]
     assert log.durable < log.end
@@ -71,8 +71,8 @@ def test_large_record_has_a_segment_of_its_own() -> None:
     """A body larger than a segment is stored whole."""
     log = open_log(CrashDevice(), segment_bytes_max=500)
     large = bytes(range(256)) * 10
-    position = log.append(1, (large,), time_ns=0)
-    log.append(1, (b"after",), time_ns=0)
+    position = log.append(2, (large,), time_ns=0)
+    log.append(2, (b"after",), time_ns=0)
     log.sync()
 
     assert log.read(position).body == large
@@ -83,11 +83,11 @@ def test_large_record_has_a_segment_of_its_own() -> None:
 def test_misuse_is_refused() -> None:
     """Too long a body, a range outside the body, a position that is no record, use after close."""
     log = open_log(CrashDevice())
-    position = log.append(1, (b"abc",), time_ns=0)
+    position = log.append(2, (b"abc",), time_ns=0)
     log.sync()
 
     with pytest.raises(UsageError, match="limit"):
-        log.append(1, (bytes(BODY_BYTES_MAX + 1),), time_ns=0)
+        log.append(2, (bytes(BODY_BYTES_MAX + 1),), time_ns=0)
     with pytest.raises(UsageError, match="range"):
         log.read_body(position, 2, 2)
     for nowhere in (0, position + 1, log.end, log.end + 1000):
@@ -96,4 +96,4 @@ def test_misuse_is_refused() -> None:
     log.close()
     log.close()
     with pytest.raises(ClosedError):
-        log.append(1, (b"",), time_ns=0)
+        log.append(2, (b"",), time_ns=0)

@@ -19,7 +19,7 @@ def run(log: Log, rng: random.Random, appended: list[bytes], synced: list[int]) 
         for _ in range(rng.randint(0, 4)):
             body = rng.randbytes(rng.choice((0, 1, 60, 500, 1300)))
             appended.append(body)
-            log.append(1, (body,), time_ns=0)
+            log.append(2, (body,), time_ns=0)
         log.sync()
         synced.append(len(appended))
 
@@ -47,7 +47,7 @@ def test_crash_at_every_step_keeps_a_prefix_and_all_that_was_synced(seed: int) -
 
             assert found == appended[: len(found)], f"seed {seed}, step {step}, then {second}"
             assert len(found) >= synced[-1], f"seed {seed}, step {step}, then {second}"
-            log.append(1, (b"goes on",), time_ns=0)
+            log.append(2, (b"goes on",), time_ns=0)
             log.sync()
             assert bodies(log) == [*found, b"goes on"]
         step += 1
@@ -60,7 +60,7 @@ def filled(count: int = 30) -> tuple[CrashDevice, list[int]]:
     log = open_log(device)
     positions = []
     for n in range(count):
-        positions.append(log.append(1, (b"%04d" % n * 100,), time_ns=n))
+        positions.append(log.append(2, (b"%04d" % n * 100,), time_ns=n))
         log.sync()
     log.close()
     return device, positions
@@ -78,7 +78,7 @@ def test_torn_tail_is_cut_at_every_length() -> None:
         log = open_log(device)
 
         assert len(bodies(log)) == 2
-        position = log.append(1, (b"new",), time_ns=0)
+        position = log.append(2, (b"new",), time_ns=0)
         log.sync()
         assert log.read(position).body == b"new"
 
@@ -130,10 +130,10 @@ def test_unsynced_records_lost_out_of_order_are_no_damage() -> None:
     """A later unsynced record that reached the disk does not make the loss of an earlier one an error."""
     device = CrashDevice()
     log = open_log(device, buffer_bytes_max=0)
-    log.append(1, (b"durable",), time_ns=0)
+    log.append(2, (b"durable",), time_ns=0)
     log.sync()
-    lost = log.append(1, (b"a" * 1024,), time_ns=0)
-    log.append(1, (b"b" * 1024,), time_ns=0)
+    lost = log.append(2, (b"a" * 1024,), time_ns=0)
+    log.append(2, (b"b" * 1024,), time_ns=0)
     device.flip(device.list()[0], lost + 100)
 
     assert bodies(open_log(device)) == [b"durable"]
@@ -145,11 +145,11 @@ def test_record_inside_a_body_is_not_taken_for_one() -> None:
     forged = CrashDevice()
     fake_log = Log.open(NOWHERE, device=forged, segment_bytes_max=1 << 20, salt=lambda: b"another salt 16!")
     for _ in range(20):
-        fake_log.append(1, (b"x" * 100,), time_ns=0)
+        fake_log.append(2, (b"x" * 100,), time_ns=0)
         fake_log.sync()
     content = bytes(forged.names[forged.list()[0]].content)
     log = open_log(device, segment_bytes_max=1 << 20)
-    log.append(1, (content[64 + 64 :],), time_ns=0)
+    log.append(2, (content[64 + 64 :],), time_ns=0)
     log.close()
     device.flip(device.list()[0], 64 + 10)
 
@@ -162,7 +162,7 @@ def test_segment_of_another_log_is_found_by_its_chain() -> None:
     other = CrashDevice()
     log = open_log(other)
     for n in range(30):
-        log.append(1, (b"%04d" % (n + 1) * 100,), time_ns=n)
+        log.append(2, (b"%04d" % (n + 1) * 100,), time_ns=n)
         log.sync()
     log.close()
     name = mine.list()[1]
@@ -170,3 +170,20 @@ def test_segment_of_another_log_is_found_by_its_chain() -> None:
 
     with pytest.raises(CorruptRecord, match="chain"):
         bodies(open_log(mine))
+
+
+def test_flipped_byte_in_a_batch_is_damage_when_a_later_one_says_it_was_durable() -> None:
+    """Records of the same batch say nothing about each other; one behind them does, however far."""
+    device = CrashDevice()
+    log = open_log(device, segment_bytes_max=1 << 20)
+    first = log.append(2, (b"first" * 20,), time_ns=0)
+    for _ in range(50):
+        log.append(2, (b"same batch" * 20,), time_ns=0)
+    log.sync()
+    log.append(2, (b"behind it",), time_ns=0)
+    log.sync()
+    device.flip(device.list()[0], first + 80)
+    size = device.open(device.list()[0]).size()
+    with pytest.raises(CorruptRecord, match=f"offset {first}"):
+        open_log(device)
+    assert device.open(device.list()[0]).size() == size

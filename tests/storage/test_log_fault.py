@@ -38,8 +38,8 @@ def fill(log: Log, synced: list[bytes]) -> bool:
     try:
         for n in range(12):
             body = b"%d" % n * 80
-            log.append(1, (body,), time_ns=0)
-            log.append(1, (body,), time_ns=0)
+            log.append(2, (body,), time_ns=0)
+            log.append(2, (body,), time_ns=0)
             log.sync()
             synced += [body, body]
     except DeviceFailed:
@@ -49,7 +49,7 @@ def fill(log: Log, synced: list[bytes]) -> bool:
 
 def refuses_everything(log: Log) -> None:
     with pytest.raises(DeviceFailed):
-        log.append(1, (b"x",), time_ns=0)
+        log.append(2, (b"x",), time_ns=0)
     with pytest.raises(DeviceFailed):
         log.sync()
     log.close()
@@ -68,7 +68,7 @@ def test_full_device_at_every_write_gives_up_the_unsynced_and_goes_on() -> None:
         for n in range(20):
             body = b"%d" % n * 50
             try:
-                pending[log.append(1, (body,), time_ns=0)] = body
+                pending[log.append(2, (body,), time_ns=0)] = body
                 if n % 3 == 2:
                     log.sync()
                     durable |= pending
@@ -97,16 +97,16 @@ def test_full_device_that_stays_full_loses_nothing_durable() -> None:
     device = CrashDevice()
     fault = FaultDevice(device, error=errno.ENOSPC, lasting=True)
     log = open_log(fault, segment_bytes_max=600)
-    log.append(1, (b"first" * 20,), time_ns=0)
+    log.append(2, (b"first" * 20,), time_ns=0)
     log.sync()
     fault.fail_at = fault.step_count + 1
     for _ in range(5):
-        position = log.append(1, (b"lost" * 100,), time_ns=0)
+        position = log.append(2, (b"lost" * 100,), time_ns=0)
         with pytest.raises(DeviceFull, match="gave up"):
             log.sync()
         assert log.is_lost(position)
     fault.heal()
-    log.append(1, (b"second",), time_ns=0)
+    log.append(2, (b"second",), time_ns=0)
     log.sync()
 
     assert bodies(log) == [b"first" * 20, b"second"]
@@ -117,14 +117,14 @@ def test_record_that_refers_to_a_lost_one_is_refused() -> None:
     """What depends on bytes that were given up never reaches the log."""
     fault = FaultDevice(CrashDevice(), error=errno.ENOSPC)
     log = open_log(fault)
-    chunk = log.append(1, (b"chunk",), time_ns=0)
+    chunk = log.append(2, (b"chunk",), time_ns=0)
     fault.fail_at = fault.step_count + 1
     with pytest.raises(DeviceFull):
         log.sync()
 
     with pytest.raises(DeviceFull, match="refers to"):
-        log.append(1, (b"names the chunk",), time_ns=0, references=[chunk])
-    assert log.append(1, (b"does not",), time_ns=0, references=[]) > chunk
+        log.append(2, (b"names the chunk",), time_ns=0, references=[chunk])
+    assert log.append(2, (b"does not",), time_ns=0, references=[]) > chunk
 
 
 def test_full_buffer_writes_through() -> None:
@@ -132,7 +132,7 @@ def test_full_buffer_writes_through() -> None:
     device = CrashDevice()
     log = open_log(device, segment_bytes_max=1 << 20, buffer_bytes_max=1000)
     for _ in range(50):
-        log.append(1, (b"x" * 100,), time_ns=0)
+        log.append(2, (b"x" * 100,), time_ns=0)
         written = sum(len(inode.content) for inode in device.names.values())
         assert log.end - written <= 1000 + 164
 
@@ -141,15 +141,15 @@ def test_full_device_before_the_first_sync_after_reopening() -> None:
     """What follows continues the chain of what was there when the log was opened."""
     device = CrashDevice()
     log = open_log(device)
-    log.append(1, (b"old",), time_ns=0)
+    log.append(2, (b"old",), time_ns=0)
     log.close()
     fault = FaultDevice(device, error=errno.ENOSPC)
     log = open_log(fault)
-    log.append(1, (b"lost",), time_ns=0)
+    log.append(2, (b"lost",), time_ns=0)
     fault.fail_at = fault.step_count + 1
     with pytest.raises(DeviceFull):
         log.sync()
-    log.append(1, (b"new",), time_ns=0)
+    log.append(2, (b"new",), time_ns=0)
     log.sync()
 
     assert bodies(log) == [b"old", b"new"]

@@ -25,7 +25,7 @@ log = Log.open(Path(sys.argv[1]), segment_bytes_max=20_000, buffer_bytes_max=3_0
 number = sum(1 for _ in log.records())
 while True:
     for _ in range(number % 5 + 1):
-        log.append(1, (b"%d" % number * (number % 300 + 1),), time_ns=number)
+        log.append(2, (b"%d" % number * (number % 300 + 1),), time_ns=number)
         number += 1
     log.land() if launches and log.launch(writer) else log.sync()
     print(number, flush=True)

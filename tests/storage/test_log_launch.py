@@ -65,7 +65,7 @@ def serving() -> Iterator[LogWriter]:
 
 
 def append(log: Log, body: bytes) -> int:
-    return log.append(1, (body,), time_ns=7)
+    return log.append(2, (body,), time_ns=7)
 
 
 def commit(log: Log, writer: LogWriter) -> int:
@@ -281,7 +281,7 @@ from spinrt.storage.log import Log
 log = Log.open(Path(sys.argv[1]))
 writer = LogWriter()
 threading.Thread(target=writer.serve, daemon=True).start()
-log.append(1, (b"x" * 5000,), time_ns=0)
+log.append(2, (b"x" * 5000,), time_ns=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 assert log.launch(writer)
 try:

@@ -79,7 +79,7 @@ def test_the_log_says_what_is_wrong_wherever_it_was_found(offset: int) -> None:
     device = CrashDevice()
     log = Log.open(Path("/nonexistent"), device=device)
     body = bytes(range(256)) * 1200
-    position = log.append(1, (body,), time_ns=0)
+    position = log.append(2, (body,), time_ns=0)
     log.sync()
     assert log.read_body(position, offset, 100) == body[offset : offset + 100]
     with pytest.raises(CorruptRecord, match="magic"):

@@ -54,7 +54,11 @@ def _copy_index(source: Path, directory: Path) -> None:
 
 
 def _copy_log(log: Log, directory: Path) -> int:
-    writing = OsDevice(directory)
+    with log.hold():
+        return _copy_segments(log, OsDevice(directory))
+
+
+def _copy_segments(log: Log, writing: OsDevice) -> int:
     total = 0
     for name, size in log.segments():
         file, copy = log.device.open(name), writing.open(name, create=True)
