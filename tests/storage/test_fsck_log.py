@@ -15,7 +15,7 @@ def filled(count: int = 14, *, segment_bytes_max: int = 1000) -> CrashDevice:
     device = CrashDevice()
     log = open_log(device, segment_bytes_max=segment_bytes_max)
     for n in range(count):
-        log.append(1, (b"%02d" % n * 70,), time_ns=n)
+        log.append(2, (b"%02d" % n * 70,), time_ns=n)
         log.sync()
     log.close()
     return device
@@ -113,7 +113,7 @@ def test_segment_of_another_log_breaks_the_chain() -> None:
     mine, other = filled(), CrashDevice()
     log = open_log(other, segment_bytes_max=1000)
     for n in range(14):
-        log.append(1, (b"%02d" % (n + 1) * 70,), time_ns=n)
+        log.append(2, (b"%02d" % (n + 1) * 70,), time_ns=n)
         log.sync()
     log.close()
     name = mine.list()[1]
