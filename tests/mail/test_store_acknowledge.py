@@ -202,7 +202,7 @@ def test_power_cut_between_acknowledgement_and_application_loses_nothing(tmp_pat
         assert not sender.applied
         crashed = device.crash()
         store._index.close()
-        store._stop_checkpointer()
+        store._checkpointer.stop()
         store._directory.close()
 
         after = open_store(tmp_path, device=crashed)

@@ -228,8 +228,8 @@ def test_checkpoint_runs_beside_the_store(tmp_path: Path) -> None:
         await fill(store, 500)
         path = tmp_path / "data/index/mail.sqlite"
         size = path.stat().st_size
-        assert not Checkpointer(path, wal_bytes_min=2**40).checkpoint()
-        checkpointer = Checkpointer(path, wal_bytes_min=1)
+        assert not Checkpointer(path, store._checkpointer.changes, wal_bytes_min=2**40).checkpoint()
+        checkpointer = Checkpointer(path, store._checkpointer.changes, wal_bytes_min=1)
         checkpointer.start()
         assert await asyncio.to_thread(checkpointer.checkpoint)
         checkpointer.stop()
@@ -246,7 +246,6 @@ def test_write_ahead_log_stays_bounded_under_steady_load(tmp_path: Path) -> None
     async def test(store: Store) -> None:
         wal = tmp_path / "data/index/mail.sqlite-wal"
         await fill(store, 300)
-        assert store._checkpointer is not None
         sizes = []
         for _ in range(6):
             store._checkpointer.behind = True

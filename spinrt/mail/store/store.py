@@ -22,11 +22,12 @@ One thread: everything but `Store.open` runs on one event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -39,22 +40,26 @@ from spinrt.errors import (
     InternalError,
     MailError,
     SpinError,
+    StateError,
 )
 from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.backup import back_up
 from spinrt.mail.store.bodies import BodyWriter
 from spinrt.mail.store.changes import KIND_BODY, encode_change
 from spinrt.mail.store.check import bodies_of, check_change
-from spinrt.mail.store.checkpoint import Checkpointer
+from spinrt.mail.store.checkpoint import Checkpointer, Cut, close_followed, follow_index, load_followed
 from spinrt.mail.store.index import INDEX_NAME, Batch, Index
 from spinrt.mail.store.model import Change, CreateMailbox, Deliver, MailboxGone, Outcome, Watcher, make_record
 from spinrt.mail.store.names import INBOX, check_user
 from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
+from spinrt.mail.store.snapshots import Attachment, SnapshotStore
 from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import Device
 from spinrt.storage.log import Log
+from spinrt.storage.protocols import Snapshot
+from spinrt.storage.wal import Changes
 
 RETRY_S: Final = 1.0
 """Time between two attempts to apply to an index whose device is full."""
@@ -86,13 +91,24 @@ class _Submitted(NamedTuple):
 class Store(Reader):
     """The mail store of one data directory. Made by `open`."""
 
-    def __init__(self, directory: DataDirectory, log: Log, index: Index, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        log: Log,
+        index: Index,
+        clock_ns: Callable[[], int],
+        changes: Changes,
+        snapshots: SnapshotStore,
+    ) -> None:
         super().__init__(index, log)
+        self.snapshots = snapshots
         self._directory = directory
         self._durable_log = log
         self._clock_ns = clock_ns
         self._commit: GroupCommit | None = None
-        self._checkpointer: Checkpointer | None = None
+        self._checkpointer = Checkpointer(index.path, changes)
+        self._snapshot_lock = asyncio.Lock()
+        self._snapshot_tasks: set[asyncio.Task[Snapshot]] = set()
         self._submitted: deque[_Submitted] = deque()
         """Appended, not known to be durable."""
         self._unapplied: list[_Submitted] = []
@@ -114,6 +130,7 @@ class Store(Reader):
         progress: Progress | None = None,
         rebuild: bool = False,
         device: Device | None = None,
+        pages_device: Device | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         compression: bool = True,
     ) -> Store:
@@ -124,6 +141,7 @@ class Store(Reader):
             progress: Called with (position, end) while log records are applied.
             rebuild: Build the index anew from the log.
             device: Where the log is; by default files below the data directory.
+            pages_device: Where packs and snapshots are; by default files below the data directory.
             clock_ns: Gives the time of records, nanoseconds since 1970-01-01 UTC.
             compression: Whether messages are stored compressed from now on.
 
@@ -133,20 +151,21 @@ class Store(Reader):
             DeviceFull, DeviceFailed: The device refused.
         """
         directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(directory.close)
             log = Log.open(directory.log_path, device=device, compression=compression)
+            opened.callback(log.close)
+            snapshots = SnapshotStore(directory.path, pages_device)
+            opened.callback(snapshots.close)
+            saved = load_followed(directory.index_path / INDEX_NAME)
             try:
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild)
+                opened.callback(index.close)
             except sqlite3.Error as error:
-                log.close()
                 raise _index_error(error, "open") from error
-            except BaseException:
-                log.close()
-                raise
-        except BaseException:
-            directory.close()
-            raise
-        return cls(directory, log, index, clock_ns)
+            changes = follow_index(index.path, saved)
+            opened.pop_all()
+        return cls(directory, log, index, clock_ns, changes, snapshots)
 
     # ------------------------------------------------------------------------------------------------------ change
 
@@ -230,7 +249,7 @@ class Store(Reader):
     def _request_commit(self) -> None:
         if self._commit is None:
             self._commit = GroupCommit(self._durable_log, self._on_durable, self._on_commit_error)
-            self._start_checkpointer()
+            self._checkpointer.start()
         self._commit.request()
 
     def _check_usable(self) -> None:
@@ -304,7 +323,7 @@ class Store(Reader):
             self._unapplied = []
             self._resolve(batch, results)
             self._tell(told)
-            if self._checkpointer is not None and self._checkpointer.behind:
+            if self._checkpointer.behind:
                 self._checkpointer.finish(self._index.connection)
 
     def _drop_lost(self) -> None:
@@ -417,17 +436,50 @@ class Store(Reader):
         self._check_usable()
         return await asyncio.to_thread(back_up, self._directory, self._durable_log, target)
 
+    async def snapshot(self, label: str = "", attachments: Sequence[Attachment] = ()) -> Snapshot:
+        """Take a snapshot of all that is applied now, with what is attached; wait until it is durable.
+
+        The event loop only begins a read transaction; the rest is done by a thread. One at a time. Goes on when the
+        caller is cancelled.
+
+        Raises:
+            DeviceFull, DeviceFailed, CorruptRecord: There is no such snapshot.
+            UsageError: Label or attachments cannot be stored.
+        """
+        self._check_usable()
+        task = asyncio.get_running_loop().create_task(self._take_snapshot(label, tuple(attachments)))
+        self._snapshot_tasks.add(task)
+        task.add_done_callback(self._snapshot_tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _take_snapshot(self, label: str, attachments: Sequence[Attachment]) -> Snapshot:
+        async with self._snapshot_lock:
+            try:
+                cut = await asyncio.to_thread(Cut, self._index.path, self._checkpointer.changes)
+                try:
+                    self._apply_durable()
+                    cut.begin()
+                except BaseException:
+                    cut.end(None)
+                    raise
+            except sqlite3.Error as error:
+                raise _index_error(error, "snapshot") from error
+            return await asyncio.to_thread(self.snapshots.take, cut, attachments, label, self._clock_ns())
+
     def rebuild(self, progress: Progress | None = None) -> None:
         """Build the index anew from the log, now; blocks.
 
         Covers what was applied before; what is durable and waits to be applied is applied as usual, and answered.
         """
         self._check_usable()
+        if self._snapshot_tasks:
+            raise StateError("mail store: rebuild: a snapshot is being taken", hint="try again when it is done")
         self._apply_durable()
         self._check_usable()
         applied = self._index.counters.applied
-        self._stop_checkpointer()
+        self._checkpointer.stop()
         self._index.close()
+        self._checkpointer.changes.close()
         path = self._directory.index_path
         try:
             self._index = open_index(path, self._durable_log, progress, rebuild=True, end=applied)
@@ -435,7 +487,8 @@ class Store(Reader):
             self._fail(_index_error(error, "rebuild"))
             raise _index_error(error, "rebuild") from error
         self._index.watched = self._watchers
-        self._start_checkpointer()
+        self._checkpointer = Checkpointer(self._index.path, follow_index(self._index.path, None))
+        self._checkpointer.start()
 
     async def close(self) -> None:
         """Make durable and apply what was submitted, then close everything. Closing twice does nothing.
@@ -448,6 +501,7 @@ class Store(Reader):
         self._closed = True
         if self._commit is not None:
             await self._commit.close()
+        await asyncio.gather(*self._snapshot_tasks, return_exceptions=True)
         self._finish_applying()
         self.release()
 
@@ -466,21 +520,13 @@ class Store(Reader):
     def release(self) -> None:
         """Close without an event loop: for a store on which nothing was submitted."""
         self._closed = True
-        self._stop_checkpointer()
-        self._index.close()
+        self._checkpointer.stop()
+        close_followed(self._index.connection, self._index.path, self._checkpointer.changes)
+        self.snapshots.close()
         try:
             self._durable_log.close()
         finally:
             self._directory.close()
-
-    def _start_checkpointer(self) -> None:
-        self._checkpointer = Checkpointer(self._directory.index_path / INDEX_NAME)
-        self._checkpointer.start()
-
-    def _stop_checkpointer(self) -> None:
-        if self._checkpointer is not None:
-            self._checkpointer.stop()
-            self._checkpointer = None
 
 
 def _references(change: Change) -> Iterator[int]:

@@ -1,0 +1,175 @@
+"""Snapshots of the mail store: the index as of a cut, and what goes with it, as objects of one snapshot.
+
+Everything here runs on worker threads; `Store.snapshot` makes the cut on the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spinrt.errors import CorruptRecord, NotFound, UsageError
+from spinrt.mail.store.checkpoint import Cut
+from spinrt.storage.device import Device, sync_directory
+from spinrt.storage.files import device_error
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.protocols import Object, PageStore, Snapshot
+from spinrt.storage.snapshot import KIND_INDEX, seal
+from spinrt.storage.tree import Pages, build, build_bytes, pages, put_page, update_digests
+from spinrt.storage.wal import Changes, Taken
+
+INDEX_OBJECT: Final = "index"
+PAGES_NAME: Final = "pages"
+"""Directory of the page store, in the data directory."""
+IDENTITY_DIGITS_MIN: Final = 4
+
+
+class Attachment(NamedTuple):
+    """Something that goes into a snapshot beside the index."""
+
+    name: str
+    kind: int
+    content: bytes
+
+
+class SnapshotStore:
+    """The page store of one data directory, opened when it is first needed, and one snapshot at a time into it."""
+
+    def __init__(self, directory: Path, device: Device | None = None) -> None:
+        self._directory = directory / PAGES_NAME
+        self._device = device
+        self._lock = threading.Lock()
+        self._pages: LocalPages | None = None
+        self._closed = False
+
+    @property
+    def pages(self) -> LocalPages:
+        """The page store. Raises as `LocalPages.open`."""
+        with self._lock:
+            if self._closed:
+                raise UsageError("snapshots: used after the store was closed")
+            if self._pages is None:
+                self._pages = LocalPages.open(self._directory, self._device)
+            return self._pages
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._pages is not None:
+                self._pages.close()
+
+    def take(self, cut: Cut, attachments: Sequence[Attachment], label: str, time_ns: int) -> Snapshot:
+        """Take a snapshot of a cut, and end the cut. One without a label that says nothing new is not made: the newest
+        is returned.
+
+        Raises:
+            DeviceFull, DeviceFailed, CorruptRecord: There is no such snapshot.
+        """
+        base = None
+        try:
+            store = self.pages
+            parent = newest(store, cut.log_identity)
+            index = store_index(store, cut.changes, parents=store.snapshots())
+            objects = [index, *(build_bytes(store, one.content, name=one.name, kind=one.kind) for one in attachments)]
+            if parent and not label and (parent.position, list(parent.objects)) == (cut.position, sorted(objects)):
+                base = parent.identity
+                return parent
+            snapshot = seal(
+                parent=parent and parent.identity,
+                log_identity=cut.log_identity,
+                position=cut.position,
+                time_ns=time_ns,
+                objects=tuple(objects),
+                label=label,
+            )
+            store.commit(snapshot)
+            base = snapshot.identity
+            return snapshot
+        except OSError as error:
+            raise device_error(error, "snapshot: read of the index") from error
+        finally:
+            cut.end(base)
+
+
+def newest(store: PageStore, log_identity: bytes) -> Snapshot | None:
+    """Return the newest snapshot of a log."""
+    return next((one for one in reversed(store.snapshots()) if one.log_identity == log_identity), None)
+
+
+def index_of(snapshot: Snapshot) -> Object | None:
+    """Return the object that is the mail index."""
+    return next((item for item in snapshot.objects if item.name == INDEX_OBJECT and item.kind == KIND_INDEX), None)
+
+
+def store_index(store: PageStore, changes: Changes, parents: Iterable[Snapshot]) -> Object:
+    """Store the index as of the cut, by what changed since a snapshot if that is known; else all of it is looked at."""
+    taken = changes.take()
+    base = next((index_of(one) for one in parents if one.identity == taken.base), None)
+    state = taken.state
+    if base is None or taken.changed is None or base.page_bytes != state.page_bytes:
+        every = changes.read_all(taken)
+        return build(store, every, name=INDEX_OBJECT, kind=KIND_INDEX, page_bytes=state.page_bytes)
+    digests = _changed_digests(store, changes, taken)
+    return update_digests(store, base, digests, state.database_pages * state.page_bytes)
+
+
+def _changed_digests(store: Pages, changes: Changes, taken: Taken) -> Iterator[tuple[int, bytes, int]]:
+    assert taken.changed is not None
+    for page in sorted(taken.changed):
+        if page <= taken.state.database_pages:
+            content = changes.read(taken, page)
+            yield page - 1, put_page(store, content), len(content)
+
+
+def find_snapshot(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
+    """Return the snapshot that an operator means: ``newest``, a label, or the beginning of an id.
+
+    Raises:
+        NotFound: None, or more than one.
+    """
+    if wanted == "newest" and snapshots:
+        return snapshots[-1]
+    found = [one for one in snapshots if one.label and one.label == wanted]
+    if not found and len(wanted) >= IDENTITY_DIGITS_MIN:
+        found = [one for one in snapshots if one.identity.hex().startswith(wanted.lower())]
+    if len(found) != 1:
+        what = "fits several" if found else "not found"
+        raise NotFound(
+            f"snapshot {wanted!r}: {what}",
+            hint=f"`spinrt snapshot list` shows all; give a label, newest, or {IDENTITY_DIGITS_MIN} digits or more",
+        )
+    return found[0]
+
+
+def write_object(store: Pages, item: Object, target: Path) -> None:
+    """Write an object's content to a file that is not there, whole and durable or not at all.
+
+    Raises:
+        NotFound, CorruptRecord: A page is missing or damaged.
+        OSError: The device refused.
+    """
+    new = target.with_name(target.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            for page in pages(store, item):
+                stream.write(page)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.rename(target)
+        sync_directory(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+
+
+def object_bytes(store: Pages, item: Object, bytes_max: int) -> bytes:
+    """Return a small object's content. Raises CorruptRecord when it says that it is larger."""
+    if item.size > bytes_max:
+        raise CorruptRecord(f"object {item.name!r}: {item.size} bytes, expected up to {bytes_max}")
+    return b"".join(pages(store, item))
