@@ -11,6 +11,7 @@ MADE    := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 CORE    := $(VENV)/.core
 DEV     := $(VENV)/.dev
+PEERS   := $(VENV)/.peers
 
 CORE_SOURCES := $(shell find cython_core \( -name '*.py[x]' -o -name '*.px[id]' -o -name '*.[hc]' -o -name build_ext.py \) \
                   -not -name '_core.c' 2>/dev/null)
@@ -18,7 +19,8 @@ EDITABLE := --no-build-isolation --config-settings editable_mode=compat -e
 
 # Where `make run` keeps its configuration and data.
 CONFIG ?= var/spinrt.yaml
-BENCH  ?= mail
+# What `make bench` runs.
+BENCH  ?= all
 
 # A path may hold any character, quotes too: recipes read it from the environment, where no shell takes it apart.
 export MAIL
@@ -73,8 +75,9 @@ format: $(DEV) ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV) $(CORE) ## run a benchmark (BENCH=mail, ARGS="--quick --json")
-	@$(BIN)/python -m spinrt bench $(BENCH) $(ARGS)
+bench: $(DEV) $(CORE) $(if $(filter all,$(BENCH)),$(PEERS)) ## run all benchmarks, write build/bench/report.html (QUICK=1, BENCH=mail: that one, MAIL=path, ARGS)
+	@$(BIN)/python -m spinrt bench $(BENCH) $(if $(QUICK),--quick) $(ARGS) \
+	  $(if $(filter all ipc filters,$(BENCH)),$${MAIL:+--mail "$$MAIL"})
 
 build-extensions: $(DEV) $(CORE) ## compile extensions/* to WebAssembly
 	$(BIN)/python -m spinrt build
@@ -104,6 +107,10 @@ $(RUNTIME): pyproject.toml | $(MADE)
 $(DEV): pyproject.toml $(RUNTIME)
 	$(PIP) install $(EDITABLE) '.[dev]'
 	@touch $@
+
+# What benchmarks compare with. Without root, or where it fails, they skip what is missing and say so.
+$(PEERS): benchmarks/install-peers | $(MADE)
+	@if benchmarks/install-peers; then touch $@; else echo 'bench: goes on without the servers that are missing' >&2; fi
 
 # Installing built the core already; build_ext then finds nothing to do, and later compiles what changed.
 $(CORE): $(CORE_SOURCES) | $(RUNTIME)

@@ -438,7 +438,7 @@ def progress(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Turn the first signal that would end us into `Interrupted`; later ones wait for the clean-up: it is bounded."""
 
     def interrupt(number: int, frame: object) -> None:
@@ -475,7 +475,7 @@ def main(
     parser = _parser(name, benchmark, takes)
     parsed = parser.parse_args(arguments, argparse.Namespace(only=[], mail=None))
     try:
-        with _ended_by_signals():
+        with ended_by_signals():
             result = benchmark(Options(parsed.quick, Selection.parse(parsed.only), parsed.mail))
         if not result.rows and parsed.only:
             raise UsageError(f"bench {name}: found no row {' or '.join(map(repr, parsed.only))}", hint=_no_row(result))

@@ -18,6 +18,9 @@ examples:
   spinrt bench                        list the benchmarks
   spinrt bench mail                   a table for people
   spinrt bench mail --quick --json    small parameters (within 60 s), JSON for programs
+  spinrt bench ipc --only 'pipe bytes=64 cores=same'
+                                      rows by name, of benchmarks that can measure some of theirs alone
+  spinrt bench all --report now.html  everything, and one page of it
 
 Which part runs is said on standard error. Exit code 0 says that it ran,
 whatever it found: look at the targets. Ctrl-C stops everything it started.
@@ -30,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="benchmark to run; none lists them")
     parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
+    parser.add_argument("--save", metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help="rows, of benchmarks that can")
+    parser.add_argument("--mail", metavar="PATH", help="your own messages, for benchmarks that send any")
+    parser.add_argument("--report", metavar="FILE", help="where the page of all goes")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name not in names:
         raise NotFound(f"benchmark {arguments.name!r}: does not exist", hint=f"there are {', '.join(names)}")
     flags = [flag for flag in ("--quick", "--json") if getattr(arguments, flag[2:])]
+    flags += [word for row in arguments.only for word in ("--only", row)]
+    for flag in ("--save", "--mail", "--report"):
+        flags += [flag, getattr(arguments, flag[2:])] if getattr(arguments, flag[2:]) else []
     sys.stdout.flush()
     # A process of its own: what this one imported must not be part of what is measured.
     search_path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -298,6 +298,8 @@ def test_bench_lists_finds_and_says_when_there_is_none(
     assert "there are tiny" in capfd.readouterr().err
     assert main(["bench", "tiny", "--quick", "--json"]) == 3
     assert capfd.readouterr().out == "['--quick', '--json']\n"
+    assert main(["bench", "tiny", "--only", "a b=1", "--only", "c", "--mail", "here"]) == 3
+    assert capfd.readouterr().out == "['--only', 'a b=1', '--only', 'c', '--mail', 'here']\n"
 
 
 def test_bindgen_writes_header_and_glue(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,136 @@
+"""Which rows are drawn, how they are grouped, and how values are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from benchmarks.report.plot import Mark, Plot
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row as the JSON has it: see the head of ``benchmarks/harness.py``."""
+ROWS_DRAWN_MAX: Final = 64
+"""More lines than this are no picture."""
+MET, MISSED = 3, 0
+IPC_SERIES: Final = {
+    0: "spinrt",
+    1: "others in the process",
+    2: "system call",
+    3: "two processes in C, one core",
+    4: "on two cores",
+    5: "two processes in Python",
+}
+IPC_SIZES: Final = {0: "no payload", 64: "64 bytes", 4096: "4 KiB", 65_536: "64 KiB"}
+_SECONDS: Final = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
+_NS: Final = {"ns": 1.0, "us": 1e3, "ms": 1e6}
+_NEAR: Final = ("native_call", "python_call", "wasmtime_py", "extism", "subinterpreter", "pluggy")
+_APART: Final = ("python_", "multiprocessing_", "grpc")
+
+
+def figure(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds in the unit that suits them."""
+    unit, each = next((one for one in _SECONDS if ns >= one[1]), _SECONDS[-1])
+    return f"{figure(ns / each)} {unit}"
+
+
+def plots(result: Mapping[str, Any]) -> list[Plot]:
+    """The pictures of one benchmark."""
+    if result["benchmark"] == "ipc":
+        return _ipc(result["rows"])
+    return _by_unit(result["rows"])
+
+
+def margins(results: Sequence[Mapping[str, Any]]) -> Plot:
+    """Every target that has a value: by what factor it is met, or missed where that is below 1."""
+    marks = []
+    for result in results:
+        for target in result["targets"]:
+            value, limit = target["value"], target["limit"]
+            if not value or value < 0 or not limit:
+                continue
+            factor = value / limit if target["relation"] == ">=" else limit / value
+            reach = (min(factor, 1.0), max(factor, 1.0))
+            name = f"{result['benchmark']}: {target['name']}"
+            marks.append(Mark(name, MET if target["met"] else MISSED, factor, reach, reach))
+    key = "By what factor each target is met: left of 1 it is missed."
+    return Plot("Targets", "times", marks, {MET: "met", MISSED: "missed"}, lambda one: f"{figure(one)} ×", key)
+
+
+def _by_unit(rows: Sequence[Row]) -> list[Plot]:
+    """One picture for each unit, where there are two rows or more and not too many."""
+    made = []
+    for unit in dict.fromkeys(row["unit"] for row in rows):
+        chosen = (row for row in rows if row["unit"] == unit and min(row["low"], row["min"]) > 0)
+        marks = [_mark(row, 0, _label(row)) for row in chosen]
+        if 2 <= len(marks) <= ROWS_DRAWN_MAX:
+            made.append(Plot(f"Rows in {unit}", _axis(unit), marks, {}, _writer(unit)))
+    return made
+
+
+def _axis(unit: str) -> str:
+    return {"ns": "time", "us": "time", "ms": "time", "x": "ratio"}.get(unit, unit)
+
+
+def _writer(unit: str) -> Callable[[float], str]:
+    if unit in _NS:
+        each = _NS[unit]
+        return lambda value: duration(value * each)
+    return figure
+
+
+def _mark(row: Row, series: int, label: str) -> Mark:
+    tail = row.get("percentiles")
+    reach = (row["min"], tail["p99.9"] if tail else row["max"])
+    return Mark(label, series, row["median"], (row["low"], row["high"]), reach, tail["p99"] if tail else None)
+
+
+def _label(row: Row, *left_out: str) -> str:
+    return " ".join([row["name"], *(f"{key}={value}" for key, value in row["params"].items() if key not in left_out)])
+
+
+# ------------------------------------------------------------------------------------------------------------------ ipc
+
+
+def _ipc(rows: Sequence[Row]) -> list[Plot]:
+    """A call with each size, fastest first; then how many calls a second there are."""
+    made = []
+    for size, name in IPC_SIZES.items():
+        chosen = [row for row in rows if row["unit"] == "ns" and _size(row) == size]
+        ordered = sorted(chosen, key=lambda row: row["median"])
+        marks = [_mark(row, _series(row), _label(row, "bytes")) for row in ordered]
+        made.append(Plot(f"One call, {name}", "time of one call, there and back", marks, IPC_SERIES, duration))
+    for outstanding in (1, 16):
+        chosen = [row for row in rows if row["params"].get("outstanding") == outstanding and _size(row) == 0]
+        ordered = sorted(chosen, key=lambda row: -row["median"])
+        marks = [_mark(row, _series(row), _label(row, "bytes", "outstanding")) for row in ordered]
+        title = f"Calls a second, {outstanding} on their way, no payload"
+        made.append(Plot(title, "calls a second", marks, IPC_SERIES, figure))
+    return made
+
+
+def _size(row: Row) -> int | None:
+    """Bytes of payload of a call; none for what is no call."""
+    if row["name"] in ("getpid", "spinrt_raise"):
+        return 0
+    found: int | None = row["params"].get("bytes") if "form" not in row["params"] else None
+    return found
+
+
+def _series(row: Row) -> int:
+    name = row["name"]
+    if name.startswith("spinrt"):
+        return 0
+    if name in _NEAR:
+        return 1
+    if name == "getpid":
+        return 2
+    if name.startswith(_APART):
+        return 5
+    return 3 if row["params"].get("cores") == "same" else 4
