@@ -54,6 +54,8 @@ COMPRESSED: Final = 0x8000
 """The bit of a record's kind that says that its body is stored as a zstd frame."""
 KIND_MAX: Final = COMPRESSED - 1
 KIND_CARRIED: Final = 0x0001
+KIND_PROMOTED: Final = 0x0002
+"""Body: identity of the snapshot that a mirror was promoted from. What follows builds on it, not on what is before."""
 DIGEST_BYTES: Final = 16
 RECORD_MAGIC: Final = b"R\x01"
 SEGMENT_MAGIC: Final = b"SPINLOG\n"

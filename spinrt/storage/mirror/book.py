@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt.errors import CorruptRecord, FormatUnknown, StateError
 from spinrt.storage.device import sync_directory
 
 BOOK_NAME: Final = "MIRROR"
@@ -94,6 +94,15 @@ class FileBook:
 def is_mirror(directory: Path) -> bool:
     """Whether a data directory is a mirror."""
     return (directory / BOOK_NAME).exists()
+
+
+def refuse_mirror(directory: Path) -> None:
+    """Raise StateError if a data directory is a mirror."""
+    if is_mirror(directory):
+        raise StateError(
+            f"data directory {directory}: is a mirror: nobody takes mail there",
+            hint="`spinrt mirror promote` makes it the primary",
+        )
 
 
 def encode_standing(standing: Standing) -> bytes:

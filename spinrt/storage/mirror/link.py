@@ -21,6 +21,7 @@ from typing import Final, Protocol, TypeVar
 from spinrt import trace
 from spinrt.errors import ConfigError, PeerFailed, SpinError
 from spinrt.storage.mirror import frames
+from spinrt.storage.mirror.client import Client
 from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.throttle import Throttle
 
@@ -40,17 +41,6 @@ class Identity:
 
     certificate: Path
     key: Path
-
-
-class Client(Protocol):
-    """What drives a connection from the source's side: `Sender`, `Fetcher`."""
-
-    @property
-    def done(self) -> bool: ...
-
-    def receive(self, data: bytes) -> None: ...
-
-    def produce(self) -> bytes: ...
 
 
 def fingerprint(certificate: bytes) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spinrt.errors import InternalError
+from spinrt.storage.mirror.client import Client
 from spinrt.storage.mirror.receiver import Receiver
-from spinrt.storage.mirror.sender import Sender
 
 
-def run(sender: Sender, receiver: Receiver, spend: Callable[[int], None] | None = None) -> None:
-    """Carry one update through.
+def run(sender: Client, receiver: Receiver, spend: Callable[[int], None] | None = None) -> None:
+    """Carry one update or repair through.
 
     Args:
         spend: Called with the bytes that go to the mirror, before they do; a throttle waits in it.

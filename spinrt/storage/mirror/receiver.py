@@ -46,7 +46,7 @@ class Intake(Protocol):
         ...
 
     def page(self, digest: bytes) -> tuple[bytes, bool] | None:
-        """A page for who repairs: as stored, and whether compressed."""
+        """A page for who repairs: as stored, and whether compressed; none when it is not here, or damaged here too."""
         ...
 
     def body(self, name: int) -> StoredBody | None: ...
@@ -76,7 +76,7 @@ class Receiver:
         self.traffic = Traffic()
         self.updated: bytes | None = None
         """The snapshot that the connection brought."""
-        self._intake = intake
+        self.intake = intake
         self._state = State.NEW
         self._reader = FrameReader()
         self._open: deque[_Offer] = deque()
@@ -121,21 +121,21 @@ class Receiver:
     def _hello(self, payload: bytes) -> bytes:
         hello = frames.decode_hello(payload)
         if hello.purpose is Purpose.UPDATE:
-            self._intake.hello(hello)
+            self.intake.hello(hello)
         self._state = State.GREETED if hello.purpose is Purpose.UPDATE else State.FETCHING
-        return frames.encode_welcome(self._intake.known())
+        return frames.encode_welcome(self.intake.known())
 
     def _begin(self, payload: bytes) -> bytes:
         split = len(frames.NO_SNAPSHOT)
         base = payload[:split]
-        self._intake.begin(None if base == frames.NO_SNAPSHOT else base, payload[split:])
+        self.intake.begin(None if base == frames.NO_SNAPSHOT else base, payload[split:])
         self._state = State.TAKING
         return b""
 
     def _pages(self, payload: bytes) -> bytes:
         offer = frames.decode_pages(payload)
         self._check_room()
-        wanted = self._intake.want_pages(offer)
+        wanted = self.intake.want_pages(offer)
         self.traffic.pages_offered += len(wanted)
         self._expect(Kind.PAGE, [digest for digest, want in zip(offer.digests, wanted, strict=True) if want])
         return frames.encode_want(wanted)
@@ -143,7 +143,7 @@ class Receiver:
     def _bodies(self, payload: bytes) -> bytes:
         names = frames.decode_bodies(payload)
         self._check_room()
-        wanted = self._intake.want_bodies(names)
+        wanted = self.intake.want_bodies(names)
         self.traffic.bodies_offered += len(wanted)
         self._expect(Kind.BODY, [name for name, want in zip(names, wanted, strict=True) if want])
         return frames.encode_want(wanted)
@@ -160,7 +160,7 @@ class Receiver:
         stored, compressed = frames.decode_page(payload)
         digest = self._next_wanted(Kind.PAGE)
         assert isinstance(digest, bytes)
-        self._intake.take_page(digest, stored, compressed)
+        self.intake.take_page(digest, stored, compressed)
         self.traffic.add_page(stored)
         return b""
 
@@ -168,7 +168,7 @@ class Receiver:
         body = frames.decode_body(payload)
         name = self._next_wanted(Kind.BODY)
         assert isinstance(name, int)
-        self._intake.take_body(name, body)
+        self.intake.take_body(name, body)
         self.traffic.add_body(body.stored)
         return b""
 
@@ -185,16 +185,16 @@ class Receiver:
         taken = (self.traffic.pages_moved, self.traffic.bodies_moved)
         if self._open or said != taken:
             raise PeerProtocolError(f"mirror: END after {said} pages and bodies, found {taken}")
-        self.updated = self._intake.finish()
+        self.updated = self.intake.finish()
         self._state = State.OVER
         return frames.encode(Kind.DONE, self.updated)
 
     def _fetch(self, payload: bytes) -> bytes:
         wanted = frames.decode_fetch(payload)
         if isinstance(wanted, int):
-            body = self._intake.body(wanted)
+            body = self.intake.body(wanted)
             return frames.encode(Kind.ABSENT) if body is None else frames.encode_body(body)
-        page = self._intake.page(wanted)
+        page = self.intake.page(wanted)
         return frames.encode(Kind.ABSENT) if page is None else frames.encode_page(*page)
 
 

@@ -8,20 +8,17 @@ source cannot read is an error of `produce`: the update ends, and the mirror kee
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
 from spinrt.errors import PeerProtocolError
 from spinrt.storage.mirror import frames
-from spinrt.storage.mirror.frames import Frame, FrameReader, Hello, Kind, PageOffer, Purpose, StoredBody
-from spinrt.storage.mirror.traffic import Traffic
+from spinrt.storage.mirror.client import Client, Script
+from spinrt.storage.mirror.frames import Hello, Kind, PageOffer, Purpose, StoredBody
 from spinrt.storage.protocols import HOLE, Snapshot
 
 INBOX_FRAMES_MAX: Final = frames.OFFERS_MAX + 1
-
-Script: TypeAlias = Generator[bytes, None, None]
-"""Yields frames to send; an empty one means: a frame of the peer is needed."""
 
 
 class PagePlace(NamedTuple):
@@ -64,56 +61,14 @@ class Source(Protocol):
         ...
 
 
-class Sender:
-    """Sends one update. Feed `receive`, send what `produce` returns, until `done`."""
+class Sender(Client):
+    """Sends one update."""
 
     def __init__(self, source: Source) -> None:
-        self.done = False
         self.moved = False
         """Whether there was anything to send: not so when the mirror had the target already."""
-        self.traffic = Traffic()
         self._source = source
-        self._reader = FrameReader()
-        self._inbox: deque[Frame] = deque()
-        self._script = self._run()
-
-    def receive(self, data: bytes) -> None:
-        """Take bytes of the mirror.
-
-        Raises:
-            PeerProtocolError: They are not what the protocol allows.
-            SpinError: The mirror refused; what it said.
-        """
-        self.traffic.received_bytes += len(data)
-        self._reader.feed(data)
-        for frame in self._reader.frames():
-            if frame.kind is Kind.REFUSED:
-                raise frames.decode_refused(frame.payload)
-            self._inbox.append(frame)
-        if len(self._inbox) > INBOX_FRAMES_MAX:
-            raise PeerProtocolError("mirror: the other side answers what was not asked")
-
-    def produce(self, bytes_max: int = 256 * 1024) -> bytes:
-        """Return what can be sent now, about so many bytes; nothing: the mirror is waited for, or `done`.
-
-        Raises:
-            PeerProtocolError: The mirror answered with something else than is due.
-            StorageError: The source cannot be read; the update is over.
-        """
-        produced: list[bytes] = []
-        size = 0
-        while size < bytes_max and not self.done:
-            try:
-                frame = next(self._script)
-            except StopIteration:
-                self.done = True
-                break
-            if not frame:
-                break
-            produced.append(frame)
-            size += len(frame)
-        self.traffic.sent_bytes += size
-        return b"".join(produced)
+        super().__init__(INBOX_FRAMES_MAX)
 
     def _run(self) -> Script:
         source = self._source
@@ -130,14 +85,6 @@ class Sender:
         yield frames.encode_end(self.traffic.pages_moved, self.traffic.bodies_moved)
         if (yield from self._await(Kind.DONE)) != identity:
             raise PeerProtocolError("mirror: DONE for another snapshot than was sent")
-
-    def _await(self, kind: Kind) -> Generator[bytes, None, bytes]:
-        while not self._inbox:
-            yield b""
-        frame = self._inbox.popleft()
-        if frame.kind is not kind:
-            raise PeerProtocolError(f"mirror: found {frame.kind.name}, expected {kind.name}")
-        return frame.payload
 
     def _send_pages(self, offers: Iterable[PageOffer]) -> Script:
         waiting: deque[Sequence[bytes]] = deque()

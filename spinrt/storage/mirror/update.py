@@ -13,13 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from hashlib import sha256
 from typing import Final, Protocol
 
 from spinrt.errors import CorruptRecord, NotFound, PeerProtocolError, StateError
 from spinrt.storage.files import device_error
 from spinrt.storage.mirror.book import Book, Standing
-from spinrt.storage.mirror.frames import BODY_DIGEST_BYTES, Hello, PageOffer, StoredBody
+from spinrt.storage.mirror.fetch import check_body
+from spinrt.storage.mirror.frames import Hello, PageOffer, StoredBody
 from spinrt.storage.mirror.patch import Patch
 from spinrt.storage.mirror.traffic import Traffic
 from spinrt.storage.protocols import HOLE, Object, PageStore, Snapshot
@@ -53,6 +53,7 @@ class Update:
         open_log: Returns the mirror's log; makes it, in a generation of its own, when the source's is given the first
             time.
         book: Where the mirror's standing is kept.
+        claim: Called before an update, and not before a repair; raises Busy when another is under way.
         bytes_max: Contents that one update may bring.
     """
 
@@ -62,17 +63,19 @@ class Update:
         open_log: Callable[[int | None], Bodies | None],
         book: Book,
         *,
+        claim: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.time_ns,
         bytes_max: int = 1 << 50,
     ) -> None:
         self._pages = pages
         self._open_log = open_log
         self._book = book
+        self._claim = claim
         self._clock_ns = clock_ns
         self._bytes_left = bytes_max
         self._unsynced_bytes = 0
-        self._snapshots = {one.identity: one for one in pages.snapshots()}
-        self._standing = book.read().settled(set(self._snapshots))
+        self._snapshots: dict[bytes, Snapshot] = {}
+        self._standing = Standing()
         self._target: Snapshot | None = None
         self._base: Snapshot | None = None
         self._aside: tuple[bytes, ...] = ()
@@ -85,6 +88,9 @@ class Update:
     # -------------------------------------------------------------------------------------------------- the engine's
 
     def hello(self, hello: Hello) -> None:
+        self._claim()
+        self._snapshots = {one.identity: one for one in self._pages.snapshots()}
+        self._standing = self._book.read().settled(set(self._snapshots))
         log = self._open_log(hello.generation)
         assert log is not None
         own = log.end >> GENERATION_SHIFT
@@ -150,10 +156,7 @@ class Update:
 
     def take_body(self, name: int, body: StoredBody) -> None:
         self._count(body.stored)
-        if sha256(body.stored).digest()[:BODY_DIGEST_BYTES] != body.digest:
-            raise CorruptRecord(
-                f"mirror: body {name}: does not match its digest", hint="run `spinrt fsck` at the source"
-            )
+        check_body(name, body)
         self._log().append_carried(name, body.kind, body.time_ns, body.stored)
         self._traffic.add_body(body.stored)
 
@@ -191,14 +194,15 @@ class Update:
     def page(self, digest: bytes) -> tuple[bytes, bool] | None:
         try:
             return self._pages.get_stored(digest)
-        except NotFound:
+        except (NotFound, CorruptRecord):
             return None
 
     def body(self, name: int) -> StoredBody | None:
         log = self._open_log(None)
-        if log is None or not log.holds(name):
+        try:
+            return None if log is None else StoredBody(*log.stored_body(name))
+        except CorruptRecord:
             return None
-        return StoredBody(*log.stored_body(name))
 
     # ---------------------------------------------------------------------------------------------------------- maps
 

@@ -1,0 +1,146 @@
+"""A data directory that is a mirror: who holds it, its page store and log, one update at a time.
+
+The log is made when the first source says hello, in a generation that no source has (docs/design/mirror.md, "Names and
+generations"). The directory stays locked while it is open.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from spinrt.errors import Busy, NotFound, StateError, UsageError
+from spinrt.storage.datadir import DataDirectory
+from spinrt.storage.log import GENERATION_COUNT, Log
+from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
+from spinrt.storage.mirror.receiver import Receiver
+from spinrt.storage.mirror.update import Bodies, Update
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.protocols import Snapshot
+from spinrt.storage.segment import SUFFIX
+
+GENERATION_SPREAD: Final = 256
+UPDATE_BYTES_MAX: Final = 1 << 44
+"""Contents that one update may bring, unless told otherwise."""
+PAGES_NAME: Final = "pages"
+
+
+class MirrorDirectory:
+    """Made by `open`. Any thread; one update at a time."""
+
+    def __init__(self, data: DataDirectory, pages: LocalPages, log: Log | None) -> None:
+        self.data = data
+        self.pages = pages
+        self.book = FileBook(data.path)
+        self._log = log
+        self._lock = threading.Lock()
+        self._update: Update | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True) -> MirrorDirectory:
+        """Open a mirror, or make one where nothing is.
+
+        Raises:
+            NotFound: There is none, and none is to be made.
+            StateError: A mail store is there that is no mirror.
+            DataLocked, FormatUnknown, ConfigError: As ``DataDirectory.open``.
+            StorageError: As ``Log.open`` and ``LocalPages.open``.
+        """
+        if not create and not is_mirror(path):
+            raise NotFound(f"{path}: is no mirror", hint="the first update makes one of an empty directory")
+        data = DataDirectory.open(path)
+        pages = None
+        try:
+            if not is_mirror(path):
+                _check_empty(data)
+                FileBook(path).write(Standing())
+            pages = LocalPages.open(path / PAGES_NAME)
+            log = Log.open(data.log_path) if _has_log(data) else None
+            return cls(data, pages, log)
+        except BaseException:
+            if pages is not None:
+                pages.close()
+            data.close()
+            raise
+
+    def receiver(self, bytes_max: int = UPDATE_BYTES_MAX) -> Receiver:
+        """Return a receiver for one connection. Give it back with `end`."""
+        update: Update | None = None
+
+        def claim() -> None:
+            assert update is not None
+            self._claim(update)
+
+        update = Update(self.pages, self.open_log, self.book, claim=claim, bytes_max=bytes_max)
+        return Receiver(update)
+
+    def _claim(self, update: Update) -> None:
+        with self._lock:
+            if self._update is not None and self._update is not update:
+                raise Busy(f"mirror {self.data.path}: another update is under way", hint="it is dropped when silent")
+            self._update = update
+
+    def end(self, receiver: Receiver | None) -> None:
+        """The connection of that receiver is over."""
+        with self._lock:
+            if receiver is not None and receiver.intake is self._update:
+                self._update = None
+
+    def open_log(self, source_generation: int | None) -> Bodies | None:
+        """Return the mirror's log, made for a source of that generation if need be."""
+        with self._lock:
+            if self._log is None and source_generation is not None:
+                generation = source_generation + 1 + secrets.randbelow(GENERATION_SPREAD)
+                if generation >= GENERATION_COUNT:
+                    raise UsageError(f"mirror: the source's log has generation {source_generation}, none is left above")
+                self._log = Log.open(self.data.log_path, generation=generation)
+            return self._log
+
+    @property
+    def log(self) -> Log | None:
+        return self._log
+
+    def standing(self) -> Standing:
+        return self.book.read().settled({one.identity for one in self.pages.snapshots()})
+
+    def current(self) -> Snapshot:
+        """The snapshot that the last update brought. Raises NotFound: there was none."""
+        wanted = self.standing().current
+        for one in self.pages.snapshots():
+            if one.identity == wanted:
+                return one
+        raise NotFound(f"mirror {self.data.path}: has no snapshot yet", hint="wait for the first update")
+
+    def prune(self, keep: Callable[[list[Snapshot]], set[bytes]]) -> list[bytes]:
+        """Delete the snapshots that ``keep`` does not return, but for the current one and those set aside."""
+        standing = self.standing()
+        kept = {standing.current, *standing.aside}
+        mine = [one for one in self.pages.snapshots() if one.identity not in kept]
+        wanted = keep(mine)
+        gone = [one.identity for one in mine if one.identity not in wanted]
+        for identity in gone:
+            self.pages.delete(identity)
+        return gone
+
+    def close(self) -> None:
+        try:
+            if self._log is not None:
+                self._log.close()
+        finally:
+            self.pages.close()
+            self.data.close()
+
+
+def _has_log(data: DataDirectory) -> bool:
+    return data.log_path.is_dir() and any(one.suffix == SUFFIX for one in data.log_path.iterdir())
+
+
+def _check_empty(data: DataDirectory) -> None:
+    if _has_log(data) or (data.index_path.is_dir() and any(data.index_path.iterdir())):
+        raise StateError(
+            f"data directory {data.path}: has mail of its own and is no mirror",
+            hint="choose an empty directory; to have an old primary follow its mirror: `spinrt mirror resync`",
+        )
