@@ -21,6 +21,7 @@ from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.changes import decode_change
 from spinrt.mail.store.index import INDEX_NAME, Index, connect, remove_index
 from spinrt.storage.log import Log, Record
+from spinrt.storage.record import KIND_PROMOTED
 
 BATCH_RECORDS: Final = 1000
 INTEGRITY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -175,6 +176,12 @@ def catch_up(index: Index, log: Log, progress: Progress | None = None, end: int 
 def apply_records(index: Index, records: list[Record] | Iterator[Record]) -> None:
     """Apply the changes in records; what failed when it was new fails again, and changes as little."""
     for record in records:
+        if record.kind == KIND_PROMOTED:
+            raise CorruptRecord(
+                f"index: at log position {record.position} this mail store was promoted from snapshot"
+                f" {record.body.hex()[:12]}; what was before is not in its log",
+                hint="restore the index from a snapshot taken since; the log alone does not have it",
+            )
         change = decode_change(record.kind, record.body)
         if change is not None:
             try:

@@ -58,6 +58,7 @@ from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import Device
 from spinrt.storage.log import Log
+from spinrt.storage.mirror.book import refuse_mirror
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.wal import Changes
 
@@ -147,12 +148,14 @@ class Store(Reader):
 
         Raises:
             DataLocked, FormatUnknown, ConfigError: As ``DataDirectory.open``.
+            StateError: It is a mirror.
             CorruptRecord: Damage in the log.
             DeviceFull, DeviceFailed: The device refused.
         """
         directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
         with contextlib.ExitStack() as opened:
             opened.callback(directory.close)
+            refuse_mirror(directory.path)
             log = Log.open(directory.log_path, device=device, compression=compression)
             opened.callback(log.close)
             snapshots = SnapshotStore(directory.path, pages_device)
@@ -166,6 +169,11 @@ class Store(Reader):
             changes = follow_index(index.path, saved)
             opened.pop_all()
         return cls(directory, log, index, clock_ns, changes, snapshots)
+
+    @property
+    def log(self) -> Log:
+        """The log under it, for who reads beside the store: mirrors, checks."""
+        return self._durable_log
 
     # ------------------------------------------------------------------------------------------------------ change
 

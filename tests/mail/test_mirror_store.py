@@ -1,0 +1,197 @@
+"""The mail store mirrored: what arrives is the store, it can be promoted, and the old primary can follow it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spinrt.errors import NotFound, SpinError, StateError
+from spinrt.mail.store.model import Expunge, FlagsMode, StoreFlags
+from spinrt.mail.store.promote import promote, step_down
+from spinrt.mail.store.store import Store
+from spinrt.storage.mirror.book import FileBook, is_mirror
+from spinrt.storage.mirror.directory import MirrorDirectory
+from tests.mail.mirror_support import messages, mirror_to
+from tests.mail.store_support import USER, deliver, inbox, open_store, run
+
+
+async def deliver_some(store: Store, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        await deliver(store, b"Subject: %d\r\n\r\n" % number + b"line %d\r\n" % number * 200, id_=f"id-{number}")
+
+
+def stored(path: Path) -> dict[str, object]:
+    """All of a store, opened and closed again."""
+    found: dict[str, object] = {}
+
+    async def body() -> None:
+        store = Store.open(path)
+        found.update(messages(store, USER))
+        await store.close()
+
+    run(body)
+    return found
+
+
+def test_a_mirror_promoted_is_the_store_as_it_was_and_takes_mail(tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    expected: dict[str, object] = {}
+
+    async def primary() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 20)
+        first = await mirror_to(store, mirror)
+        assert first.traffic.bodies_moved == 20
+        await deliver_some(store, 20, 5)
+        await store.submit(Expunge(inbox(store), (3, 4, 24), deleted_only=False))
+        await store.submit(StoreFlags(inbox(store), (1, 2), FlagsMode.ADD, ("\\Seen", "$later"), None))
+        second = await mirror_to(store, mirror)
+        assert second.traffic.bodies_moved == 4, "what was delivered and expunged in between is not sent"
+        expected.update(messages(store, USER))
+        await store.close()
+
+    run(primary)
+    with pytest.raises(StateError, match="is a mirror"):
+        Store.open(mirror)
+
+    promote(mirror)
+
+    assert not is_mirror(mirror)
+    assert stored(mirror) == expected
+
+    async def promoted() -> None:
+        store = Store.open(mirror)
+        await deliver_some(store, 100, 3)
+        await store.close()
+
+    run(promoted)
+    assert len(stored(mirror)["INBOX"]) == 22 + 3  # type: ignore[arg-type]
+
+
+def test_the_old_primary_follows_and_what_it_wrote_is_set_aside(tmp_path: Path) -> None:
+    """Fail over, go on at both, go back: one history wins, the other is kept whole beside it."""
+    old, new = tmp_path / "data", tmp_path / "mirror"
+
+    async def before() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 30)
+        await mirror_to(store, new)
+        await deliver_some(store, 1000, 2)  # after the last update, and before the machine was lost
+        await store.close()
+
+    run(before)
+    promote(new)
+    wrote = stored(old)
+
+    async def meanwhile() -> None:
+        store = Store.open(new)
+        await deliver_some(store, 30, 3)
+        await store.close()
+
+    run(meanwhile)
+    aside = step_down(old)
+    assert aside is not None
+
+    async def back() -> None:
+        store = Store.open(new)
+        sender = await mirror_to(store, old)
+        assert sender.traffic.bodies_moved == 3, "only what came after the common snapshot"
+        await store.close()
+
+    run(back)
+    standing = FileBook(old).read()
+    assert standing.aside == (aside.identity,)
+    assert not standing.resync
+
+    assert stored(new) == (promote(old), stored(old))[1]
+    assert len(stored(old)["INBOX"]) == 33  # type: ignore[arg-type]
+    assert bodies_readable(old, aside.identity) == 32
+    assert len(wrote["INBOX"]) == 32  # type: ignore[arg-type]
+
+
+def bodies_readable(path: Path, identity: bytes) -> int:
+    """How many bodies a snapshot needs; each is read."""
+    from spinrt.mail.store.mirrored import body_names
+    from spinrt.storage.log import Log
+    from spinrt.storage.pages import LocalPages
+
+    pages, log = LocalPages.open(path / "pages"), Log.open(path / "log")
+    (snapshot,) = (one for one in pages.snapshots() if one.identity == identity)
+    names = list(body_names(pages, None, snapshot))
+    for name in names:
+        assert log.stored_body(name)[2]
+    log.close()
+    pages.close()
+    return len(names)
+
+
+def test_fail_over_again_and_again(tmp_path: Path) -> None:
+    """Five times there and back; nothing is lost on the way, and each update sends only what is new."""
+    places = [tmp_path / "data", tmp_path / "mirror"]
+
+    async def begin() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 10)
+        await mirror_to(store, places[1])
+        await store.close()
+
+    run(begin)
+    for turn in range(5):
+        primary, other = places[(turn + 1) % 2], places[turn % 2]
+        promote(primary)
+        step_down(other)
+
+        async def go_on(primary: Path = primary, other: Path = other, turn: int = turn) -> None:
+            store = Store.open(primary)
+            await deliver_some(store, 100 * (turn + 1), 2)
+            sender = await mirror_to(store, other)
+            assert sender.traffic.bodies_moved == 2
+            await store.close()
+
+        run(go_on)
+        assert len(stored(primary)["INBOX"]) == 10 + 2 * (turn + 1)  # type: ignore[arg-type]
+
+
+def test_an_index_is_not_built_from_the_log_of_a_promoted_mirror(tmp_path: Path) -> None:
+    """It comes back from a snapshot, or not at all: never from half of the history."""
+    mirror = tmp_path / "mirror"
+
+    async def begin() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 5)
+        await mirror_to(store, mirror)
+        await store.close()
+
+    run(begin)
+    promote(mirror)
+    whole = stored(mirror)
+    shutil.rmtree(mirror / "index")
+    try:
+        assert stored(mirror) == whole
+    except SpinError as error:
+        assert "promoted" in str(error) or "log" in str(error)
+
+
+def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        promote(tmp_path / "nowhere")
+
+    async def primary() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await store.close()
+
+    run(primary)
+    with pytest.raises(NotFound, match="is no mirror"):
+        promote(tmp_path / "data")
+    with pytest.raises(StateError, match="mail of its own"):
+        MirrorDirectory.open(tmp_path / "data")
+    MirrorDirectory.open(tmp_path / "empty").close()
+    with pytest.raises(NotFound, match="no snapshot yet"):
+        promote(tmp_path / "empty")
