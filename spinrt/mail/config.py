@@ -18,6 +18,7 @@ from spinrt.errors import ConfigError
 from spinrt.mail import config_reader as reader
 from spinrt.mail import config_values as values
 from spinrt.mail.accounts_file import Account, check_together, load_accounts, read_accounts
+from spinrt.mail.config_mirror import Mirrors, read_mirrors
 from spinrt.mail.config_reader import Section, Value
 from spinrt.mail.config_values import Endpoint, TcpEndpoint
 from spinrt.mail.imap.limits import ImapLimits
@@ -161,6 +162,7 @@ class Config:
     logging: Logging
     metrics: Metrics
     storage: Storage
+    mirror: Mirrors
     event_loop: str
     drain_timeout_s: float
 
@@ -208,6 +210,7 @@ def _config(top: Section, file: Path, shown: Path) -> Config:
         logging=_logging(top.section("logging")),
         metrics=_metrics(top.section("metrics")),
         storage=_storage(top.section("storage")),
+        mirror=read_mirrors(top.section("mirror"), base),
         event_loop=top.get("event_loop", values.choice("auto", "asyncio", "uvloop"), "auto"),
         drain_timeout_s=top.get("drain_timeout", values.duration(0.0), 30.0),
     )
@@ -242,6 +245,8 @@ def _checked(config: Config) -> Config:
     places = [(f"listen.{name}", endpoint) for name, endpoint in config.listen.services()]
     if config.metrics.listen is not None:
         places.append(("metrics.listen", config.metrics.listen))
+    if config.mirror.listen is not None:
+        places.append(("mirror.listen", config.mirror.listen))
     for name, endpoint in places:
         other = seen.setdefault(endpoint, name)
         if other != name and not (isinstance(endpoint, TcpEndpoint) and endpoint.port == 0):

@@ -6,6 +6,7 @@ into a bug report.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -78,6 +79,8 @@ def _plain(value: Any) -> Any:
             return value.value
         case tuple():
             return [_plain(member) for member in value]
+        case Mapping():
+            return {name: _plain(member) for name, member in value.items()}
         case _:
             return {bounds_key(item.name): _field(item.name, getattr(value, item.name)) for item in fields(value)}
 

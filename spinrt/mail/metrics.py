@@ -7,8 +7,10 @@ One request a connection, a few connections at a time, and no client is waited f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+
+from prometheus_client.registry import Collector
 
 from spinrt import trace
 from spinrt.mail.listen import listen_tcp
@@ -29,13 +31,20 @@ class MetricsServer:
 
     Args:
         describe: Returns what `spinrt.runtime.inspect.describe` does; called on the event loop for each scrape.
+        others: Collectors of what is no runtime; they collect on a thread.
         timeout_s: See `TIMEOUT_S`.
     """
 
-    def __init__(self, describe: Callable[[], Mapping[str, Any]], *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        describe: Callable[[], Mapping[str, Any]],
+        others: Iterable[Collector] = (),
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._describe = describe
         self._timeout_s = timeout_s
-        self._exposition = Exposition()
+        self._exposition = Exposition(others)
         self._writing = asyncio.Lock()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spinrt import limits, trace
 from spinrt.errors import ConfigError, SpinError, StateError, StorageError
@@ -30,6 +30,9 @@ from spinrt.mail.delivery import Deliverer, Observer, OnFailure, ignore_failure
 from spinrt.mail.extensions import MailRuntime, load_extensions, make_runtime
 from spinrt.mail.hooks import ImapHooks
 from spinrt.mail.imap.server import ImapServer
+from spinrt.mail.mirror_operations import make_mirroring, mirror_handlers
+from spinrt.mail.mirror_server import MirrorServer
+from spinrt.mail.mirroring import Mirroring
 from spinrt.mail.operations import runtime_handlers, server_handlers
 from spinrt.mail.outbound import OutboundQueue
 from spinrt.mail.receiver import MailReceiver
@@ -73,6 +76,7 @@ class MailService:
     store: Store
     accounts: Accounts
     mail: MailRuntime
+    mirroring: Mirroring
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -80,6 +84,7 @@ class MailService:
         self.on_failure: OnFailure = ignore_failure
         self.endpoints: dict[str, Endpoint] = {}
         self._listeners: list[SmtpServer | ImapServer] = []
+        self._mirror_server: MirrorServer | None = None
         self._closers = contextlib.AsyncExitStack()
         self._started = False
         self._grace_s = config.drain_timeout_s
@@ -102,6 +107,7 @@ class MailService:
             await self._open_store()
             await self._load_extensions()
             await self._listen()
+            await self._start_mirrors()
             await self._serve_metrics()
             await self._serve_control()
         except BaseException:
@@ -223,13 +229,30 @@ class MailService:
         )
         return server
 
+    async def _start_mirrors(self) -> None:
+        """Keep the mirrors of others, and have this store mirrored."""
+        if self.config.mirror.listen is not None:
+            self._mirror_server = server = MirrorServer(self.config)
+            await server.start()
+            self._closers.push_async_callback(server.close)
+            self.endpoints["mirror"] = _bound(self.config.mirror.listen, server)
+            trace.log(_LOG, logging.INFO, "listening", service="mirror", at=self.endpoints["mirror"])
+        self.mirroring = make_mirroring(self.config, self.store, self.store.snapshot)
+        self.mirroring.start()
+        self._closers.push_async_callback(self.mirroring.close)
+
+    def _describe_kept(self) -> list[dict[str, Any]]:
+        return [] if self._mirror_server is None else self._mirror_server.describe()
+
     async def _serve_metrics(self) -> None:
         endpoint = self.config.metrics.listen
         if endpoint is None:
             return
         from spinrt.mail.metrics import MetricsServer  # its library is loaded only where somebody wants it
+        from spinrt.mail.mirror_metrics import MirrorMetrics
 
-        server = MetricsServer(partial(describe, self.mail.runtime, handles=False, faults=False))
+        mirrors = MirrorMetrics(self.mirroring.describe, self._describe_kept)
+        server = MetricsServer(partial(describe, self.mail.runtime, handles=False, faults=False), [mirrors])
         await server.start(endpoint.host, endpoint.port)
         self._closers.push_async_callback(server.close)
         self.endpoints["metrics"] = _bound(endpoint, server)
@@ -239,6 +262,7 @@ class MailService:
         handlers = {
             **server_handlers(self.store, self.accounts, self.config, self.reload_extensions),
             **runtime_handlers(self.mail.runtime),
+            **mirror_handlers(self.mirroring, self._mirror_server),
         }
         control = await ControlServer.start(self.config.data_directory, handlers)
         self._closers.push_async_callback(control.close)
@@ -374,7 +398,7 @@ def loop_factory(name: str) -> LoopFactory | None:
     return uvloop.new_event_loop
 
 
-def _bound(endpoint: Endpoint, server: SmtpServer | ImapServer | MetricsServer) -> Endpoint:
+def _bound(endpoint: Endpoint, server: SmtpServer | ImapServer | MetricsServer | MirrorServer) -> Endpoint:
     """Where a server listens: the endpoint with the port that the system chose."""
     if not isinstance(endpoint, TcpEndpoint):
         return endpoint

@@ -9,7 +9,7 @@ Source: docs/operating/README.md, "Metrics"; https://prometheus.io/docs/practice
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -54,12 +54,13 @@ class Descriptions(Collector):
 
 
 class Exposition:
-    """The text of one registry: of a runtime and of its process (memory, processor time, open files)."""
+    """The text of one registry: of a runtime, of its process (memory, processor time, open files), of ``others``."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Iterable[Collector] = ()) -> None:
         self._registry = CollectorRegistry()
         self._descriptions = Descriptions()
-        self._registry.register(self._descriptions)
+        for collector in (self._descriptions, *others):
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
 
     def write(self, description: Mapping[str, Any]) -> bytes:

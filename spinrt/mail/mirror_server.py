@@ -1,0 +1,139 @@
+"""The mirror's side: directories kept for other mail systems, and the listener that their updates come to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from spinrt import trace
+from spinrt.errors import NotFound, SpinError, StateError
+from spinrt.mail.config import Config
+from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
+from spinrt.mail.listen import listen_tcp
+from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
+from spinrt.storage.mirror.receiver import Receiver
+
+CERTIFICATE_NAME: Final = "certificate.pem"
+KEY_NAME: Final = "key.pem"
+
+_LOG = trace.component("mirror")
+
+
+def identity_directory(config: Config) -> Path:
+    """Where this side's certificate and key for mirroring are."""
+    return config.mirror.identity or config.file.parent / IDENTITY_NAME
+
+
+def own_identity(config: Config) -> Identity:
+    """Return this side's certificate and key; whether they are any good shows when they are used."""
+    directory = identity_directory(config)
+    return Identity(directory / CERTIFICATE_NAME, directory / KEY_NAME)
+
+
+class KeptMirror:
+    """The mirror of one source. Implements ``link.Peer``."""
+
+    def __init__(self, name: str, source: MirrorSource, directory: MirrorDirectory) -> None:
+        self.name = name
+        self.directory = directory
+        self.updates = self.failures = self.received_bytes = 0
+        self._source = source
+
+    async def begin(self) -> Receiver:
+        return self.directory.receiver(self._source.update_bytes_max)
+
+    async def end(self, receiver: Receiver | None, error: BaseException | None) -> None:
+        self.directory.end(receiver)
+        if receiver is not None:
+            self.received_bytes += receiver.traffic.received_bytes
+        if error is not None:
+            self.failures += isinstance(error, SpinError)
+        elif receiver is not None and receiver.updated is not None:
+            self.updates += 1
+            traffic = receiver.traffic
+            trace.log(
+                _LOG, logging.INFO, "mirror took update", source=self.name, snapshot=receiver.updated.hex()[:12],
+                received=traffic.received_bytes, pages=traffic.pages_moved, bodies=traffic.bodies_moved,
+            )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        counts = {"updates": self.updates, "failures": self.failures, "received_bytes": self.received_bytes}
+        return {"source": self.name, **describe_mirror(self.directory), **counts}
+
+
+def describe_mirror(directory: MirrorDirectory) -> dict[str, Any]:
+    """A mirror as JSON: what it has, since when."""
+    standing = directory.standing()
+    described: dict[str, Any] = {
+        "directory": str(directory.data.path),
+        "snapshots": len(directory.pages.snapshots()),
+        "aside": [one.hex() for one in standing.aside],
+        "resync": standing.resync,
+        "updated_s": standing.updated_ns / 1e9,
+        "last": standing.last,
+        "snapshot": None,
+        "snapshot_s": None,
+    }
+    with contextlib.suppress(NotFound):
+        current = directory.current()
+        described |= {"snapshot": current.identity.hex(), "snapshot_s": current.time_ns / 1e9}
+    return described
+
+
+class MirrorServer:
+    """Keeps the mirrors that a configuration lists. `start` and `close` once each, on one event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._link: LinkServer | None = None
+        self._server: asyncio.Server | None = None
+        self.kept: dict[str, KeptMirror] = {}
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """Where it listens."""
+        return () if self._server is None else self._server.sockets
+
+    async def start(self) -> None:
+        """Open every directory, then listen; on failure everything is closed again.
+
+        Raises:
+            ConfigError: Certificates, or where to listen.
+            Busy, DataLocked: Somebody else listens there, or holds a directory.
+            StateError: A directory has mail of its own.
+            StorageError: A directory cannot be read.
+        """
+        mirror = self._config.mirror
+        assert mirror.listen is not None
+        pinned = {name: load_certificate(source.certificate) for name, source in mirror.sources.items()}
+        if len(set(pinned.values())) < len(pinned):
+            raise StateError("mirror.sources: two files hold the same certificate; each source needs its own")
+        context = make_context(own_identity(self._config), list(pinned.values()), server=True)
+        try:
+            for name, source in mirror.sources.items():
+                directory = await in_thread(MirrorDirectory.open, source.directory)
+                self.kept[name] = KeptMirror(name, source, directory)
+            peers: Mapping[bytes, KeptMirror] = {fingerprint(one): self.kept[name] for name, one in pinned.items()}
+            self._link = LinkServer(context, peers)
+            self._server = await listen_tcp(self._link.protocol, mirror.listen.host, mirror.listen.port)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Take no more, end what is under way, close the directories."""
+        if self._server is not None:
+            self._server.close()
+        if self._link is not None:
+            await self._link.close()
+        for one in self.kept.values():
+            await in_thread(one.directory.close)
+        self.kept = {}
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [one.describe() for one in self.kept.values()]

@@ -1,0 +1,276 @@
+"""The source's side of mirroring in a running mail system: when updates are due, what became of them, who is behind.
+
+For each target a task sleeps until the next update is due, has a snapshot taken, and sends it. What is known of a
+target is a file, ``mirrors/<name>.json`` in the data directory: which snapshot it has, when it was last tried, what
+that cost. The snapshot that a target has is the base of its next update, so it is *pinned*: retention leaves it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from spinrt import trace
+from spinrt.errors import NotFound, SpinError, StorageError
+from spinrt.mail.config_mirror import MirrorTarget
+from spinrt.mail.store.mirrored import body_names
+from spinrt.storage.device import sync_directory
+from spinrt.storage.mirror import pipe
+from spinrt.storage.mirror.client import Client
+from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.link import Identity, in_thread, load_certificate, make_context, run_client
+from spinrt.storage.mirror.sender import Sender
+from spinrt.storage.mirror.source import SourceLog, StoreSource
+from spinrt.storage.mirror.throttle import Throttle
+from spinrt.storage.protocols import PageStore, Snapshot
+
+RECORDS_NAME: Final = "mirrors"
+CONTINUOUS_PAUSE_S: Final = 0.5
+"""Between two updates of a target whose interval is 0."""
+RETRY_S: Final = 30.0
+"""After a failed update, unless the interval is shorter."""
+
+_LOG = trace.component("mirror")
+
+
+@dataclass(slots=True)
+class TargetRecord:
+    """What is known of one target. Times are seconds since 1970-01-01 UTC, 0 for never."""
+
+    snapshot: str = ""
+    """Identity, in hex, of what it has."""
+    position: int = 0
+    """Of the log, up to which it is covered."""
+    snapshot_s: float = 0.0
+    """When that snapshot was taken."""
+    updated_s: float = 0.0
+    tried_s: float = 0.0
+    error: str = ""
+    """Of the last try; empty when it worked."""
+    updates: int = 0
+    failures: int = 0
+    sent_bytes: int = 0
+    """Of all updates, frames before TLS."""
+    written_bytes: int = 0
+    """Of the log, between the first and the last snapshot: what sending every write would have sent, at least."""
+    last_sent_bytes: int = 0
+    last_written_bytes: int = 0
+    last_pages: int = 0
+    last_bodies: int = 0
+
+
+TakeSnapshot = Callable[[], Awaitable[Snapshot]]
+
+
+class Mirroring:
+    """Keeps the mirrors of one mail store up to date. Made and used on one event loop.
+
+    Args:
+        targets: By name.
+        directory: The data directory; records of targets are kept below it.
+        identity: This side's certificate and key, for targets elsewhere.
+        take: Takes a snapshot; may return the newest one when nothing was written since.
+        pages: The page store that has the snapshots.
+        log: The store's log; ``durable`` says how far it is.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, MirrorTarget],
+        directory: Path,
+        identity: Callable[[], Identity],
+        take: TakeSnapshot,
+        pages: Callable[[], PageStore],
+        log: DurableLog,
+    ) -> None:
+        self._targets = targets
+        self._directory = directory / RECORDS_NAME
+        self._identity = identity
+        self._take = take
+        self._pages = pages
+        self._log = log
+        self._locks = {name: asyncio.Lock() for name in targets}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sending: list[bytes] = []
+        self.records = {name: read_record(self._directory, name) for name in targets}
+
+    def start(self) -> None:
+        """Begin to update every target when it is due."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run(name), name=f"mirror {name}") for name in self._targets]
+
+    async def close(self) -> None:
+        """Break off what is under way; it goes on with the next update."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def pinned(self) -> set[bytes]:
+        """Identities of the snapshots that updates build on, or are reading."""
+        return {bytes.fromhex(one.snapshot) for one in self.records.values() if one.snapshot} | set(self._sending)
+
+    async def _run(self, name: str) -> None:
+        interval_s = self._targets[name].interval_s
+        while True:
+            await asyncio.sleep(self._wait_s(name))
+            record = self.records[name]
+            if interval_s or record.error or self._log.durable != record.position:
+                with contextlib.suppress(SpinError, OSError):
+                    await self.push(name)
+
+    def _wait_s(self, name: str) -> float:
+        """How long until the next update is due."""
+        record, interval_s = self.records[name], self._targets[name].interval_s
+        if record.error:
+            return min(RETRY_S, interval_s or RETRY_S)
+        if not interval_s:
+            return CONTINUOUS_PAUSE_S
+        return min(max(record.tried_s + interval_s - time.time(), 0.0), interval_s)
+
+    async def push(self, name: str) -> TargetRecord:
+        """Bring one target up to date now; waits for an update of it that is under way.
+
+        Raises:
+            NotFound: No such target.
+            SpinError: Why it did not work; the target's record says so, too.
+        """
+        if name not in self._targets:
+            known = ", ".join(sorted(self._targets)) or "none"
+            raise NotFound(f"mirror target {name!r}: is not in the configuration", hint=f"there are: {known}")
+        async with self._locks[name]:
+            try:
+                await self._update(name)
+            except (SpinError, OSError) as error:
+                self._note_failure(name, error)
+                raise
+        return self.records[name]
+
+    async def _update(self, name: str) -> None:
+        snapshot = await self._take()
+        self._sending.append(snapshot.identity)
+        try:
+            source = StoreSource(self._pages(), self._log, snapshot, body_names)
+            sender = Sender(source)
+            await carry(sender, self._targets[name], self._identity)
+        finally:
+            self._sending.remove(snapshot.identity)
+        self._note_success(name, snapshot, source.base, sender)
+
+    def _note_success(self, name: str, snapshot: Snapshot, base: Snapshot | None, sender: Sender) -> None:
+        record, traffic = self.records[name], sender.traffic
+        written = 0
+        if sender.moved:
+            start = base.position if base and base.log_identity == snapshot.log_identity else self._log.start
+            written = max(snapshot.position - start, 0)
+        record.snapshot, record.position = snapshot.identity.hex(), snapshot.position
+        record.snapshot_s = snapshot.time_ns / 1e9
+        record.updated_s = record.tried_s = time.time()
+        record.error = ""
+        record.updates += sender.moved
+        record.sent_bytes += traffic.sent_bytes
+        record.written_bytes += written
+        record.last_sent_bytes, record.last_written_bytes = traffic.sent_bytes, written
+        record.last_pages, record.last_bodies = traffic.pages_moved, traffic.bodies_moved
+        write_record(self._directory, name, record)
+        level = logging.INFO if sender.moved else logging.DEBUG
+        trace.log(
+            _LOG, level, "mirror updated", target=name, sent=traffic.sent_bytes, pages=traffic.pages_moved,
+            bodies=traffic.bodies_moved, position=snapshot.position,
+        )  # fmt: skip
+
+    def _note_failure(self, name: str, error: SpinError | OSError) -> None:
+        record = self.records[name]
+        reason = error.line() if isinstance(error, SpinError) else str(error)
+        if reason != record.error:  # a mirror that is away for a day is one line
+            trace.log(_LOG, logging.WARNING, "mirror not updated", target=name, reason=reason)
+        record.error, record.tried_s = reason, time.time()
+        record.failures += 1
+        with contextlib.suppress(OSError):
+            write_record(self._directory, name, record)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Every target: its record, and how far it is behind."""
+        return [describe_target(name, record, self._log.durable) for name, record in self.records.items()]
+
+
+class DurableLog(SourceLog, Protocol):
+    """The store's log, as mirroring needs it."""
+
+    @property
+    def durable(self) -> int: ...
+
+
+def describe_target(name: str, record: TargetRecord, durable: int) -> dict[str, Any]:
+    """One target as JSON: the record, ``lag_bytes`` of the log, ``lag_s``, and ``saved``: the share of what was written
+    that need not be sent."""
+    behind = durable - record.position if record.updated_s else None
+    lag_s = None if behind is None else (max(time.time() - record.snapshot_s, 0.0) if behind else 0.0)
+    written = record.written_bytes
+    saved = 1 - record.sent_bytes / written if written else None
+    return {"target": name, **asdict(record), "lag_bytes": behind, "lag_s": lag_s, "saved": saved}
+
+
+async def carry(client: Client, target: MirrorTarget, identity: Callable[[], Identity]) -> None:
+    """Carry an update or a repair through, to wherever the target is.
+
+    Raises:
+        SpinError: What either side raised.
+    """
+    if target.directory is not None:
+        await in_thread(carry_here, client, target.directory, target.bytes_per_s)
+        return
+    assert target.at is not None
+    assert target.certificate is not None
+    pinned = load_certificate(target.certificate)
+    context = make_context(identity(), [pinned], server=False)
+    await run_client(client, target.at.host, target.at.port, context, pinned, bytes_per_s=target.bytes_per_s)
+
+
+def carry_here(client: Client, directory: Path, bytes_per_s: int | None = None) -> None:
+    """Carry an update or a repair through to a mirror in a directory of this machine."""
+    throttle = Throttle(bytes_per_s, time.monotonic())
+    mirror = MirrorDirectory.open(directory)
+    receiver = None
+    try:
+        receiver = mirror.receiver()
+        pipe.run(client, receiver, lambda count: time.sleep(throttle.spend(count, time.monotonic())))
+    finally:
+        mirror.end(receiver)
+        mirror.close()
+
+
+def read_record(directory: Path, name: str) -> TargetRecord:
+    """Return what is known of a target; what cannot be read is as good as nothing: the next update finds out."""
+    try:
+        found = json.loads((directory / f"{name}.json").read_text(encoding="utf-8"))
+        known = asdict(TargetRecord())
+        record = TargetRecord(**{key: type(usual)(found[key]) for key, usual in known.items() if key in found})
+        bytes.fromhex(record.snapshot)
+        return record
+    except (OSError, ValueError, TypeError):
+        return TargetRecord()
+
+
+def write_record(directory: Path, name: str, record: TargetRecord) -> None:
+    """Replace a target's record. Raises StorageError."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        new = directory / f"{name}.json.new"
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(asdict(record), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(directory / f"{name}.json")
+        sync_directory(directory)
+    except OSError as error:
+        raise StorageError(
+            f"{directory / name}.json: {error.strerror}", hint="the mirror itself is up to date"
+        ) from error
