@@ -1,10 +1,11 @@
 """Bringing the index up to the log: after a crash, after an upgrade of the schema, after its loss.
 
 The index covers a prefix of the log (``state.applied``). Recovery applies what follows. An index that is missing,
-damaged or of another schema is removed and built anew: the log decides. An index that covers records which the log does
-not have is the only witness of their loss: then nothing is touched and the start is refused, because without them
-messages would be gone unnoticed and their UIDs given out again. No crash leaves that behind, as only durable records
-are applied.
+damaged or of another schema is removed and built anew: from the newest snapshot whose pages are all there and right,
+and the log behind it; without one from the log alone, as long as that still begins at its beginning. An index, or a
+snapshot, that covers records which the log does not have is the only witness of their loss: then nothing is touched and
+the start is refused, because without them messages would be gone unnoticed and their UIDs given out again. No crash
+leaves that behind, as only durable records are applied.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
-from spinrt.errors import CorruptRecord, MailError
+from spinrt.errors import CorruptRecord, MailError, NotFound
 from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.changes import decode_change
 from spinrt.mail.store.index import INDEX_NAME, Index, connect, remove_index
+from spinrt.mail.store.snapshots import SnapshotStore, index_of, write_object
+from spinrt.storage.files import device_error
 from spinrt.storage.log import Log, Record
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.protocols import Snapshot
 from spinrt.storage.record import KIND_PROMOTED
 
 BATCH_RECORDS: Final = 1000
@@ -40,17 +45,25 @@ _trace = logging.getLogger("spinrt.mail.store")
 
 
 def open_index(
-    directory: Path, log: Log, progress: Progress | None = None, *, rebuild: bool = False, end: int | None = None
+    directory: Path,
+    log: Log,
+    progress: Progress | None = None,
+    *,
+    rebuild: bool = False,
+    end: int | None = None,
+    snapshots: SnapshotStore | None = None,
 ) -> Index:
     """Return the index of a log, covering all that is durable, or what is before ``end``.
 
     Args:
         directory: Holds the index; created when missing.
         progress: Told now and then while records are applied.
-        rebuild: Do not use the index that is there.
+        rebuild: Do not use the index that is there, nor, if the log is whole, a snapshot.
+        snapshots: What an index that is missing or damaged is taken from, first.
 
     Raises:
-        CorruptRecord: From the log; or the index covers records that the log does not have; or the index is no file.
+        CorruptRecord: From the log; or index or snapshots cover records that the log does not have; or the index is no
+            file; or there is nothing to build it from.
         FormatUnknown: From the log.
         sqlite3.Error: The index cannot be written.
     """
@@ -58,6 +71,8 @@ def open_index(
     _check_places(directory, path)
     directory.mkdir(mode=0o700, exist_ok=True)
     index = None if rebuild else _open_trusted(path, log)
+    if index is None and snapshots is not None and not (rebuild and log.whole):
+        index = restore_index(path, log, snapshots, log.durable if end is None else end)
     if index is None:
         index = _create(path, log)
     try:
@@ -69,12 +84,69 @@ def open_index(
     return index
 
 
+def restore_index(path: Path, log: Log, snapshots: SnapshotStore, end: int) -> Index | None:
+    """Write out the index of the newest snapshot of this log that can be read, and open it; none if there is none.
+
+    Args:
+        end: Snapshots behind this position are not looked at, unless the log does not reach them at all.
+
+    Raises:
+        CorruptRecord: A snapshot covers records that the log does not have.
+        sqlite3.Error: The index cannot be written.
+    """
+    if not snapshots.exists:
+        return None
+    store = snapshots.pages
+    for snapshot in reversed(store.snapshots()):
+        if snapshot.log_identity != log.identity:
+            continue
+        if snapshot.position > log.durable:
+            raise CorruptRecord(
+                f"log: ends at {log.durable}, expected {snapshot.position} or more, which snapshot"
+                f" {snapshot.identity.hex()} covers; its end was cut off",
+                hint="restore the data directory from a backup or a mirror; to accept the loss, delete that snapshot",
+            )
+        if snapshot.position <= end and (index := _restore(path, log, store, snapshot)) is not None:
+            return index
+    return None
+
+
+def _restore(path: Path, log: Log, store: LocalPages, snapshot: Snapshot) -> Index | None:
+    item = index_of(snapshot)
+    if item is None:
+        return None
+    remove_index(path)
+    connection = None
+    try:
+        write_object(store, item, path)
+        connection = connect(path)
+        index = Index(connection, log.identity)
+        if (index.counters.log_identity, index.counters.applied) == (log.identity, snapshot.position):
+            _trace.warning("index %s: taken from snapshot %s", path, snapshot.identity.hex())
+            return index
+        problem: object = "its index is of another log or position"
+    except (NotFound, CorruptRecord, sqlite3.DatabaseError) as error:
+        problem = error
+    except OSError as error:
+        raise device_error(error, f"index {path}: restore from a snapshot") from error
+    if connection is not None:
+        connection.close()
+    _trace.warning("snapshot %s: not usable as index: %s", snapshot.identity.hex(), problem)
+    return None
+
+
 def suspect_index(directory: Path) -> None:
     """Have the index built anew at the next start."""
     (directory / SUSPECT_NAME).touch(mode=0o600)
 
 
 def _create(path: Path, log: Log) -> Index:
+    if not log.whole:
+        raise CorruptRecord(
+            f"index {path}: missing or damaged, and nothing to build it from: the log begins at {log.start}, expected"
+            " its beginning, or a snapshot that can be read",
+            hint="restore the data directory from a backup or a mirror",
+        )
     remove_index(path)
     connection = connect(path)
     try:

@@ -47,6 +47,11 @@ class SnapshotStore:
         self._closed = False
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a page store: whoever only looks need not make one."""
+        return self._pages is not None or self._device is not None or self._directory.is_dir()
+
+    @property
     def pages(self) -> LocalPages:
         """The page store. Raises as `LocalPages.open`."""
         with self._lock:

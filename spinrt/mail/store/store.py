@@ -162,7 +162,7 @@ class Store(Reader):
             opened.callback(snapshots.close)
             saved = load_followed(directory.index_path / INDEX_NAME)
             try:
-                index = open_index(directory.index_path, log, progress, rebuild=rebuild)
+                index = open_index(directory.index_path, log, progress, rebuild=rebuild, snapshots=snapshots)
                 opened.callback(index.close)
             except sqlite3.Error as error:
                 raise _index_error(error, "open") from error
@@ -490,7 +490,9 @@ class Store(Reader):
         self._checkpointer.changes.close()
         path = self._directory.index_path
         try:
-            self._index = open_index(path, self._durable_log, progress, rebuild=True, end=applied)
+            self._index = open_index(
+                path, self._durable_log, progress, rebuild=True, end=applied, snapshots=self.snapshots
+            )
         except sqlite3.Error as error:
             self._fail(_index_error(error, "rebuild"))
             raise _index_error(error, "rebuild") from error
