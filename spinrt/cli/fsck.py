@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,9 @@ from spinrt.mail.store.recovery import suspect_index
 from spinrt.storage.datadir import held
 from spinrt.storage.fsck.finding import Finding, Severity
 from spinrt.storage.fsck.pages import REBUILD_TABLE
+from spinrt.storage.fsck.places import REBUILD_PLACES
 from spinrt.storage.page_table import remove_table
+from spinrt.storage.places import remove_places
 
 EPILOG = """\
 Checks every byte of the log and of the pages, every snapshot, and the index
@@ -66,16 +68,22 @@ def run(arguments: argparse.Namespace) -> int:
 def repair(path: Path, found: list[Finding]) -> list[Finding]:
     """Mend what can be mended; return the findings as they are then. What is derived the next start builds anew."""
     remedies = {finding.remedy for finding in found}
-    if REBUILD in remedies:
-        suspect_index(path / "index")
-    if REBUILD_TABLE in remedies:
-        remove_table(path / "pages")
+    for remedy, forget in _DERIVED.items():
+        if remedy in remedies:
+            forget(path)
     return [
         finding._replace(severity=Severity.REPAIRED, remedy="the next start builds it anew")
-        if finding.remedy in (REBUILD, REBUILD_TABLE)
+        if finding.remedy in _DERIVED
         else finding
         for finding in found
     ]
+
+
+_DERIVED: Final[dict[str, Callable[[Path], None]]] = {
+    REBUILD: lambda path: suspect_index(path / "index"),
+    REBUILD_TABLE: lambda path: remove_table(path / "pages"),
+    REBUILD_PLACES: lambda path: remove_places(path / "log"),
+}
 
 
 def as_json(path: Path, found: list[Finding]) -> dict[str, object]:

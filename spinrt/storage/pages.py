@@ -159,9 +159,10 @@ class LocalPages:
             self._load_snapshots()
         else:
             self._table = table = table or self._new_table()
-            self._cover(table, sizes)
+            broken = self._cover(table, sizes)
             self._load_snapshots()
             self._recount(table)
+            self._drop_torn(table, broken)
         self.damaged.update(self._packs.damaged)
 
     def _open_table(self) -> PageTable | None:
@@ -187,8 +188,8 @@ class LocalPages:
             sizes.get(row.number, -1) >= row.covered and self._packs.salt(row.number) == row.salt for row in rows
         )
 
-    def _cover(self, table: PageTable, sizes: dict[int, int]) -> None:
-        """Enter what packs hold and the table does not know."""
+    def _cover(self, table: PageTable, sizes: dict[int, int]) -> list[tuple[bytes, Place, int]]:
+        """Enter what packs hold and the table does not know; return the rows of entries that are not whole."""
         covered = {row.number: row.covered for row in table.packs()}
         broken: list[tuple[bytes, Place, int]] = []
         for number, size in sizes.items():
@@ -196,6 +197,14 @@ class LocalPages:
                 self._cover_pack(table, number, covered.get(number), size, broken)
         with table.transaction():  # last: a whole copy of the same page has the row already
             table.add(broken)
+        return broken
+
+    def _drop_torn(self, table: PageTable, broken: list[tuple[bytes, Place, int]]) -> None:
+        """Forget entries that are not whole and that no snapshot needs: `put` of such a page must store it again."""
+        rows = ((digest, place, table.find(digest)) for digest, place, _ in broken)
+        torn = [digest for digest, place, row in rows if row is not None and row.place == place]
+        with table.transaction():
+            table.remove(torn)
 
     def _cover_pack(
         self, table: PageTable, number: int, start: int | None, end: int, broken: list[tuple[bytes, Place, int]]

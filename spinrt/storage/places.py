@@ -61,7 +61,7 @@ class Places:
                 found = _open_trusted(path, log_identity, durable)
                 if found is not None:
                     return found
-                _remove(path)
+                remove_places(path.parent)
             connection = _connect(path)
             connection.executescript(_SCHEMA)
             connection.execute("INSERT INTO state VALUES (1, ?, ?)", (log_identity, covered))
@@ -185,6 +185,7 @@ def _open_trusted(path: Path, log_identity: bytes, durable: int) -> Places | Non
     return None
 
 
-def _remove(path: Path) -> None:
+def remove_places(directory: Path) -> None:
+    """Remove the table in a log's directory, and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        (directory / (PLACES_NAME + suffix)).unlink(missing_ok=True)

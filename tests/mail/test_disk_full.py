@@ -17,7 +17,7 @@ from spinrt.mail.store import store as store_module
 from spinrt.testing.device import CrashDevice, FullDevice, Space
 from tests.mail.power.campaign import State, reference_of
 from tests.mail.power.script import Step, scripted
-from tests.mail.power.world import Rig, StepClock, World, visible
+from tests.mail.power.world import Devices, Rig, StepClock, World, visible
 
 STEPS = tuple(step for batch in scripted() for step in batch)
 ALONE = tuple((step,) for step in STEPS)
@@ -74,7 +74,8 @@ def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
         for seed in range(8):
             device, space, choices = CrashDevice(), Space(1 << 20), random.Random(seed)
             clock, path = StepClock(), tmp_path / f"seed-{seed}"
-            world = await World.open(rig, path, FullDevice(device, space), clock, lambda: True)
+            log, pages = (FullDevice(device.directory(name), space) for name in ("log", "pages"))
+            world = await World.open(rig, path, Devices(log, pages), clock, lambda: True)
 
             def shrink(space: Space = space, choices: random.Random = choices) -> None:
                 space.left = choices.choice((0, 30, 400, 5_000, 1 << 20))
@@ -86,10 +87,10 @@ def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
             await run.play()
             await world.stop()
             answers |= {answer[:4] for answer in run.refused}
-            again = await World.open(rig, path, device.crash(), clock, lambda: True)
+            again = await World.open(rig, path, Devices.of(device.crash()), clock, lambda: True)
             assert await visible(again) == reference[-1]
             await again.stop()
-        assert answers == {b"452 ", b"q NO"}
+        assert answers == {b"452 ", b"q NO", b"full"}
 
     asyncio.run(body())
 
@@ -109,7 +110,7 @@ def test_full_file_system(rig: Rig, tmp_path: Path) -> None:
 
 async def _fill_and_free(rig: Rig, tmp_path: Path, data: Path, ballast: Path) -> None:
     reference, _ = await reference_of(rig, tmp_path, ALONE)
-    world = await World.open(rig, data, None, StepClock(), lambda: True)
+    world = await World.open(rig, data, Devices(), StepClock(), lambda: True)
     refused = 0
     for number, step in enumerate(STEPS):
         world.clock.move_to(number + 1)
@@ -122,7 +123,7 @@ async def _fill_and_free(rig: Rig, tmp_path: Path, data: Path, ballast: Path) ->
         assert await visible(world) == reference[number + 1]
     assert refused >= 3
     await world.stop()
-    again = await World.open(rig, data, None, StepClock(), lambda: True)
+    again = await World.open(rig, data, Devices(), StepClock(), lambda: True)
     assert await visible(again) == reference[-1]
     again.store.rebuild()
     assert await visible(again) == reference[-1]

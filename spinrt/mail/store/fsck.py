@@ -17,16 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from spinrt.errors import CorruptRecord, FormatUnknown, SpinError
+from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.recovery import SUSPECT_NAME, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
+from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
 from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
 from spinrt.storage.fsck.log import RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
+from spinrt.storage.fsck.places import check_places
 from spinrt.storage.log import Log
+from spinrt.storage.pages import LocalPages
 from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.segment import segment_starts
 
 ROWS_SHOWN: Final = 5
 """Rows of one table that are told one by one; of more only how many there are."""
@@ -65,22 +69,39 @@ class DirectoryCheck:
         for finding in log_check.findings():
             sound = sound and finding.severity.value != "damage"
             yield finding
-        pages = PagesCheck(ReadOnlyDevice(self.path / "pages"), advance=self.advance)
-        yield from pages.findings()
-        yield from self._check_index(log_check.end, sound)
+        yield from PagesCheck(ReadOnlyDevice(self.path / "pages"), advance=self.advance).findings()
+        yield from self._check_derived(log_check.end, sound)
 
-    def _check_index(self, log_end: int, sound: bool) -> Iterator[Finding]:
+    def _check_derived(self, log_end: int, sound: bool) -> Iterator[Finding]:
+        """The tables that follow from the log: of places, and the index."""
+        if not segment_starts(ReadOnlyDevice(self.path / "log")):
+            yield from self._check_index(None, log_end, sound)
+            return
+        try:
+            log = Log.open(self.path / "log", device=ReadOnlyDevice(self.path / "log"))
+        except (CorruptRecord, FormatUnknown):  # told with the log
+            yield from self._check_index(None, log_end, sound)
+            return
+        try:
+            yield from check_places(self.path / "log", log)
+            yield from self._check_index(log, log_end, sound)
+        finally:
+            log.close()
+
+    def _check_index(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
         path = self.path / INDEX
         if not path.exists():
             yield note(INDEX, None, "index", "is missing", "the next start builds it anew from the log")
             return
         try:
             with _opened(path) as connection:
-                yield from self._check_opened(connection, log_end, sound)
+                yield from self._check_opened(connection, log, log_end, sound)
         except sqlite3.Error as error:
             yield damage(INDEX, None, "index", str(error), REBUILD)
 
-    def _check_opened(self, connection: sqlite3.Connection, log_end: int, sound: bool) -> Iterator[Finding]:
+    def _check_opened(
+        self, connection: sqlite3.Connection, log: Log | None, log_end: int, sound: bool
+    ) -> Iterator[Finding]:
         version = schema_version(connection)
         if version != SCHEMA_VERSION:
             problem = f"has schema {version}, expected {SCHEMA_VERSION}"
@@ -96,15 +117,18 @@ class DirectoryCheck:
         if applied > log_end:
             problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
             yield damage(INDEX, None, "table state", problem, RESTORE)
-        elif self.replayed and sound:
-            yield from self._compare_with_log(connection, applied)
+            return
+        if log is not None:
+            yield from _check_bodies(connection, log)
+            if self.replayed and sound:
+                yield from self._compare_with_log(connection, log, applied)
 
-    def _compare_with_log(self, connection: sqlite3.Connection, applied: int) -> Iterator[Finding]:
+    def _compare_with_log(self, connection: sqlite3.Connection, log: Log, applied: int) -> Iterator[Finding]:
+        """Compare with an index of the same records: of all there are, or of those behind the newest snapshot."""
         with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
-            try:
-                log = Log.open(self.path / "log", device=ReadOnlyDevice(self.path / "log"))
-            except SpinError as error:
-                yield damage("log", None, "log", error.line(), RESTORE)
+            if not log.whole and not self._restore(Path(name), log, applied):
+                problem = "cannot be compared: the log does not begin at its beginning, and no snapshot can be used"
+                yield note(INDEX, None, "index", problem)
                 return
             try:
                 with _quiet():
@@ -112,13 +136,24 @@ class DirectoryCheck:
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
                 return
-            finally:
-                log.close()
             try:
                 for table in TABLES:
                     yield from _compare(table, connection, rebuilt.connection)
             finally:
                 rebuilt.close()
+
+    def _restore(self, target: Path, log: Log, applied: int) -> bool:
+        """Write the index of the newest snapshot of this log; tell whether there is one that can be read."""
+        with contextlib.ExitStack() as stack:
+            pages = LocalPages.open(target / "pages", ReadOnlyDevice(self.path / "pages"), rebuild=True)
+            stack.callback(pages.close)
+            for snapshot in reversed(pages.snapshots()):
+                index = index_of(snapshot)
+                if index and snapshot.log_identity == log.identity and log.start <= snapshot.position <= applied:
+                    with contextlib.suppress(CorruptRecord, NotFound):
+                        write_object(pages, index, target / INDEX_NAME)
+                        return True
+        return False
 
     def _progress(self, log: Log) -> Callable[[int, int], None]:
         told = log.start
@@ -174,6 +209,18 @@ def _files(path: Path) -> list[Path]:
 
 
 # --------------------------------------------------------------------------------------------------------------- index
+
+
+def _check_bodies(connection: sqlite3.Connection, log: Log) -> Iterator[Finding]:
+    """Every body that the index names is in the log; its bytes were checked with the log."""
+    missing = 0
+    for name, size in connection.execute("SELECT name, bytes FROM bodies ORDER BY name"):
+        if not log.holds(name):
+            missing += 1
+            if missing <= ROWS_SHOWN:
+                yield damage("log", None, f"message body {name}, {size} bytes", "is not in the log", RESTORE)
+    if missing > ROWS_SHOWN:
+        yield damage("log", None, "message bodies", f"{missing - ROWS_SHOWN} more are not in the log", RESTORE)
 
 
 @contextlib.contextmanager

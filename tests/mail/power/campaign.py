@@ -19,6 +19,7 @@ import contextlib
 import logging
 import os
 import random
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,11 +28,16 @@ from itertools import count
 from pathlib import Path
 
 from spinrt.errors import SpinError
+from spinrt.mail.store.fsck import DirectoryCheck
+from spinrt.mail.store.schema import dump
+from spinrt.mail.store.snapshots import index_of, write_object
+from spinrt.storage.fsck.finding import Severity
 from spinrt.testing.device import CrashDevice, PowerLost
-from tests.mail.power.script import Batch, scripted, seeded
-from tests.mail.power.world import Rig, StepClock, World, crashed_index, visible
+from tests.mail.power.script import Batch, TakeSnapshot, scripted, seeded
+from tests.mail.power.world import Devices, Rig, StepClock, World, crashed_tables, visible, write_out
 
 State = dict[str, bytes]
+Dump = dict[str, list[tuple[object, ...]]]
 
 
 class Broken(AssertionError):
@@ -51,6 +57,8 @@ class Run:
     at: int = 0
     begun: int = 0
     fates: list[str] = field(default_factory=list)
+    snapshots: dict[bytes, Dump] = field(default_factory=dict)
+    """What the index held when each snapshot was taken."""
     clock: StepClock = field(default_factory=StepClock)
 
     @property
@@ -60,7 +68,7 @@ class Run:
 
     async def open(self) -> World:
         device = self.device
-        return await World.open(self.rig, self.path, device, self.clock, lambda: not device.lost)
+        return await World.open(self.rig, self.path, Devices.of(device), self.clock, lambda: not device.lost)
 
     async def live(self) -> World:
         """Start, and do what is left of the script. Raises PowerLost, with ``at`` and ``begun`` as they were then."""
@@ -93,6 +101,8 @@ class Run:
             answer = await step.finish(peer)
             if step.taken(answer):
                 self.at = before + number + 1
+                if isinstance(step, TakeSnapshot) and not self.device.lost:
+                    self.snapshots[answer.removeprefix(b"taken ")] = dump(world.store._index.connection)
             elif not self.device.lost:
                 raise Broken(f"step {before + number}, {step}: answered {answer!r} with power on")
         if self.at < self.begun:
@@ -108,19 +118,44 @@ class Run:
         """Give the next life the index as it is, before this one closes it; if there is none yet, none."""
         following = self.directory / f"life-{self.life + 1}"
         if not following.exists() and self.path.exists():
-            self.fates.append(crashed_index(self.path, following, self.choices))
+            self.fates.append(crashed_tables(self.path, following, self.choices))
 
     async def check(self, reference: Sequence[State]) -> None:
         """Compare what shows with the reference; ``at`` becomes the step that comes next."""
         world = await self.open()
         try:
             shown = await visible(world)
+            self.check_snapshots(world, newest=1)
         finally:
             await world.stop()
         possible = [number for number in range(self.at, self.begun + 1) if reference[number] == shown]
         if not possible:
             raise Broken(self._difference(reference, shown))
         self.at = self.begun = possible[0]
+
+    def check_snapshots(self, world: World, *, newest: int) -> None:
+        """Every snapshot that was taken is there; the newest ones hold what the index held then."""
+        pages = world.store.snapshots.pages
+        there = {snapshot.identity: snapshot for snapshot in pages.snapshots()}
+        gone = self.snapshots.keys() - there.keys()
+        if gone:
+            raise Broken(f"after crashes {self.fates}: snapshots {gone} are gone")
+        for identity, expected in list(self.snapshots.items())[-newest:]:
+            index = index_of(there[identity])
+            assert index is not None
+            target = self.directory / f"snapshot-{self.life}-{identity.hex()[:16]}"
+            write_object(pages, index, target)
+            with contextlib.closing(sqlite3.connect(f"{target.as_uri()}?immutable=1", uri=True)) as connection:
+                if dump(connection) != expected:
+                    raise Broken(f"after crashes {self.fates}: snapshot {identity.hex()} holds something else")
+            target.unlink()
+
+    def check_files(self) -> None:
+        """`spinrt fsck` finds nothing in what is left behind a clean stop."""
+        write_out(self.device, self.path)
+        found = [one for one in DirectoryCheck(self.path).findings() if one.severity is Severity.DAMAGE]
+        if found:
+            raise Broken(f"after crashes {self.fates}: fsck says {found[0].line()}")
 
     def _difference(self, reference: Sequence[State], shown: State) -> str:
         lines = [f"after crashes {self.fates}, {self.at} steps acknowledged, {self.begun} begun:"]
@@ -178,9 +213,11 @@ async def play_to_the_end(run: Run, reference: list[State], later: Callable[[], 
         await run.check(reference)
         run.device.step_count, run.device.crash_at = 0, later()
     try:
+        run.check_snapshots(world, newest=100)
         await _check_end(world, reference[-1])
     finally:
         await world.stop()
+    run.check_files()
     return crashes
 
 

@@ -6,12 +6,16 @@ after some step of a run without one, and not before the last step that was ackn
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from spinrt.errors import DeviceFull, SpinError
+from spinrt.storage.protocols import Snapshot
+from spinrt.testing.device import PowerLost
 from tests.mail.power.world import Peer, World
 
 MAILBOXES = ("INBOX", "INBOX/load", "Archive", "Trash", "Projects", "Projects/2026")
@@ -88,7 +92,31 @@ class Command:
         return answer.startswith((b"q NO [OVERQUOTA]", b"q NO [UNAVAILABLE]"))
 
 
-Step: TypeAlias = Deliver | Command
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """A snapshot of the whole, by the operator. It changes nothing that shows."""
+
+    label: str
+
+    def start(self, world: World) -> asyncio.Task[Snapshot]:
+        return asyncio.ensure_future(world.store.snapshot(self.label))
+
+    async def finish(self, task: asyncio.Task[Snapshot]) -> bytes:
+        try:
+            return b"taken " + (await task).identity
+        except DeviceFull:
+            return b"full"
+        except (PowerLost, SpinError) as error:
+            return repr(error).encode()
+
+    def taken(self, answer: bytes) -> bool:
+        return answer.startswith(b"taken ")
+
+    def refused_for_now(self, answer: bytes) -> bool:
+        return answer == b"full"
+
+
+Step: TypeAlias = Deliver | Command | TakeSnapshot
 Batch: TypeAlias = tuple[Step, ...]
 
 
@@ -104,12 +132,14 @@ def scripted() -> tuple[Batch, ...]:
     return (
         (mail("one", "alice", "bob"),),
         (mail("two"), mail("load 1", "bob"), mail("three", "alice", "bob", size=300_000)),
+        (TakeSnapshot("first"),),
         (alice("STORE 1 +FLAGS (\\Seen \\Flagged $Work)"),),
         (alice("CREATE Projects", ""),),
         (alice("COPY 1:2 Projects"),),
         (mail("again", text="the same"), mail("again", text="the same"), mail("load 2", "bob", "alice")),
         (alice("STORE 2,4 +FLAGS (\\Deleted)"),),
         (alice("EXPUNGE"),),
+        (TakeSnapshot("second"),),
         (Command("bob", "", "APPEND Drafts (\\Draft)", b"Subject: draft\r\n\r\nnot finished"),),
         (alice("RENAME Projects Archive/Projects", ""),),
         (alice("MOVE 1 Trash"),),
@@ -122,7 +152,7 @@ def scripted() -> tuple[Batch, ...]:
 def seeded(seed: int, batches: int = 12) -> tuple[Batch, ...]:
     """A script drawn from a seed."""
     choices = random.Random(f"script/{seed}")
-    makers = (_deliveries, _deliveries, _deliveries, _flags, _flags, _copy, _mailbox, _append, _expunge)
+    makers = (_deliveries, _deliveries, _deliveries, _flags, _flags, _copy, _mailbox, _append, _expunge, _snapshot)
     return (_deliveries(choices), *(choices.choice(makers)(choices) for _ in range(batches - 1)))
 
 
@@ -139,6 +169,10 @@ def _deliveries(choices: random.Random) -> Batch:
         )
         for _ in range(choices.choice((1, 1, 2, 4)))
     )
+
+
+def _snapshot(choices: random.Random) -> Batch:
+    return (TakeSnapshot(f"label {choices.randrange(100)}"),)
 
 
 def _some(choices: random.Random) -> str:

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config
@@ -34,7 +34,7 @@ from spinrt.mail.smtp.server import SmtpServer
 from spinrt.mail.store.store import Store
 from spinrt.mail.throttle import Throttle, ThrottleLimits
 from spinrt.storage.device import Device
-from spinrt.testing.device import PowerLost
+from spinrt.testing.device import CrashDevice, PowerLost
 from tests.mail.service_support import config_of, shipped
 
 USERS: Final = ("alice", "bob")
@@ -135,6 +135,18 @@ class Rig:
         load_extensions(self.mail.runtime, self.config.extensions)
 
 
+class Devices(NamedTuple):
+    """Where the log is, and the packs; none for files of the data directory."""
+
+    log: Device | None = None
+    pages: Device | None = None
+
+    @classmethod
+    def of(cls, device: CrashDevice) -> Devices:
+        """Two directories of one device, as they are in a data directory."""
+        return cls(device.directory("log"), device.directory("pages"))
+
+
 class World:
     """One life of the mail system, from one start to one crash or stop. Made by `open`, on a running loop."""
 
@@ -164,10 +176,10 @@ class World:
         )
 
     @classmethod
-    async def open(cls, rig: Rig, path: Path, device: Device | None, clock: StepClock, has_power: HasPower) -> World:
+    async def open(cls, rig: Rig, path: Path, devices: Devices, clock: StepClock, has_power: HasPower) -> World:
         """Start: recover the store, make sure of the accounts. Raises SpinError or PowerLost."""
         clock.move_to(0)
-        store = Store.open(path, device=device, clock_ns=clock)
+        store = Store.open(path, device=devices.log, pages_device=devices.pages, clock_ns=clock)
         world = cls(rig, store, clock, has_power)
         try:
             for user in USERS:
@@ -203,24 +215,37 @@ class World:
 # --------------------------------------------------------------------------------------------------------------- index
 
 
-def crashed_index(source: Path, target: Path, choices: random.Random) -> str:
-    """Copy a data directory as a crash may leave it, except for what is on the device; say what became of the index.
+def crashed_tables(source: Path, target: Path, choices: random.Random) -> str:
+    """Copy a data directory as a crash may leave it, except for what is on the device; say what became of the tables.
 
-    SQLite syncs its write-ahead log only at checkpoints, so that a crash may take back its end: any number of bytes.
+    They are derived: the index, and the table of pages. SQLite syncs a write-ahead log only at checkpoints, so that a
+    crash may take back its end: any number of bytes.
     """
     target.mkdir(mode=0o700)
     for entry in source.iterdir():
         if entry.is_file():
             shutil.copy2(entry, target)
+    return ", ".join(f"{name} {_crashed_table(source / name, target / name, choices)}" for name in ("index", "pages"))
+
+
+def _crashed_table(source: Path, target: Path, choices: random.Random) -> str:
     fate = choices.choice(("kept", "kept", "gone", "behind", "behind"))
-    if fate == "gone" or not (source / "index").exists():
+    if fate == "gone" or not source.exists():
         return "gone"
-    shutil.copytree(source / "index", target / "index", ignore=shutil.ignore_patterns("*-shm"))
-    log = target / "index" / "mail.sqlite-wal"
-    if fate == "behind" and log.exists():
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*-shm"))
+    for log in target.glob("*-wal") if fate == "behind" else ():
         with log.open("r+b") as file:
             file.truncate(choices.randrange(log.stat().st_size + 1))
     return fate
+
+
+def write_out(device: CrashDevice, target: Path) -> None:
+    """Put what is on a device into the files of a data directory."""
+    for name, inode in device.names.items():
+        path = target / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(inode.content)
+        path.chmod(0o600)
 
 
 # ---------------------------------------------------------------------------------------------------------- what shows
