@@ -55,6 +55,8 @@ ROUND_SEED = 1
 PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd", "extism", "pluggy", "grpcio")
 """Whose versions are part of the result, where they are installed."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ended_by: list[int] = []
+"""The signal that ends the benchmark, once it came: raised where an object is deleted, `Interrupted` is lost."""
 
 Relation: TypeAlias = Literal["<=", ">="]
 
@@ -262,6 +264,8 @@ def compare(
     for index in range(-warm_up, rounds):
         shuffle(order)
         for name in order:
+            if _ended_by:
+                raise Interrupted(_ended_by[0])
             value = subjects[name]()
             if index >= 0:
                 found[name].append(value)
@@ -444,12 +448,14 @@ def ended_by_signals() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         for one in ENDING:
             signal.signal(one, signal.SIG_IGN)
+        _ended_by.append(number)
         raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
         yield
     finally:
+        _ended_by.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,20 @@ def test_a_missed_target_says_what_else_may_be_the_reason(
     assert ("--quick measures briefly" in hint) is quick
     assert ("the load is 64.0" in hint) is busy
     assert "measure again" in hint
+
+
+def test_an_interruption_that_was_lost_ends_the_comparison_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python drops what is raised while an object is deleted."""
+
+    def losing() -> float:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        return 1.0
+
+    def benchmark(options: Options) -> Result:
+        harness.compare({"losing": losing}, 3)
+        raise AssertionError("it went on")
+
+    assert harness.main("x", benchmark, []) == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM" in capsys.readouterr().err
+    assert harness.main("x", found, []) == 0
