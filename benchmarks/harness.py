@@ -49,6 +49,7 @@ from tabulate import tabulate
 
 from benchmarks.selection import Selection
 from benchmarks.stats import median_interval, percentile, quartiles
+from benchmarks.units import number
 from spinrt.errors import SpinError, UsageError
 
 ROUND_SEED = 1
@@ -419,15 +420,6 @@ def _params(params: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in params.items())
 
 
-def number(value: float) -> str:
-    """Four significant digits, thousands apart, no exponent for what people read."""
-    if value and abs(value) < 0.001:
-        return f"{value:.3g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
 class Interrupted(KeyboardInterrupt):
     """A signal ends the benchmark: everything that it started is stopped on the way out."""
 
@@ -476,7 +468,8 @@ def main(
         takes: Options that not all benchmarks have.
 
     Returns:
-        0; 2 where nothing could be measured as asked; or 128 and the number of the signal that ended it.
+        0; 1 where it failed; 2 where it was asked for what there is not; or 128 and the number of the signal that
+        ended it.
     """
     parser = _parser(name, benchmark, takes)
     parsed = parser.parse_args(arguments, argparse.Namespace(only=[], mail=None))
@@ -490,7 +483,7 @@ def main(
         return 128 + error.number
     except SpinError as error:
         progress(error.line())
-        return 2
+        return 2 if isinstance(error, UsageError) else 1
     shown = as_json(name, _command(name, parsed), result)
     if parsed.save:
         parsed.save.write_text(json.dumps(shown, indent=2, allow_nan=False), encoding="utf-8")

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.harness import Table, number
+from benchmarks.harness import Table
+from benchmarks.units import duration, number
 
 ALPHA_HZ: Final = 133e6
 IN_PLACE, SYSTEM_CALL, ACROSS = "call, one address space", "system call", "call, two address spaces"
@@ -71,15 +72,11 @@ def table(measured: Measured) -> Table:
 
 def _then(figure: Published) -> list[str]:
     cycles, over = figure.seconds * ALPHA_HZ, figure.seconds / SPIN_CALL.seconds
-    return [figure.kind, figure.system, _time(figure.seconds * 1e9), number(round(cycles)), number(over), ""]
+    return [figure.kind, figure.system, duration(figure.seconds * 1e9), number(round(cycles)), number(over), ""]
 
 
 def _now(measured: Measured, kind: str, system: str, ns: float) -> list[str]:
     return [
-        *(kind, f"today: {system}", _time(ns), number(round(ns / measured.cycle_ns))),
+        *(kind, f"today: {system}", duration(ns), number(round(ns / measured.cycle_ns))),
         *(number(ns / measured.protected_ns), number(ns / measured.plain_ns)),
     ]
-
-
-def _time(ns: float) -> str:
-    return f"{number(ns / 1e3)} µs" if ns >= 1000 else f"{number(ns)} ns"

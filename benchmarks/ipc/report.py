@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, TypeAlias
 
-from benchmarks.harness import Options, Result, Row, Table, Target, number, ratio
-from benchmarks.ipc import noise, published, work
+from benchmarks.harness import Options, Result, Row, Table, Target, ratio
+from benchmarks.ipc import noise, published, summary, work
 from benchmarks.ipc.cores import SAME, TWO
 from benchmarks.ipc.inprocess import FROM_C, FROM_PYTHON, GETPID, NATIVE, RAISE, YES
 from benchmarks.ipc.instructions import Counts
 from benchmarks.ipc.kernel import MEDIATED, SPIN, YIELD
 from benchmarks.ipc.subject import RATE_SUFFIX, WINDOW, Subject, Taken
 from benchmarks.timing import key_of
+from benchmarks.units import number
 
 Found: TypeAlias = Mapping[str, Sequence[Taken]]
 """`Subject.key` → what each round took."""
@@ -76,8 +77,8 @@ class Report:
         if RAISE not in self.found:
             return []
         made = []
-        for subject in self.subjects:
-            if subject.params.get("bytes", 0) or noise.AGAIN in subject.params or subject.name in NO_CALLS:
+        for subject in self._calls():
+            if subject.name == RAISE or subject.params.get("bytes", 0):
                 continue
             params = {"form": subject.name} | {key: one for key, one in subject.params.items() if key != "bytes"}
             row = Row.of("over_raise", _over(self._middles(subject.key), self._raise), "x", params)
@@ -151,7 +152,9 @@ class Report:
         ns = {key: median(self._middles(found)) for key, found in keys.items() if found and found in self.found}
         plain = median(self._middles(plain_call))
         cycle = median(self._middles(noise.CYCLE))
-        return [published.table(published.Measured(plain, median(self._raise), cycle, ns))]
+        judged = median(self._raise)
+        ours = summary.table(self._calls(), self.found, judged)
+        return [ours, published.table(published.Measured(plain, judged, cycle, ns))]
 
     def _with_log(self) -> list[str]:
         """The same targets for the extension in C, which has state and so a log to open."""
@@ -167,6 +170,11 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------------ from rounds
 
+    def _calls(self) -> list[Subject]:
+        """Subjects but for those that are about noise."""
+        about_noise = (noise.CYCLE, noise.LOST, noise.LONGEST)
+        return [one for one in self.subjects if one.name not in about_noise and noise.AGAIN not in one.params]
+
     @property
     def _raise(self) -> list[float]:
         return self._middles(RAISE)
@@ -174,10 +182,6 @@ class Report:
     def _middles(self, key: str) -> list[float]:
         """The median of each round."""
         return [median(run.samples) for run in self.found[key]]
-
-
-NO_CALLS: Final = (RAISE, noise.CYCLE, noise.LOST, noise.LONGEST)
-"""What is set beside no raise."""
 
 
 def _rates(subject: Subject, runs: Sequence[Taken]) -> list[Row]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from benchmarks.report import pictures
-from benchmarks.report.pictures import figure
 from benchmarks.report.plot import Plot
+from benchmarks.units import number
 
 Found: TypeAlias = Mapping[str, Any]
 """The JSON of one benchmark: see the head of ``benchmarks/harness.py``."""
@@ -76,8 +76,8 @@ def _verdicts(results: Sequence[Found]) -> str:
 
 
 def _target(target: Mapping[str, Any]) -> list[str]:
-    value = "" if target["value"] is None else figure(target["value"])
-    limit = f"{target['relation'].replace('>=', '≥').replace('<=', '≤')} {figure(target['limit'])}"
+    value = "" if target["value"] is None else number(target["value"])
+    limit = f"{target['relation'].replace('>=', '≥').replace('<=', '≤')} {number(target['limit'])}"
     return [_code(target["name"]), _number(value), _number(limit), escape(target.get("reason", ""))]
 
 
@@ -129,12 +129,12 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     return [
         _code(row["name"]),
         escape(parameters),
-        _number(figure(row["median"])),
-        _number("–".join(map(figure, row["interval"])) + sure),
-        _number(f"{figure(row['low'])}–{figure(row['high'])}"),
-        _number(figure(row["min"])),
-        *(_number(figure(tail[share]) if tail else "") for share in ("p99", "p99.9")),
-        _number(figure(row["max"])),
+        _number(number(row["median"])),
+        _number("–".join(map(number, row["interval"])) + sure),
+        _number(f"{number(row['low'])}–{number(row['high'])}"),
+        _number(number(row["min"])),
+        *(_number(number(tail[share]) if tail else "") for share in ("p99", "p99.9")),
+        _number(number(row["max"])),
         escape(row["unit"]),
         _number(f"{row['runs']} runs" + (f", {row['samples']:,} samples{batch}" if tail else "")),
         _code(row["command"]),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from benchmarks.ipc.summary import SIZE_NAMES
 from benchmarks.report.plot import Mark, Plot
+from benchmarks.units import duration, number
 
 Row: TypeAlias = Mapping[str, Any]
 """A row as the JSON has it: see the head of ``benchmarks/harness.py``."""
@@ -20,24 +22,9 @@ IPC_SERIES: Final = {
     4: "on two cores",
     5: "two processes in Python",
 }
-IPC_SIZES: Final = {0: "no payload", 64: "64 bytes", 4096: "4 KiB", 65_536: "64 KiB"}
-_SECONDS: Final = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 _NS: Final = {"ns": 1.0, "us": 1e3, "ms": 1e6}
 _NEAR: Final = ("native_call", "python_call", "wasmtime_py", "extism", "subinterpreter", "pluggy")
 _APART: Final = ("python_", "multiprocessing_", "grpc")
-
-
-def figure(value: float) -> str:
-    """Three significant digits, thousands apart."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def duration(ns: float) -> str:
-    """Nanoseconds in the unit that suits them."""
-    unit, each = next((one for one in _SECONDS if ns >= one[1]), _SECONDS[-1])
-    return f"{figure(ns / each)} {unit}"
 
 
 def plots(result: Mapping[str, Any]) -> list[Plot]:
@@ -60,7 +47,7 @@ def margins(results: Sequence[Mapping[str, Any]]) -> Plot:
             name = f"{result['benchmark']}: {target['name']}"
             marks.append(Mark(name, MET if target["met"] else MISSED, factor, reach, reach))
     key = "By what factor each target is met: left of 1 it is missed."
-    return Plot("Targets", "times", marks, {MET: "met", MISSED: "missed"}, lambda one: f"{figure(one)} ×", key)
+    return Plot("Targets", "times", marks, {MET: "met", MISSED: "missed"}, lambda one: f"{number(one)} ×", key)
 
 
 def _by_unit(rows: Sequence[Row]) -> list[Plot]:
@@ -82,7 +69,7 @@ def _writer(unit: str) -> Callable[[float], str]:
     if unit in _NS:
         each = _NS[unit]
         return lambda value: duration(value * each)
-    return figure
+    return number
 
 
 def _mark(row: Row, series: int, label: str) -> Mark:
@@ -101,7 +88,7 @@ def _label(row: Row, *left_out: str) -> str:
 def _ipc(rows: Sequence[Row]) -> list[Plot]:
     """A call with each size, fastest first; then how many calls a second there are."""
     made = []
-    for size, name in IPC_SIZES.items():
+    for size, name in SIZE_NAMES.items():
         chosen = [row for row in rows if row["unit"] == "ns" and _size(row) == size]
         ordered = sorted(chosen, key=lambda row: row["median"])
         marks = [_mark(row, _series(row), _label(row, "bytes")) for row in ordered]
@@ -111,7 +98,7 @@ def _ipc(rows: Sequence[Row]) -> list[Plot]:
         ordered = sorted(chosen, key=lambda row: -row["median"])
         marks = [_mark(row, _series(row), _label(row, "bytes", "outstanding")) for row in ordered]
         title = f"Calls a second, {outstanding} on their way, no payload"
-        made.append(Plot(title, "calls a second", marks, IPC_SERIES, figure))
+        made.append(Plot(title, "calls a second", marks, IPC_SERIES, number))
     return made
 
 
