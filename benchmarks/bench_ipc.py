@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 
 from benchmarks.harness import Options, Result, compare, main, progress
 from benchmarks.ipc import counted, inprocess, instructions, kernel, noise, pythonic
@@ -19,8 +21,18 @@ from benchmarks.ipc.subject import FULL, QUICK, RATE_SUFFIX, Scale, Subject
 
 
 def benchmark(options: Options) -> Result:
-    """Everything, at full or quick scale."""
-    return measure(QUICK if options.quick else FULL, options)
+    """Everything, at full or quick scale: calls, then mail filters."""
+    result = measure(QUICK if options.quick else FULL, options)
+    result.add(_filters(options))
+    return result
+
+
+def _filters(options: Options) -> Result:
+    """What filters of mail cost; see `benchmarks.filters`."""
+    if find_spec("benchmarks.filters") is None:
+        return Result(skipped={"mail filters": "this checkout has no benchmark of them"})
+    found: Result = import_module("benchmarks.filters").measure(options)
+    return found
 
 
 def measure(scale: Scale, options: Options) -> Result:
@@ -66,4 +78,4 @@ def _counts(scale: Scale, options: Options) -> Counts:
 
 
 if __name__ == "__main__":
-    sys.exit(main("ipc", benchmark, takes=["only"]))
+    sys.exit(main("ipc", benchmark, takes=["only", "mail"]))

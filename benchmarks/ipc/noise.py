@@ -44,7 +44,8 @@ def _looking(core: int, home: int, span_ns: int, summary: Callable[[list[int], i
 
 
 def _lost_us_a_second(gaps: list[int], span_ns: int) -> float:
-    return sum(gaps) / 1e3 / (span_ns / 1e9)
+    lost_ns = sum(gaps)  # the last gap may reach beyond the span
+    return lost_ns / 1e3 / (max(span_ns, lost_ns) / 1e9)
 
 
 def _longest_us(gaps: list[int], span_ns: int) -> float:

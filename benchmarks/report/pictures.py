@@ -22,16 +22,20 @@ IPC_SERIES: Final = {
     4: "on two cores",
     5: "two processes in Python",
 }
-_NS: Final = {"ns": 1.0, "us": 1e3, "ms": 1e6}
+_NS: Final = {"ns": 1.0, "us": 1e3, "ms": 1e6, "us/message": 1e3}
+FILTERS: Final = "filter_"
+"""How names of rows on mail filters begin."""
 _NEAR: Final = ("native_call", "python_call", "wasmtime_py", "extism", "subinterpreter", "pluggy")
 _APART: Final = ("python_", "multiprocessing_", "grpc")
 
 
 def plots(result: Mapping[str, Any]) -> list[Plot]:
     """The pictures of one benchmark."""
+    rows = result["rows"]
+    filters = [row for row in rows if row["name"].startswith(FILTERS)]
     if result["benchmark"] == "ipc":
-        return _ipc(result["rows"])
-    return _by_unit(result["rows"])
+        return [*_ipc(rows), *_by_name(filters)]
+    return _by_name(filters) if filters else _by_unit(rows)
 
 
 def margins(results: Sequence[Mapping[str, Any]]) -> Plot:
@@ -61,8 +65,20 @@ def _by_unit(rows: Sequence[Row]) -> list[Plot]:
     return made
 
 
+def _by_name(rows: Sequence[Row]) -> list[Plot]:
+    """One picture for each name of rows, where there are two or more: their parameters are the lines."""
+    made = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        chosen = [row for row in rows if row["name"] == name and min(row["low"], row["min"]) > 0]
+        marks = [_mark(row, 0, _label(row).removeprefix(f"{name} ")) for row in chosen]
+        if len(marks) >= 2:
+            unit = chosen[0]["unit"]
+            made.append(Plot(name, _axis(unit), marks, {}, _writer(unit)))
+    return made
+
+
 def _axis(unit: str) -> str:
-    return {"ns": "time", "us": "time", "ms": "time", "x": "ratio"}.get(unit, unit)
+    return "time" if unit in _NS else {"x": "ratio"}.get(unit, unit)
 
 
 def _writer(unit: str) -> Callable[[float], str]:
