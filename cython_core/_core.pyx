@@ -11,7 +11,7 @@ the engine), ``table_walk``, ``dispatch``, ``flat`` and ``quick`` (what a raise 
 ``counters`` (what benchmarks and tests read).
 
 Behind ``quick``, without the engine: ``records`` and ``log_buffer`` (what goes into the log), ``log_record`` (what is read
-back), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_reply`` (a reply and its wire form), ``smtp_stream`` (lines and
+back), ``log_hints`` (which body has a digest), ``log_writer`` (the thread that writes and syncs it), ``smtp_data`` (a message on its way in), ``smtp_reply`` (a reply and its wire form), ``smtp_stream`` (lines and
 commands of a session), ``smtp_link`` (between transport and session), ``walk`` (the instructions of a function), ``emit`` (what keeps
 old values) and ``instrument`` (bodies rewritten with it).
 
@@ -121,6 +121,7 @@ include "control.pxi"
 include "records.pxi"
 include "log_buffer.pxi"
 include "log_record.pxi"
+include "log_hints.pxi"
 include "log_writer.pxi"
 include "smtp_data.pxi"
 include "smtp_reply.pxi"

@@ -246,6 +246,10 @@ class Index:
         """Count one more (1) or one less (-1) that refers to the records of a body. Raises CorruptRecord."""
         count_body(encoded, self._body_refs, self._body_sizes, change)
 
+    def is_live(self, name: int) -> bool:
+        """Tell whether anything refers to a body."""
+        return self.connection.execute("SELECT 1 FROM bodies WHERE name = ?", (name,)).fetchone() is not None
+
     # -------------------------------------------------------------------------------------------------- deliveries
 
     def find_delivery(self, delivery_id: str) -> bytes | None:

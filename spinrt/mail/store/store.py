@@ -45,12 +45,13 @@ from spinrt.errors import (
 from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.backup import back_up
 from spinrt.mail.store.bodies import BodyWriter
-from spinrt.mail.store.changes import KIND_BODY, encode_change
+from spinrt.mail.store.changes import encode_change
 from spinrt.mail.store.check import bodies_of, check_change
 from spinrt.mail.store.checkpoint import Checkpointer, Cut, close_followed, follow_index, load_followed
 from spinrt.mail.store.index import INDEX_NAME, Batch, Index
 from spinrt.mail.store.model import Change, CreateMailbox, Deliver, MailboxGone, Outcome, Watcher, make_record
 from spinrt.mail.store.names import INBOX, check_user
+from spinrt.mail.store.once import Once
 from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
 from spinrt.mail.store.snapshots import Attachment, SnapshotStore
@@ -121,6 +122,7 @@ class Store(Reader):
         self._failure: SpinError | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
+        self._once = Once(log, directory.index_path, self._is_live, clock_ns)
         index.watched = self._watchers
 
     @classmethod
@@ -248,11 +250,13 @@ class Store(Reader):
         if self._closed or self._failure is not None or self._retry is not None:
             self._check_usable()
         try:
-            time_ns = self._clock_ns()
-            return self._durable_log.append(KIND_BODY, (chunk,), time_ns=time_ns, sha256=sha256, may_compress=True)
+            return self._once.append(chunk, sha256)
         except DeviceFull:
             self._request_commit()  # as in `_enter`
             raise
+
+    def _is_live(self, name: int) -> bool:
+        return self._current.is_live(name)
 
     def _request_commit(self) -> None:
         if self._commit is None:
@@ -531,6 +535,7 @@ class Store(Reader):
         """Close without an event loop: for a store on which nothing was submitted."""
         self._closed = True
         self._checkpointer.stop()
+        self._once.save()
         close_followed(self._index.connection, self._index.path, self._checkpointer.changes)
         self.snapshots.close()
         try:
