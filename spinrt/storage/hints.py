@@ -4,8 +4,8 @@ Advisory in every way: an entry may be missing, stale or nonsense, and whoever f
 table is kept in memory, as a file that is mapped could kill the process when its device fails or is full, and the file
 is written now and then without being synced. A crash costs what was remembered since.
 
-File, numbers as the machine writes them: magic (8 bytes; one of another machine is not known), identity of the log (16),
-count of entries (u64), then the slots of ``HintTable``.
+File, numbers as the machine writes them: magic (8 bytes; one of another machine is not known), identity of the log
+(16), count of entries (u64), then the slots of ``HintTable``.
 
 *Bounded*: `SLOTS_MAX` slots of 16 bytes. The table is doubled when half full, up to that; then new entries replace old
 ones.

@@ -16,9 +16,9 @@ from tests.mail.store_support import USER, deliver, inbox, open_store, run, with
 
 
 def message(number: int, size: int = 2000) -> bytes:
-    return (b"Subject: %d\r\n\r\n" % number + b"".join(b"line %d of %d\r\n" % (n, number) for n in range(size // 10)))[
-        :size
-    ]
+    """So many bytes; each part of them is of this message and of no other."""
+    lines = b"".join(b"line %d of %d\r\n" % (n, number) for n in range(size // 10))
+    return (b"Subject: %d\r\n\r\n" % number + lines)[: size - 4] + b"%04d" % number
 
 
 def body_count(store: Store) -> int:

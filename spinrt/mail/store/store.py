@@ -158,7 +158,7 @@ class Store(Reader):
         with contextlib.ExitStack() as opened:
             opened.callback(directory.close)
             refuse_mirror(directory.path)
-            log = Log.open(directory.log_path, device=device, compression=compression)
+            log = Log.open(directory.log_path, device=device, compression=compression, clock_ns=clock_ns)
             opened.callback(log.close)
             snapshots = SnapshotStore(directory.path, pages_device)
             opened.callback(snapshots.close)
