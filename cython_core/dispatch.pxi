@@ -17,7 +17,8 @@ cdef class Dispatcher:
         on_fault: Called as ``on_fault(domain, error)``; the walk goes on if it returns.
         skips: It always does, so that nobody needs to be told of a trap that an entry's `Tally` takes.
         on_nothing: Called when there is no result; returns the result, or raises.
-        raise_slowly: Called as ``raise_slowly(arguments, context)`` for a raise that is not flat; returns the folded result.
+        raise_slowly: Called as ``raise_slowly(arguments, context)`` for a raise that is not `plain`, or meets handlers of the host; returns the folded result.
+        raises: Those of the runtime.
 
     Attributes:
         table: The handlers; assigning takes effect for raises that begin later. Without one every raise is slow.
@@ -34,6 +35,7 @@ cdef class Dispatcher:
     cdef ScalarPlan result      # of a flat event
     cdef Table _table
     cdef readonly object on_fault, on_nothing, raise_slowly
+    cdef Raises raises
     cdef object _fold
     cdef bint _plain
     cdef int _tier_max
@@ -41,10 +43,10 @@ cdef class Dispatcher:
     cdef spin_quick quick       # of one handler without guards, plain, with no fold and not long: nothing is left to decide
     cdef _Stub stub
 
-    def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly, bint skips=False):
+    def __init__(self, str name not None, FunctionPlan plan not None, *, object on_fault, object on_nothing, object raise_slowly, Raises raises not None, bint skips=False):
         self.name, self.plan, self.signature = name, plan, plan.export_signature
         self.on_fault, self.on_nothing, self.raise_slowly = on_fault, on_nothing, raise_slowly
-        self.parameter_count = plan.parameter_count
+        self.raises, self.parameter_count = raises, plan.parameter_count
         self.result = plan.result if plan.is_flat else None
         self._tier_max, self._plain, self._skips = 2, True, skips
         self._prepare_quick()
@@ -175,7 +177,7 @@ cdef class Dispatcher:
     cdef object _raise_folded(self, Table table, spin_raw *raw):
         """The same where somebody else's function makes one result of several: when it fails, the raise did not happen."""
         cdef spin_raw last
-        cdef Call call = Call(self.name, None, running_call())
+        cdef Call call = _new_call(self.name, None)
         results = []
         try:
             answer = self._fold(results) if self._run(table, raw, call, results, &last) else self.on_nothing()
@@ -229,18 +231,30 @@ cdef class Dispatcher:
         self.quick.sample_in = SAMPLE_EVERY
         return True
 
-    cdef object _raise_sampled(self, Table table, spin_raw *raw):
+    cdef inline object _raise_sampled(self, Table table, spin_raw *raw):
         """Through the walk, with the time of each handler."""
-        cdef Call call = Call(self.name, None, running_call())
+        return self._raise_walked(table, self._box(raw), None, True)
+
+    cdef bint _takes_walk(self) noexcept:
+        """Whether a raise needs nothing but the walk: handlers of the host have their arguments checked before."""
+        return self._plain and self._table is not None and not self._table.rows.hosted
+
+    cdef object _raise_walked(self, Table table, tuple arguments, object context, bint timed):
+        """Raise through the walk, in a call of its own; the folded result."""
+        cdef Call call = _new_call(self.name, context)
+        self.raises.depth += 1
         try:
-            results = _walk(table, call, self._box(raw), self.on_fault, True)
-            if not results:
-                answer = self.on_nothing()
-            else:
+            results = _walk(table, call, arguments, self.on_fault, timed)
+            if results:
                 answer = results[len(results) - 1] if self._fold is None else self._fold(results)
+            else:
+                self.plan.check_arguments(arguments)
+                answer = self.on_nothing()
         except BaseException:
             call.roll_back()
             raise
+        finally:
+            self.raises.end()
         call.commit()
         return answer
 
@@ -350,7 +364,7 @@ cdef class Dispatcher:
         cdef Entry entry = rows.entries[row]
         self._look()
         entry.counted -= 1  # it was counted as one of a flat raise, and is once more below
-        walk.call = Call(self.name, None, running_call()) if call is None else call
+        walk.call = _new_call(self.name, None) if call is None else call
         walk.arguments, walk.on_fault, walk.results = self._box(raw), self.on_fault, []
         outer, room, cancelled = walk.call.domain, walk.call.journal.room, walk.call.cancelled
         try:

@@ -124,6 +124,7 @@ cdef class _Rows:
     cdef str signature          # of the event, when all entries are flat …
     cdef Store store            # … and in this store; else None
     cdef bint flat, guarded, cancelling
+    cdef bint hosted            # one of them is the host's own, which takes arguments as they come
     cdef bint logged            # one of them has an undo log
     cdef bint repeated          # two of them are in one instance: the log does not tell them apart
     cdef set instances          # addresses of those that they were in when they were added
@@ -158,6 +159,7 @@ cdef class _Rows:
         self.entries.append(entry)
         self.guarded = self.guarded or bool(entry.guards)
         self.cancelling = self.cancelling or entry.cancels
+        self.hosted = self.hosted or entry.domain is None
         self._note_flat(entry)
         if self.flat:
             self.set_slot(position)

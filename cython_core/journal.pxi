@@ -12,6 +12,7 @@ cdef class Wish:
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Journal:
     """Effects of one call, in order; each handler may add at most its domain's limit.
 
@@ -59,6 +60,7 @@ cdef class Journal:
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Call:
     """One raise, as its handlers and the host functions that they call see it.
 
@@ -85,6 +87,9 @@ cdef class Call:
     cdef uint32_t room_before   # what the handler that it runs in may still add: those of this call have limits of their own
 
     def __init__(self, str event not None="", object context=None, Call within=None):
+        self.begin(event, context, within)
+
+    cdef int begin(self, str event, object context, Call within) except -1:
         self.event = event
         self.context = context
         self.nested = within is not None
@@ -93,6 +98,7 @@ cdef class Call:
         self.effects_before, self.touches_before = len(self.journal.effects), len(self.touches.guests)
         self.room_before = self.journal.room
         self.domain = None
+        return 0
 
     @property
     def effects(self):
@@ -133,6 +139,13 @@ cdef class Call:
         self.cancelled = True
 
 
+cdef Call _new_call(str event, object context):
+    """The call of a raise that begins now."""
+    cdef Call call = Call.__new__(Call)
+    call.begin(event, context, running_call())
+    return call
+
+
 cdef Call _call_within(spin_frame *frame):
     """The call that a frame runs in, made if it has none yet; none where there is nothing to be part of."""
     if frame == NULL or (frame.call == NULL and frame.what.dispatcher == NULL):
@@ -140,6 +153,6 @@ cdef Call _call_within(spin_frame *frame):
     return _call_of(frame)
 
 
-def running_call():
+cpdef Call running_call():
     """The call that this thread runs now, or ``None``: what is raised meanwhile is part of it."""
     return _call_within(spin_running())

@@ -11,15 +11,27 @@ cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count, 
     cdef Dispatcher self = <Dispatcher>event
     cdef spin_raw raw[RAW_MAX]
     cdef Py_ssize_t position
-    if names == NULL and count == self.parameter_count and self._plain and self._takes_flat(self._table):
-        for position in range(count):
-            _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
-        try:
+    cdef bint whole = count == self.parameter_count
+    try:
+        if names == NULL and whole and self._plain and self._takes_flat(self._table):
+            for position in range(count):
+                _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
             return self._raise_lowered(raw)
-        except DefaultDue:
-            return self.on_nothing()
-    context = _context_of(arguments + count, names)
-    return self.raise_slowly(tuple([<object>arguments[position] for position in range(count)]), context)
+        context = _context_of(arguments + count, names)
+        if whole and self._takes_walk():
+            return self._raise_walked(self._table, _packed(arguments, count), context, self._sampled())
+    except DefaultDue:
+        return self.on_nothing()
+    return self.raise_slowly(_packed(arguments, count), context)
+
+
+cdef tuple _packed(PyObject **arguments, Py_ssize_t count):
+    cdef tuple packed = PyTuple_New(count)
+    cdef Py_ssize_t position
+    for position in range(count):
+        Py_INCREF(<object>arguments[position])
+        PyTuple_SET_ITEM(packed, position, <object>arguments[position])
+    return packed
 
 
 cdef object _lift_any(PyObject *event, uint64_t bits):

@@ -3,6 +3,31 @@
 from time import perf_counter_ns as _clock_ns
 
 
+@cython.final
+cdef class Raises:
+    """The raises of one runtime that go through the walk now, one inside the other. Flat ones show in `Store.running`.
+
+    Args:
+        waiting: What is to be done when none is left; only looked at.
+        on_idle: Called when the outermost ends and something waits.
+    """
+
+    cdef public uint32_t depth
+    cdef readonly object waiting, on_idle
+
+    def __init__(self, object waiting, object on_idle):
+        self.waiting, self.on_idle = waiting, on_idle
+
+    cpdef int end(self) except -1:
+        """One ends."""
+        self.depth -= 1
+        if self.waiting:
+            self.on_idle()
+        return 0
+
+
+@cython.final
+@cython.freelist(16)
 cdef class _Walk:
     """One raise under way: the results so far, and where its effects of the running handler begin."""
 

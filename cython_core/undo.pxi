@@ -185,6 +185,7 @@ cdef int _note_outside(Instance guest) except -1:
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Touches:
     """What the calls of one transaction changed in instances, in order, and is not committed."""
 

@@ -663,6 +663,14 @@ class Entry:
     def latency(self) -> list[tuple[int, int]]: ...
 
 @final
+class Raises:
+    depth: int
+    waiting: Any
+    on_idle: Any
+    def __init__(self, waiting: Any, on_idle: Callable[[], None]) -> None: ...
+    def end(self) -> int: ...
+
+@final
 class Dispatcher:
     name: str
     plan: FunctionPlan
@@ -682,6 +690,7 @@ class Dispatcher:
         on_fault: Callable[[Any, Any], None],
         on_nothing: Callable[[], Any],
         raise_slowly: Callable[[tuple[Any, ...], Any], Any],
+        raises: Raises,
         skips: bool = False,
     ) -> None: ...
     def walk(self, call: Call, arguments: tuple[Any, ...]) -> list[Any]: ...

@@ -268,7 +268,7 @@ class Domain(Source):
             raise incomplete(self)
         self._check("initialize", DomainState.RESOLVED)
         self._check_exporters()
-        if self.exports and self._stores.depth:
+        if self.exports and self._stores.raises.depth:
             raise StateError(f"domain {self.name}: initialize again: found a raise on the stack, expected none")
         instance = self._instantiate()
         fresh = {name: self._export(name, instance) for name in promised_exports(self.extension)}

@@ -121,6 +121,7 @@ class Event:
             skips=on_fault is OnFault.SKIP,
             on_nothing=self.answer.nothing,
             raise_slowly=self._raise_slowly,
+            raises=self._stores.raises,
         )
         self.dispatcher.tier_max = self.tier
         self.dispatcher.long = long
@@ -441,15 +442,12 @@ class Event:
         if stores.is_foreign:
             stores.owner.check(f"event {self.name}")
         outer, call.event = call.event, self.name
-        stores.depth += 1
+        stores.raises.depth += 1
         return outer
 
     def _end(self, call: Call, outer: str) -> None:
         call.event = outer
-        stores = self._stores
-        stores.depth -= 1
-        if stores.waiting:
-            stores.run_if_idle()
+        self._stores.raises.end()
 
     def note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from spinrt._core import DropFunction, Export, HostFunction, Instance, InstanceLimits, Store
+from spinrt._core import DropFunction, Export, HostFunction, Instance, InstanceLimits, Raises, Store
 from spinrt.clock import Clock, SystemClock
 from spinrt.errors import SpinError
 from spinrt.runtime.owner import Owner
@@ -48,8 +48,8 @@ class Stores:
     """The instances of one runtime.
 
     Attributes:
-        depth: Raises on the stack that `Event.walk` counts; flat ones show in ``shared.running``.
-        waiting: What is to be done then, in order.
+        waiting: What is to be done when no raise is on the stack, in order.
+        raises: Those on the stack that go through the walk; flat ones show in ``shared.running``.
         shared: The store of all instances but those that cannot be moved.
         owner: The thread and process that they belong to.
         events: Those that belong to it.
@@ -67,10 +67,10 @@ class Stores:
         "crashes",
         "dead_bytes_max",
         "dead_max",
-        "depth",
         "events",
         "is_foreign",
         "owner",
+        "raises",
         "shared",
         "waiting",
     )
@@ -78,9 +78,9 @@ class Stores:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self.crashes: CrashTaker | None = None
-        self.depth = 0
         self.is_foreign = False
         self.waiting: deque[Callable[[], None]] = deque()
+        self.raises = Raises(self.waiting, self.run_if_idle)
         self.owner = Owner()
         self.shared = Store()
         self.shared.on_idle = self.run_if_idle
@@ -133,7 +133,7 @@ class Stores:
 
         What goes wrong is our mistake: it is logged, and the raise that ended keeps its result.
         """
-        if self.depth:
+        if self.raises.depth:
             self.collect_soon()  # the raise that ends looks only whether something waits
             return
         if self.shared.running:
