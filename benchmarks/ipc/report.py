@@ -25,7 +25,8 @@ SAME_TARGET, TWO_TARGET = "kernel_ipc_same_core_over_raise", "kernel_ipc_cross_c
 SPIN_TARGET, GETPID_TARGET = "shm_spin_over_raise", "getpid_over_raise"
 LIMITS: Final = {SAME_TARGET: 80, TWO_TARGET: 500, SPIN_TARGET: 4, GETPID_TARGET: 1}
 NOTES: Final = (
-    "A callee answers the caller's number plus the checksum of the payload; every answer is compared.",
+    "A callee answers the caller's number plus the checksum of the payload. Between processes and in C every answer is "
+    "compared, of other callees in this process one for each size before they are timed.",
     f"Percentiles of calls in this process and of {SPIN} are those of means of as many calls as JSON says (batch); "
     "elsewhere each call is timed alone, which adds the reading of a clock, some 30 ns.",
     f"{RAISE} is the raise of `spinrt bench dispatch`, whose handler has no state; {FROM_C} is the extension in C, "
@@ -92,7 +93,8 @@ class Report:
         for subject in pairs:
             first = {key: one for key, one in subject.params.items() if key != noise.AGAIN}
             values = _over(self._middles(subject.key), self._middles(key_of(subject.name, first)))
-            made.append(Row.of("a_over_a", values, "x", {"form": subject.name} | first))
+            row = Row.of("a_over_a", values, "x", {"form": subject.name} | first)
+            made.append(replace(row, command=self._command(key_of(subject.name, first))))
         return made
 
     def _instructions(self) -> list[Row]:
@@ -100,7 +102,8 @@ class Report:
         for key, count in self.counts.each.items():
             name, *pairs = key.split(" ")
             params = {"form": name, **dict(pair.split("=") for pair in pairs), "counter": self.counts.source}
-            made.append(Row.of("instructions", [count], "instructions", params))
+            row = Row.of("instructions", [count], "instructions", params)
+            made.append(replace(row, command=self._command("instructions")))
         return made
 
     # --------------------------------------------------------------------------------------------------------- targets

@@ -74,6 +74,7 @@ def test_rows_say_how_many_and_how_surely_and_how_to_measure_them_again(result: 
         assert shown["samples"] >= shown["runs"] >= 1
         assert shown["min"] <= shown["interval"][0] <= shown["median"] <= shown["interval"][1] <= shown["max"]
         assert shown["command"].startswith("spinrt bench ipc")
+    assert {row.name for row in result.rows if not row.command} == set()
     pipe = next(row for row in result.rows if row.name == "pipe" and row.params == {"bytes": 64, "cores": SAME})
     assert pipe.command == "spinrt bench ipc --only 'pipe bytes=64 cores=same'"
 
