@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "inspect": "see what extensions hold, may do and did",
     "profile": "see where extensions spend their time",
     "replay-fault": "run the call of a crash record again",
+    "snapshot": "keep the mail store as it is now, see it as it was",
     "mirror": "keep a second copy elsewhere, and go on there",
     "backup": "copy the data directory, also while the server runs",
     "fsck": "check everything that is stored, and mend it",

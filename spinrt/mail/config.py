@@ -9,7 +9,7 @@ An example with every key and its meaning is docs/operating/spinrt.example.yaml;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from spinrt.mail.outbound import Smarthost as Connection
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.throttle import ThrottleLimits
 from spinrt.runtime.policy import Policy
+from spinrt.storage.schedule import Keep
 
 T = TypeVar("T")
 
@@ -138,6 +139,15 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshots:
+    """When snapshots are taken, and which of them stay."""
+
+    interval_s: float | None = 3600.0
+    """None: only by hand."""
+    keep: Keep = field(default_factory=Keep)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it. ``file`` is where it was read, ``shown`` how that is called in messages: as the operator named it."""
 
@@ -162,6 +172,7 @@ class Config:
     logging: Logging
     metrics: Metrics
     storage: Storage
+    snapshots: Snapshots
     mirror: Mirrors
     event_loop: str
     drain_timeout_s: float
@@ -210,6 +221,7 @@ def _config(top: Section, file: Path, shown: Path) -> Config:
         logging=_logging(top.section("logging")),
         metrics=_metrics(top.section("metrics")),
         storage=_storage(top.section("storage")),
+        snapshots=_snapshots(top.section("snapshots")),
         mirror=read_mirrors(top.section("mirror"), base),
         event_loop=top.get("event_loop", values.choice("auto", "asyncio", "uvloop"), "auto"),
         drain_timeout_s=top.get("drain_timeout", values.duration(0.0), 30.0),
@@ -377,3 +389,14 @@ def _storage(section: Section) -> Storage:
     found = Storage(compression=section.get("compression", values.choice("zstd", "none"), "zstd"))
     section.finish()
     return found
+
+
+def _snapshots(section: Section) -> Snapshots:
+    defaults = Snapshots()
+    keep = section.section("keep")
+    count = values.integer(0, 10_000)
+    kept = {item.name: keep.get(item.name, count, getattr(defaults.keep, item.name)) for item in fields(Keep)}
+    keep.finish()
+    interval_s = section.get("interval", values.optional(values.duration()), defaults.interval_s)
+    section.finish()
+    return Snapshots(interval_s, Keep(**kept))

@@ -12,6 +12,7 @@ from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
 from spinrt.mail.mirror_server import MirrorServer, own_identity
 from spinrt.mail.mirroring import Mirroring, TakeSnapshot
+from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.store import Store
 from spinrt.storage.datadir import FORMAT_NAME
 
@@ -64,7 +65,7 @@ async def _do_here(config: Config, operation: str, arguments: Mapping[str, Any])
         raise NotFound(f"data directory {config.data_directory}: not there yet", hint="`spinrt serve` makes it")
     store = Store.open(config.data_directory)
     try:
-        mirroring = make_mirroring(config, store, store.snapshot)
+        mirroring = make_mirroring(config, store, Snapshotting(config, store).take)
         return await mirror_handlers(mirroring)[operation](arguments)
     finally:
         await store.close()

@@ -38,6 +38,8 @@ from spinrt.mail.outbound import OutboundQueue
 from spinrt.mail.receiver import MailReceiver
 from spinrt.mail.reload import Reloaded, Reloader
 from spinrt.mail.smtp.server import SmtpServer
+from spinrt.mail.snapshot_operations import snapshot_handlers
+from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.model import KvWrites
 from spinrt.mail.store.store import Store
 from spinrt.mail.throttle import Throttle
@@ -77,6 +79,7 @@ class MailService:
     accounts: Accounts
     mail: MailRuntime
     mirroring: Mirroring
+    snapshotting: Snapshotting
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -108,6 +111,7 @@ class MailService:
             await self._load_extensions()
             await self._listen()
             await self._start_mirrors()
+            self._start_snapshots()
             await self._serve_metrics()
             await self._serve_control()
         except BaseException:
@@ -237,9 +241,15 @@ class MailService:
             self._closers.push_async_callback(server.close)
             self.endpoints["mirror"] = _bound(self.config.mirror.listen, server)
             trace.log(_LOG, logging.INFO, "listening", service="mirror", at=self.endpoints["mirror"])
-        self.mirroring = make_mirroring(self.config, self.store, self.store.snapshot)
+        self.snapshotting = Snapshotting(self.config, self.store)
+        self.mirroring = make_mirroring(self.config, self.store, self.snapshotting.take)
         self.mirroring.start()
         self._closers.push_async_callback(self.mirroring.close)
+
+    def _start_snapshots(self) -> None:
+        self.snapshotting.pinned = self.mirroring.pinned
+        self.snapshotting.start()
+        self._closers.push_async_callback(self.snapshotting.close)
 
     def _describe_kept(self) -> list[dict[str, Any]]:
         return [] if self._mirror_server is None else self._mirror_server.describe()
@@ -263,6 +273,7 @@ class MailService:
             **server_handlers(self.store, self.accounts, self.config, self.reload_extensions),
             **runtime_handlers(self.mail.runtime),
             **mirror_handlers(self.mirroring, self._mirror_server),
+            **snapshot_handlers(self.snapshotting, self.store),
         }
         control = await ControlServer.start(self.config.data_directory, handlers)
         self._closers.push_async_callback(control.close)

@@ -24,6 +24,7 @@ Entry, 12 bytes and, when it is a page, its content::
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -92,15 +93,7 @@ class Overlay:
         """
         file = device.open(OVERLAY_NAME, write=True)
         try:
-            header = file.read(0, HEADER_BYTES)
-            if len(header) < HEADER_BYTES or crc32(header[: _HEADER.size]) != _CRC.unpack_from(header, _HEADER.size)[0]:
-                raise CorruptRecord("overlay of a branch: header is damaged", hint="remove the branch")
-            magic, version, page_bytes, base, salt = _HEADER.unpack_from(header)
-            if magic != _MAGIC or not 0 < page_bytes <= PAGE_BYTES_MAX:
-                raise CorruptRecord(f"overlay of a branch: magic is {magic!r}, expected {_MAGIC!r}")
-            if version != _VERSION:
-                raise FormatUnknown(f"overlay of a branch: format version {version}, expected {_VERSION}")
-            overlay = cls(file, base, page_bytes, salt)
+            overlay = cls(file, *_decode_header(file.read(0, HEADER_BYTES)))
             overlay._recover()
         except BaseException:
             file.close()
@@ -181,3 +174,21 @@ class Overlay:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _decode_header(header: bytes) -> tuple[bytes, int, bytes]:
+    """Return base, bytes of a page, and salt. Raises CorruptRecord, FormatUnknown."""
+    if len(header) < HEADER_BYTES or crc32(header[: _HEADER.size]) != _CRC.unpack_from(header, _HEADER.size)[0]:
+        raise CorruptRecord("overlay of a branch: header is damaged", hint="discard the branch")
+    magic, version, page_bytes, base, salt = _HEADER.unpack_from(header)
+    if magic != _MAGIC or not 0 < page_bytes <= PAGE_BYTES_MAX:
+        raise CorruptRecord(f"overlay of a branch: magic is {magic!r}, expected {_MAGIC!r}", hint="discard the branch")
+    if version != _VERSION:
+        raise FormatUnknown(f"overlay of a branch: format version {version}, expected {_VERSION}")
+    return base, page_bytes, salt
+
+
+def read_base(device: Device) -> bytes:
+    """Return the snapshot that an overlay began at, without opening it. Raises as `Overlay.open`, and OSError."""
+    with contextlib.closing(device.open(OVERLAY_NAME)) as file:
+        return _decode_header(file.read(0, HEADER_BYTES))[0]

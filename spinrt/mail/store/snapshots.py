@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ from spinrt.mail.store.checkpoint import Cut
 from spinrt.storage.device import Device, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.pages import LocalPages
-from spinrt.storage.protocols import Object, PageStore, Snapshot
+from spinrt.storage.protocols import PAGE_BYTES_MAX, Object, PageStore, Snapshot
 from spinrt.storage.snapshot import KIND_INDEX, seal
 from spinrt.storage.tree import Pages, build, build_bytes, pages, put_page, update_digests
 from spinrt.storage.wal import Changes, Taken
@@ -29,11 +30,11 @@ IDENTITY_DIGITS_MIN: Final = 4
 
 
 class Attachment(NamedTuple):
-    """Something that goes into a snapshot beside the index."""
+    """Something that goes into a snapshot beside the index: bytes, or a file that is read when it is taken."""
 
     name: str
     kind: int
-    content: bytes
+    content: bytes | Path
 
 
 class SnapshotStore:
@@ -79,7 +80,7 @@ class SnapshotStore:
             store = self.pages
             parent = newest(store, cut.log_identity)
             index = store_index(store, cut.changes, parents=store.snapshots())
-            objects = [index, *(build_bytes(store, one.content, name=one.name, kind=one.kind) for one in attachments)]
+            objects = [index, *(_store_attachment(store, one) for one in attachments)]
             if parent and not label and (parent.position, list(parent.objects)) == (cut.position, sorted(objects)):
                 base = parent.identity
                 return parent
@@ -95,9 +96,18 @@ class SnapshotStore:
             base = snapshot.identity
             return snapshot
         except OSError as error:
-            raise device_error(error, "snapshot: read of the index") from error
+            raise device_error(error, f"snapshot: read of {error.filename or 'the index'}") from error
         finally:
             cut.end(base)
+
+
+def _store_attachment(store: Pages, attachment: Attachment) -> Object:
+    content = attachment.content
+    if isinstance(content, Path):
+        with content.open("rb") as stream:
+            parts = iter(partial(stream.read, PAGE_BYTES_MAX), b"")
+            return build(store, parts, name=attachment.name, kind=attachment.kind, page_bytes=PAGE_BYTES_MAX)
+    return build_bytes(store, content, name=attachment.name, kind=attachment.kind)
 
 
 def newest(store: PageStore, log_identity: bytes) -> Snapshot | None:

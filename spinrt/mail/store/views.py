@@ -15,14 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, cast
 
-from spinrt.errors import AlreadyExists, DeviceFailed, FormatUnknown, NotFound, UsageError
+from spinrt.errors import AlreadyExists, CorruptRecord, DeviceFailed, FormatUnknown, NotFound, UsageError
 from spinrt.mail.store.bodies import Records
 from spinrt.mail.store.index import Index
 from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.snapshots import index_of
 from spinrt.storage.device import OsDevice, sync_directory
 from spinrt.storage.files import device_error
-from spinrt.storage.overlay import OVERLAY_NAME, Overlay
+from spinrt.storage.overlay import OVERLAY_NAME, Overlay, read_base
 from spinrt.storage.protocols import Object, PageStore, Snapshot
 from spinrt.storage.snapshot import seal
 from spinrt.storage.view import View
@@ -59,6 +59,11 @@ class SnapshotReader(Reader):
     def users(self) -> list[str]:
         """Return the accounts that have mailboxes, by name."""
         return [row[0] for row in self._rows("SELECT DISTINCT user FROM mailboxes ORDER BY user")]
+
+    def lowest_body(self) -> int | None:
+        """Return the lowest name of a body that its messages are made of."""
+        lowest: int | None = self._rows("SELECT min(name) FROM bodies")[0][0]
+        return lowest
 
     def close(self) -> None:
         self._view.close()
@@ -197,6 +202,17 @@ def branch_identity(log_identity: bytes, name: str) -> bytes:
 def branches(data_directory: Path) -> list[str]:
     """Return the names of the branches there are."""
     return sorted(path.parent.name for path in (data_directory / BRANCHES_NAME).glob(f"*/{OVERLAY_NAME}"))
+
+
+def branch_bases(data_directory: Path) -> set[bytes]:
+    """Return the ids of the snapshots that branches began at; they must stay."""
+    bases = set()
+    for name in branches(data_directory):
+        try:
+            bases.add(read_base(OsDevice(_directory(data_directory, name))))
+        except (OSError, CorruptRecord, FormatUnknown):
+            continue  # it can only be discarded
+    return bases
 
 
 def discard_branch(data_directory: Path, name: str) -> None:
