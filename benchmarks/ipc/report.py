@@ -30,7 +30,7 @@ NOTES: Final = (
     f"Percentiles of calls in this process and of {SPIN} are those of means of as many calls as JSON says (batch); "
     "elsewhere each call is timed alone, which adds the reading of a clock, some 30 ns.",
     f"{RAISE} is the raise of `spinrt bench dispatch`, whose handler has no state; {FROM_C} is the extension in C, "
-    "where transactional=yes keeps an undo log. Payloads in events take the slower way through Python.",
+    "where transactional=yes keeps an undo log. A payload takes a longer way through the core than numbers do.",
     f"The best of the kernel is the lowest median of {', '.join(MEDIATED)} without payload. {YIELD} is not among them: "
     "its callee never sleeps, and takes all of a core while nobody calls.",
 )
