@@ -332,9 +332,7 @@ def difference(store: Pages, old: Object | None, new: Object) -> Iterator[Entry]
     if old is None or old.page_bytes != new.page_bytes:
         old = new._replace(size=0, depth=0, root=HOLE)
     old_shape, shape = shape_of(old.size, old.page_bytes), shape_of(new.size, new.page_bytes)
-    root = old.root
-    for level in range(old_shape.depth, shape.depth, -1):
-        root = read_node(store, old_shape, level, 0, root)[:DIGEST_BYTES]
+    root = _fitted_root(store, old, shape.depth)
     yield from _differing(store, old_shape, shape, Entry(shape.depth, 0, new.root), root)
 
 
@@ -346,12 +344,7 @@ def _differing(store: Pages, old_shape: Shape, shape: Shape, entry: Entry, old: 
     if level == 0:
         return
     below = split(read_node(store, shape, level, number, digest))
-    if level > old_shape.depth:
-        before = [old] if number == 0 else []
-    elif old == HOLE or number >= old_shape.counts[level]:
-        before = []
-    else:
-        before = split(read_node(store, old_shape, level, number, old))
+    before = _children_before(store, old_shape, level, number, old)
     first = number * FAN_OUT
     for index, child in enumerate(below):
         was = before[index] if index < len(before) else HOLE
@@ -369,20 +362,40 @@ def changed_pages(store: Pages, old: Object | None, new: Object) -> Iterator[int
 
     Pages that became holes are among them. What ``old`` has and ``new`` does not is not, nor is a hole behind its end.
     """
-    if old is None or old.page_bytes != new.page_bytes:
+    if old is None or old.page_bytes != new.page_bytes or not new.size:
         yield from range(shape_of(new.size, new.page_bytes).counts[0])
         return
-    before, after = TreeReader(store, old), TreeReader(store, new)
-    if new.size:
-        yield from _changed(before, after, after.shape.depth, 0)
+    old_shape, shape = shape_of(old.size, old.page_bytes), shape_of(new.size, new.page_bytes)
+    yield from _changed(store, old_shape, shape, Entry(shape.depth, 0, new.root), _fitted_root(store, old, shape.depth))
 
 
-def _changed(before: TreeReader, after: TreeReader, level: int, number: int) -> Iterator[int]:
-    if before.digest(level, number) == after.digest(level, number):
+def _fitted_root(store: Pages, old: Object, depth: int) -> bytes:
+    """The root of an object, or the first of its nodes that is no higher than ``depth``."""
+    shape, root = shape_of(old.size, old.page_bytes), old.root
+    for level in range(shape.depth, depth, -1):
+        root = read_node(store, shape, level, 0, root)[:DIGEST_BYTES]
+    return root
+
+
+def _children_before(store: Pages, shape: Shape, level: int, number: int, digest: bytes) -> list[bytes]:
+    """The digests below a node of the old object; of one above its root the root, as the first of them."""
+    if level > shape.depth:
+        return [digest] if number == 0 else []
+    if digest == HOLE or number >= shape.counts[level]:
+        return []
+    return split(read_node(store, shape, level, number, digest))
+
+
+def _changed(store: Pages, old_shape: Shape, shape: Shape, entry: Entry, old: bytes) -> Iterator[int]:
+    level, number, digest = entry
+    if digest == old and level <= old_shape.depth:
         return
     if level == 0:
         yield number
         return
+    before = _children_before(store, old_shape, level, number, old)
     first = number * FAN_OUT
-    for child in range(first, first + after.shape.children(level, number)):
-        yield from _changed(before, after, level - 1, child)
+    for index, child in enumerate(split(read_node(store, shape, level, number, digest))):
+        was = before[index] if index < len(before) else HOLE
+        if child != was or level > old_shape.depth:
+            yield from _changed(store, old_shape, shape, Entry(level - 1, first + index, child), was)

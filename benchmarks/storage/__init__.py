@@ -1,0 +1,1 @@
+"""Parts of ``bench_storage``: what lies on disk, snapshots of a large store, the mirror, memory, peers."""
