@@ -23,7 +23,7 @@ from benchmarks.report.page import page
 ROOT: Final = Path(__file__).parents[1]
 REPORT: Final = Path("build/bench/report.html")
 NOT_BY_THEMSELVES: Final = {"all": "this one", "filters": "part of ipc"}
-TAKES_MAIL: Final = ("ipc",)
+TAKES_MAIL: Final = ("ipc", "storage")
 """Benchmarks that send the user's messages, if there are any."""
 
 
