@@ -51,6 +51,7 @@ from spinrt.storage.recovery import recover
 from spinrt.storage.segment import Segment, segment_name, segment_starts
 
 MIB: Final = 1024 * 1024
+SEGMENT_BYTES_MAX: Final = 64 * MIB
 BUFFER_BYTES_MAX: Final = 8 * MIB
 GENERATION_BYTES: Final = 1 << 48
 """Positions of one generation."""
@@ -121,7 +122,7 @@ class Log(LogReads):
         directory: Path,
         *,
         device: Device | None = None,
-        segment_bytes_max: int = 64 * MIB,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
         salt: Callable[[], bytes] = _new_salt,
         generation: int = 0,

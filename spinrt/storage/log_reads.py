@@ -133,6 +133,13 @@ class LogReads:
             return False
         return True
 
+    def place(self, name: int) -> int | None:
+        """Return the position of the record that has the body of that name; none when there is none."""
+        try:
+            return self._find(name)[1]
+        except CorruptRecord:
+            return None
+
     def _read_body(self, name: int, offset: int, length: int) -> bytes:
         found, place = self._find(name)
         if place != name:

@@ -26,6 +26,8 @@ class Chunks(Protocol):
 class Records(Chunks, Protocol):
     """A log of which whole records are read, too."""
 
+    @property
+    def start(self) -> int: ...
     def read(self, position: int) -> Record: ...
 
 

@@ -121,3 +121,10 @@ def bodies_of(change: Change) -> Iterator[Body]:
             yield change.body
         case _:
             pass
+
+
+def names_of(change: Change) -> Iterator[int]:
+    """Yield the names of the log records that a change's bodies are made of."""
+    for body in bodies_of(change):
+        for extent in body.extents:
+            yield extent.position

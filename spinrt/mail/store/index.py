@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spinrt._core import count_body
-from spinrt.errors import NotFound
+from spinrt.errors import DeviceFailed, DeviceFull, NotFound
 from spinrt.mail.store.model import Mailbox, MailboxEvent
 from spinrt.mail.store.schema import SCHEMA_VERSION, create_schema, schema_version
 
@@ -115,6 +115,17 @@ def remove_index(path: Path) -> None:
     """Remove an index and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether the index's device is full."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def index_error(error: sqlite3.Error, operation: str) -> DeviceFailed | DeviceFull:
+    """Return what a failed operation of the index means to who asked for it."""
+    kind = DeviceFull if is_full(error) else DeviceFailed
+    return kind(f"index {operation}: {error}", hint="check the device; the index can be rebuilt from the log")
 
 
 class Index:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from spinrt.errors import SpinError
+from spinrt.errors import SpinError, StorageError
 from spinrt.mail.store.changes import KIND_BODY
 from spinrt.storage.hints import HINTS_NAME, Hints
 from spinrt.storage.log import Log
@@ -39,6 +39,8 @@ class Once:
         self._saved_ns = clock_ns()
         self.floor = 0
         """Names below it may go away; set by retention, never lowered."""
+        self.pinned: set[int] = set()
+        """Names below it that changes of this pass of retention refer to."""
 
     def append(self, chunk: bytes, sha256: bytes | None) -> int:
         """Return the name of a body with these bytes: one that is there, or a new one.
@@ -62,12 +64,27 @@ class Once:
             threading.Thread(target=self._hints.save, name="spinrt-hints", daemon=True).start()
         return name
 
-    def may_go(self, name: int) -> bool:
+    def pin(self, names: Iterable[int]) -> None:
+        """Keep the bodies of a change that is about to be submitted.
+
+        Raises:
+            StorageError: One of them may be gone already, as it was not referred to for a while.
+        """
+        below = {name for name in names if name < self.floor}
+        for name in below:
+            if self._may_go(name):
+                raise StorageError(
+                    f"mail store: message body {name} expired before the change that refers to it came",
+                    hint="send the message again",
+                )
+        self.pinned |= below
+
+    def _may_go(self, name: int) -> bool:
         """Tell whether retention may have removed a body, or be about to."""
-        return name < self.floor and not self._is_live(name)
+        return name < self.floor and name not in self.pinned and not self._is_live(name)
 
     def _is_same(self, name: int, chunk: bytes) -> bool:
-        if self.may_go(name):
+        if self._may_go(name):
             return False
         try:
             record = self._log.read(name)

@@ -190,10 +190,11 @@ class Reader:
     def tags(self, delivery_id: str) -> list[tuple[str, str, bytes]]:
         """Return (extension, key, value) of a delivery's tags, ordered; of several to one key the last.
 
-        They stand in its record and nowhere else: an undo reads them of the deliveries that it repeats.
+        They stand in its record and nowhere else: an undo reads them of the deliveries that it repeats. They are gone
+        when that has expired.
         """
         rows = self._rows("SELECT position FROM deliveries WHERE delivery_id = ?", delivery_id)
-        if not rows:
+        if not rows or rows[0][0] < self._log.start:
             return []
         record = self._log.read(rows[0][0])
         change = decode_change(record.kind, record.body)

@@ -206,7 +206,7 @@ def _missing(index: Index, log: Log) -> str | None:
         return (
             f"ends at {log.durable}, expected {counters.applied} or more, which the index covers; its end was cut off"
         )
-    if counters.last_position is None:
+    if counters.last_position is None or counters.last_position < log.start:  # it expired: a snapshot covers it
         return None
     try:
         last = log.read(counters.last_position)

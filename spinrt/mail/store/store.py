@@ -27,10 +27,10 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from spinrt.errors import (
     AlreadyExists,
@@ -46,21 +46,23 @@ from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.backup import back_up
 from spinrt.mail.store.bodies import BodyWriter
 from spinrt.mail.store.changes import encode_change
-from spinrt.mail.store.check import bodies_of, check_change
+from spinrt.mail.store.check import check_change, names_of
 from spinrt.mail.store.checkpoint import Checkpointer, Cut, close_followed, follow_index, load_followed
-from spinrt.mail.store.index import INDEX_NAME, Batch, Index
-from spinrt.mail.store.model import Change, CreateMailbox, Deliver, MailboxGone, Outcome, Watcher, make_record
+from spinrt.mail.store.index import INDEX_NAME, Batch, Index, index_error, is_full
+from spinrt.mail.store.model import Change, CreateMailbox, Deliver, KvWrites, MailboxGone, Outcome, Watcher, make_record
 from spinrt.mail.store.names import INBOX, check_user
 from spinrt.mail.store.once import Once
 from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
+from spinrt.mail.store.retention import Expiry
 from spinrt.mail.store.snapshots import Attachment, SnapshotStore
 from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import Device
-from spinrt.storage.log import Log
+from spinrt.storage.log import SEGMENT_BYTES_MAX, Log
 from spinrt.storage.mirror.book import refuse_mirror
 from spinrt.storage.protocols import Snapshot
+from spinrt.storage.retention import YOUNG_S, Expired, Retention
 from spinrt.storage.wal import Changes
 
 RETRY_S: Final = 1.0
@@ -70,6 +72,7 @@ APPLY_COUNT: Final = 64
 APPLY_DELAY_S: Final = 0.015
 """Longest time that an acknowledged delivery waits for others before it is applied; watchers are told then."""
 
+T = TypeVar("T")
 OnDurable: TypeAlias = Callable[[SpinError | None], None]
 OnApplied: TypeAlias = Callable[[Outcome | SpinError], None]
 
@@ -110,7 +113,7 @@ class Store(Reader):
         self._commit: GroupCommit | None = None
         self._checkpointer = Checkpointer(index.path, changes)
         self._snapshot_lock = asyncio.Lock()
-        self._snapshot_tasks: set[asyncio.Task[Snapshot]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._submitted: deque[_Submitted] = deque()
         """Appended, not known to be durable."""
         self._unapplied: list[_Submitted] = []
@@ -123,6 +126,7 @@ class Store(Reader):
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
         self._once = Once(log, directory.index_path, self._is_live, clock_ns)
+        self._expiry = Expiry(directory, log, snapshots, self._once, self._settle, clock_ns)
         index.watched = self._watchers
 
     @classmethod
@@ -136,6 +140,7 @@ class Store(Reader):
         pages_device: Device | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         compression: bool = True,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
     ) -> Store:
         """Open or create the store in a data directory: lock it, recover the log, bring the index up to it.
 
@@ -146,7 +151,7 @@ class Store(Reader):
             device: Where the log is; by default files below the data directory.
             pages_device: Where packs and snapshots are; by default files below the data directory.
             clock_ns: Gives the time of records, nanoseconds since 1970-01-01 UTC.
-            compression: Whether messages are stored compressed from now on.
+            compression, segment_bytes_max: Of the log from now on.
 
         Raises:
             DataLocked, FormatUnknown, ConfigError: As ``DataDirectory.open``.
@@ -158,7 +163,13 @@ class Store(Reader):
         with contextlib.ExitStack() as opened:
             opened.callback(directory.close)
             refuse_mirror(directory.path)
-            log = Log.open(directory.log_path, device=device, compression=compression, clock_ns=clock_ns)
+            log = Log.open(
+                directory.log_path,
+                device=device,
+                segment_bytes_max=segment_bytes_max,
+                compression=compression,
+                clock_ns=clock_ns,
+            )
             opened.callback(log.close)
             snapshots = SnapshotStore(directory.path, pages_device)
             opened.callback(snapshots.close)
@@ -167,7 +178,7 @@ class Store(Reader):
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild, snapshots=snapshots)
                 opened.callback(index.close)
             except sqlite3.Error as error:
-                raise _index_error(error, "open") from error
+                raise index_error(error, "open") from error
             changes = follow_index(index.path, saved)
             opened.pop_all()
         return cls(directory, log, index, clock_ns, changes, snapshots)
@@ -218,10 +229,12 @@ class Store(Reader):
         if self._closed or self._failure is not None or self._retry is not None:
             self._check_usable()
         checked = check_change(change)
+        if self._once.floor:
+            self._once.pin(names_of(checked))
         kind, body = encode_change(checked)
         time_ns = self._clock_ns()
         try:
-            position = self._durable_log.append(kind, (body,), time_ns=time_ns, references=_references(checked))
+            position = self._durable_log.append(kind, (body,), time_ns=time_ns, references=names_of(checked))
         except DeviceFull:
             self._request_commit()  # others may have lost their records too; they are told when it comes back
             raise
@@ -379,13 +392,13 @@ class Store(Reader):
 
     def _on_index_error(self, error: sqlite3.Error) -> None:
         """A full device is waited for: the records are durable, so the answers are only late. Else the store stops."""
-        if _is_full(error):
+        if is_full(error):
             _trace.error("mail store: index: %s; trying again every %g s", error, RETRY_S)
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._apply_again)
             return
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             suspect_index(self._directory.index_path)
-        self._fail(_index_error(error, "apply"))
+        self._fail(index_error(error, "apply"))
 
     def _apply_again(self) -> None:
         self._retry = None
@@ -459,9 +472,13 @@ class Store(Reader):
             UsageError: Label or attachments cannot be stored.
         """
         self._check_usable()
-        task = asyncio.get_running_loop().create_task(self._take_snapshot(label, tuple(attachments)))
-        self._snapshot_tasks.add(task)
-        task.add_done_callback(self._snapshot_tasks.discard)
+        return await self._finish(self._take_snapshot(label, tuple(attachments)))
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something that goes on when the caller is cancelled, and that `close` waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     async def _take_snapshot(self, label: str, attachments: Sequence[Attachment]) -> Snapshot:
@@ -475,8 +492,27 @@ class Store(Reader):
                     cut.end(None)
                     raise
             except sqlite3.Error as error:
-                raise _index_error(error, "snapshot") from error
+                raise index_error(error, "snapshot") from error
             return await asyncio.to_thread(self.snapshots.take, cut, attachments, label, self._clock_ns())
+
+    async def expire(self, policy: Retention, *, young_s: float = YOUNG_S) -> Expired:
+        """Remove the oldest of the log that the policy does not keep; what is still needed of it is moved first.
+
+        Nothing goes that no snapshot covers, nor while there is a branch. Not at the same time as a snapshot is taken.
+
+        Raises:
+            StorageError: It could not go on. What was removed until then was not needed.
+        """
+        self._check_usable()
+        return await self._finish(self._expire(policy, young_s))
+
+    async def _expire(self, policy: Retention, young_s: float) -> Expired:
+        async with self._snapshot_lock:
+            return await self._expiry.run(policy, young_s)
+
+    async def _settle(self) -> None:
+        """Wait until all that was appended or submitted before is durable and applied."""
+        await self.submit(KvWrites(()))
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Build the index anew from the log, now; blocks.
@@ -484,7 +520,7 @@ class Store(Reader):
         Covers what was applied before; what is durable and waits to be applied is applied as usual, and answered.
         """
         self._check_usable()
-        if self._snapshot_tasks:
+        if self._tasks:
             raise StateError("mail store: rebuild: a snapshot is being taken", hint="try again when it is done")
         self._apply_durable()
         self._check_usable()
@@ -498,8 +534,8 @@ class Store(Reader):
                 path, self._durable_log, progress, rebuild=True, end=applied, snapshots=self.snapshots
             )
         except sqlite3.Error as error:
-            self._fail(_index_error(error, "rebuild"))
-            raise _index_error(error, "rebuild") from error
+            self._fail(index_error(error, "rebuild"))
+            raise index_error(error, "rebuild") from error
         self._index.watched = self._watchers
         self._checkpointer = Checkpointer(self._index.path, follow_index(self._index.path, None))
         self._checkpointer.start()
@@ -515,7 +551,7 @@ class Store(Reader):
         self._closed = True
         if self._commit is not None:
             await self._commit.close()
-        await asyncio.gather(*self._snapshot_tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._finish_applying()
         self.release()
 
@@ -544,13 +580,6 @@ class Store(Reader):
             self._directory.close()
 
 
-def _references(change: Change) -> Iterator[int]:
-    """Yield the positions of the chunks that a change refers to; the log asks only once records were given up."""
-    for body in bodies_of(change):
-        for extent in body.extents:
-            yield extent.position
-
-
 def _set_result(future: asyncio.Future[Outcome], result: Outcome | SpinError) -> None:
     if future.done():  # cancelled: nobody waits, the change stands all the same
         return
@@ -566,12 +595,3 @@ def _call(callback: Callable[..., None], *arguments: object) -> None:
         callback(*arguments)
     except Exception:
         _trace.exception("mail store: a watcher failed")
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-
-
-def _index_error(error: sqlite3.Error, operation: str) -> DeviceFailed | DeviceFull:
-    kind = DeviceFull if _is_full(error) else DeviceFailed
-    return kind(f"index {operation}: {error}", hint="check the device; the index can be rebuilt from the log")
