@@ -34,7 +34,7 @@ from spinrt.storage.carry import STORED_BYTES_MAX, decode_carried, encode_carrie
 from spinrt.storage.compress import compress
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.files import FULL_ERRNOS, device_error
-from spinrt.storage.log_reads import LogReads
+from spinrt.storage.log_reads import GENERATION_SHIFT, LogReads
 from spinrt.storage.places import PLACES_NAME, Places
 from spinrt.storage.record import (
     CHAIN_START,
@@ -53,7 +53,7 @@ from spinrt.storage.segment import Segment, segment_name, segment_starts
 MIB: Final = 1024 * 1024
 SEGMENT_BYTES_MAX: Final = 64 * MIB
 BUFFER_BYTES_MAX: Final = 8 * MIB
-GENERATION_BYTES: Final = 1 << 48
+GENERATION_BYTES: Final = 1 << GENERATION_SHIFT
 """Positions of one generation."""
 GENERATION_COUNT: Final = 1 << 14
 """All positions fit into the signed numbers of SQLite."""
@@ -237,7 +237,7 @@ class Log(LogReads):
         """
         body = encode_carried(name, kind, time_ns, stored)
         with self._places_lock:
-            places = self._places = self._places or self._make_places()
+            places = self._make_places()
             place = self._append(KIND_CARRIED, body, self._clock_ns(), new_digest(body).digest(), ())
             places.put(name, place)
             if self.is_lost(place):
@@ -308,12 +308,8 @@ class Log(LogReads):
     def _find_carried(self) -> None:
         """Open the table of places, unless no body was ever carried into this log, and bring it up to the log."""
         exists = self._places_path is not None and self._places_path.exists()
-        if exists or not self.whole or self.start >= GENERATION_BYTES:
-            places = Places.open(self._places_path, self.identity, self._durable)
-            if places.covered < self._durable:
-                places.load(self._carried_since(places.covered), self._durable)
-            self._note_carried(places)
-            self._places = places
+        if exists or not self.whole:
+            self._made_places()
 
     def _carried_since(self, covered: int) -> Iterator[tuple[int, int]]:
         """Yield name and place of the durable CARRIED records after a position. Damage ends its segment, no more."""
@@ -332,9 +328,24 @@ class Log(LogReads):
         with self._lock:
             self._carried = carried
 
+    def _made_places(self) -> Places:
+        with self._places_lock:
+            return self._make_places()
+
     def _make_places(self) -> Places:
-        """The table for the first body that is carried in a log that is whole: what it has must be in it already."""
-        return Places.open(self._places_path, self.identity, self._durable, self._durable)
+        """Return the table; open it or make it when it is not open, and bring it up to the log. With _places_lock.
+
+        A log that is whole has no table until a body is carried or a foreign name asked for; it may also have been
+        removed, so what was carried is looked for.
+        """
+        if self._places is None:
+            durable = self._durable
+            places = Places.open(self._places_path, self.identity, durable)
+            if places.covered < durable:
+                places.load(self._carried_since(places.covered), durable)
+            self._note_carried(places)
+            self._places = places
+        return self._places
 
     def expire(self, position: int) -> list[str]:
         """Remove the segments that lie before a position, the oldest first; return the names of their files.

@@ -38,6 +38,9 @@ from spinrt.storage.record import (
 )
 from spinrt.storage.segment import HeaderWalk, Segment, Walk, damage_error
 
+GENERATION_SHIFT: Final = 48
+"""Positions of one generation, as a power of two."""
+
 _start_of: Final = attrgetter("header.start")
 
 
@@ -56,7 +59,7 @@ class LogReads:
         self._holds = 0
         """How many want no segment to go away."""
         self._places: Places | None = None
-        """None while no body of this log was ever carried."""
+        """None while nobody carried a body, or asked for one."""
         self._carried: dict[int, int] = {}
         """Places of the carried names that are at or after the log's start."""
 
@@ -77,8 +80,8 @@ class LogReads:
 
     @property
     def whole(self) -> bool:
-        """Whether the log still begins at its beginning: no segment expired."""
-        return self._segments[0].header.chain == CHAIN_START
+        """Whether the log still begins at its beginning: no segment expired, and it was not made for a mirror."""
+        return self._segments[0].header.chain == CHAIN_START and self.start >> GENERATION_SHIFT == 0
 
     @property
     def identity(self) -> bytes:
@@ -196,14 +199,18 @@ class LogReads:
             place = self._carried.get(name, name) if self._carried else name
             found = self._at(place)
             places = self._places
-        if found is None and places is not None:
-            carried = places.lookup(name)
+        if found is None:
+            carried = (places or self._made_places()).lookup(name)
             if carried is not None:
                 with self._lock:
                     place, found = carried, self._at(carried)
         if found is None:
             raise CorruptRecord(f"log read: no record at {name}, the log has {self.start} … {self.end}")
         return found, place
+
+    def _made_places(self) -> Places:
+        """Return the table of places when there is none yet, made from the log: somebody asks for a foreign name."""
+        raise NotImplementedError
 
     def _at(self, position: int) -> LogEntry | Segment | None:
         """Return what has the record at a position: an entry that is not written, or its segment. With _lock."""

@@ -100,7 +100,8 @@ def assert_difference_is_right(store: Memory, old: Object, new: Object) -> None:
     before, after = TreeReader(store, old), TreeReader(store, new)
     differing = [n for n in range(after.shape.counts[0]) if before.digest(0, n) != after.digest(0, n)]
     found = list(changed_pages(store, old, new))
-    assert [n for n in differing if n in set(found) or after.digest(0, n) != HOLE] == found
+    known = set(found)
+    assert [n for n in differing if n in known or after.digest(0, n) != HOLE] == found
     assert {n for n in differing if after.digest(0, n) != HOLE} == {e.number for e in named if e.level == 0}
 
 
