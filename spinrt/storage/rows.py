@@ -10,7 +10,7 @@ Source: https://www.sqlite.org/fileformat2.html, "B-tree Pages", "Record Format"
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from spinrt.errors import CorruptRecord
@@ -68,7 +68,7 @@ def keys(read: Read, pages: Iterator[int]) -> Iterator[int]:
                 yield _key(page, cell)[0]
 
 
-def new_keys(read: Read, root: int, read_before: Read, root_before: int, changed: Collection[int]) -> Iterator[int]:
+def new_keys(read: Read, root: int, read_before: Read, root_before: int, changed: Container[int]) -> Iterator[int]:
     """Yield the keys of a table's rows that it did not have before, in order.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spinrt.errors import NotFound, SpinError, StateError
+from spinrt.errors import CorruptRecord, NotFound, StateError
 from spinrt.mail.store.model import Expunge, FlagsMode, StoreFlags
 from spinrt.mail.store.promote import promote, step_down
 from spinrt.mail.store.store import Store
@@ -157,25 +157,43 @@ def test_fail_over_again_and_again(tmp_path: Path) -> None:
         assert len(stored(primary)["INBOX"]) == 10 + 2 * (turn + 1)  # type: ignore[arg-type]
 
 
-def test_an_index_is_not_built_from_the_log_of_a_promoted_mirror(tmp_path: Path) -> None:
-    """It comes back from a snapshot, or not at all: never from half of the history."""
-    mirror = tmp_path / "mirror"
+def test_the_index_of_what_was_promoted_comes_back_from_a_snapshot(tmp_path: Path) -> None:
+    """Of both kinds: a fresh mirror, and an old primary whose log has a history that was left. Never from the log."""
+    places = [tmp_path / "data", tmp_path / "mirror"]
 
     async def begin() -> None:
         store = open_store(tmp_path)
         await store.ensure_account(USER)
         await deliver_some(store, 0, 5)
-        await mirror_to(store, mirror)
+        await mirror_to(store, places[1])
+        await deliver_some(store, 500, 2)  # set aside
+        await store.close()
+
+    async def go_on(path: Path, other: Path, first: int) -> None:
+        store = Store.open(path)
+        await deliver_some(store, first, 2)
+        await mirror_to(store, other)
+        await deliver_some(store, first + 10, 3)  # behind the last snapshot
         await store.close()
 
     run(begin)
-    promote(mirror)
-    whole = stored(mirror)
-    shutil.rmtree(mirror / "index")
-    try:
-        assert stored(mirror) == whole
-    except SpinError as error:
-        assert "promoted" in str(error) or "log" in str(error)
+    for turn, (primary, other) in enumerate((places[::-1], places)):
+        promote(primary)
+        step_down(other)
+        run(lambda primary=primary, other=other, turn=turn: go_on(primary, other, 100 * (turn + 1)))  # type: ignore[misc]
+        whole = stored(primary)
+        shutil.rmtree(primary / "index")
+        (primary / "log" / "places.sqlite").unlink()
+        assert stored(primary) == whole
+        Store.open(primary, rebuild=True).release()
+        assert stored(primary) == whole
+    for path in places:
+        for snapshot in (path / "pages").glob("*.snap"):
+            snapshot.unlink()
+        (path / "pages" / "pages.sqlite").unlink()
+    shutil.rmtree(places[0] / "index")
+    with pytest.raises(CorruptRecord, match="was promoted"):
+        Store.open(places[0])
 
 
 def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:

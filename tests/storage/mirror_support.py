@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from spinrt.errors import CorruptRecord, NotFound, UsageError
+from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.book import Standing
 from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
-from spinrt.storage.mirror.update import GENERATION_SHIFT, Update
+from spinrt.storage.mirror.update import Update
 from spinrt.storage.protocols import HOLE, Object, Snapshot
 from spinrt.storage.snapshot import encode_snapshot, seal
 from spinrt.storage.tree import build, walk

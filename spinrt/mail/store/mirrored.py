@@ -30,10 +30,22 @@ def body_names(store: PageStore, base: Snapshot | None, target: Snapshot) -> Ite
     if before is None or before.page_bytes != now.page_bytes:
         return keys(read, leaves(read, table_root(read, TABLE)))
     read_before = _reader(store, before)
-    changed = {number + 1 for number, _ in changed_places(store, before, now)}
-    shared = shape_of(now.size, now.page_bytes).counts[0]
-    changed.update(range(shared + 1, shape_of(before.size, before.page_bytes).counts[0] + 1))
+    changed = _Changed(store, before, now)
     return new_keys(read, table_root(read, TABLE), read_before, table_root(read_before, TABLE), changed)
+
+
+class _Changed:
+    """Numbers of the pages that are not the same in two indexes, counted as SQLite does, from 1: a bit for each."""
+
+    def __init__(self, store: PageStore, before: Object, now: Object) -> None:
+        self._count = shape_of(now.size, now.page_bytes).counts[0]
+        self._bits = bytearray(self._count // 8 + 1)
+        for number, _ in changed_places(store, before, now):
+            self._bits[number >> 3] |= 1 << (number & 7)
+
+    def __contains__(self, page: object) -> bool:
+        number = page - 1 if isinstance(page, int) else 0
+        return number >= self._count or bool(self._bits[number >> 3] & 1 << (number & 7))
 
 
 def _index_of(snapshot: Snapshot) -> Object | None:

@@ -44,6 +44,10 @@ Progress = Callable[[int, int], None]
 _trace = logging.getLogger("spinrt.mail.store")
 
 
+class Promoted(CorruptRecord):
+    """The log does not have all of the history: a mirror was promoted. An index is taken from a snapshot instead."""
+
+
 def open_index(
     directory: Path,
     log: Log,
@@ -76,6 +80,14 @@ def open_index(
     if index is None:
         index = _create(path, log)
     try:
+        catch_up(index, log, progress, end)
+    except Promoted:
+        index.close()
+        target = log.durable if end is None else end
+        restored = None if snapshots is None else restore_index(path, log, snapshots, target)
+        if restored is None:
+            raise
+        index = restored
         catch_up(index, log, progress, end)
     except BaseException:
         index.close()
@@ -249,7 +261,7 @@ def apply_records(index: Index, records: list[Record] | Iterator[Record]) -> Non
     """Apply the changes in records; what failed when it was new fails again, and changes as little."""
     for record in records:
         if record.kind == KIND_PROMOTED:
-            raise CorruptRecord(
+            raise Promoted(
                 f"index: at log position {record.position} this mail store was promoted from snapshot"
                 f" {record.body.hex()[:12]}; what was before is not in its log",
                 hint="restore the index from a snapshot taken since; the log alone does not have it",

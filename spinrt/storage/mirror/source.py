@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
+from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror.frames import StoredBody
 from spinrt.storage.mirror.sender import PagePlace
-from spinrt.storage.mirror.update import GENERATION_SHIFT
 from spinrt.storage.protocols import HOLE, Object, PageStore, Snapshot
 from spinrt.storage.snapshot import encode_snapshot
 from spinrt.storage.tree import difference, shape_of

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from spinrt.errors import CorruptRecord, NotFound, PeerProtocolError, StateError
 from spinrt.storage.files import device_error
+from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror.book import Book, Standing
 from spinrt.storage.mirror.fetch import check_body
 from spinrt.storage.mirror.frames import Hello, PageOffer, StoredBody
@@ -27,7 +28,6 @@ from spinrt.storage.snapshot import decode_snapshot
 
 SYNC_BYTES: Final = 64 * 1024 * 1024
 """What a crash of the mirror's machine may cost of an update under way, and bounds what the last sync has to write."""
-GENERATION_SHIFT: Final = 48
 
 
 class Bodies(Protocol):
