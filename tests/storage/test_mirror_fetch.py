@@ -6,7 +6,7 @@ import pytest
 
 from spinrt.errors import CorruptRecord, PeerProtocolError
 from spinrt.storage.mirror import frames, pipe
-from spinrt.storage.mirror.fetch import Fetcher
+from spinrt.storage.mirror.fetch import Fetcher, TakeBody
 from spinrt.storage.mirror.frames import Kind, StoredBody
 from tests.storage.mirror_support import MemoryBodies, MemoryPages, Primary, Secondary, content, digests_of, mirror
 
@@ -15,6 +15,10 @@ class RepairedPages(MemoryPages):
     def replace(self, digest: bytes, stored: bytes, compressed: bool) -> None:
         self.put_stored(digest, stored, compressed)
         self.broken.discard(digest)
+
+
+def appending(log: MemoryBodies) -> TakeBody:
+    return lambda name, body: log.append_carried(name, body.kind, body.time_ns, body.stored) and None
 
 
 def test_what_is_damaged_is_put_right() -> None:
@@ -28,7 +32,7 @@ def test_what_is_damaged_is_put_right() -> None:
     for name in names[:30]:
         del primary.log.bodies[name]
     stranger = b"s" * 32
-    fetcher = Fetcher([*digests[:40], stranger], [*names[:30], 7], primary.pages, primary.log)
+    fetcher = Fetcher([*digests[:40], stranger], [*names[:30], 7], primary.pages, appending(primary.log))
 
     pipe.run(fetcher, secondary.receiver())
 
@@ -45,7 +49,7 @@ def test_what_is_damaged_on_both_sides_is_said_to_be_absent() -> None:
     mirror(primary, secondary, target)
     digests = sorted(digests_of(primary.pages, target))
     secondary.pages.broken = {digests[0]}
-    fetcher = Fetcher(digests, [], primary.pages, None)
+    fetcher = Fetcher(digests, [], primary.pages, appending(primary.log))
 
     pipe.run(fetcher, secondary.receiver())
 
@@ -64,7 +68,7 @@ def test_what_is_damaged_on_both_sides_is_said_to_be_absent() -> None:
 def test_a_mirror_that_lies_repairs_nothing(answer: bytes) -> None:
     for digests, names in (([b"d" * 32], []), ([], [7])):
         pages, log = RepairedPages(), MemoryBodies()
-        fetcher = Fetcher(digests, names, pages, log)
+        fetcher = Fetcher(digests, names, pages, appending(log))
         fetcher.produce()
         fetcher.receive(frames.encode_welcome([]))
         fetcher.produce()

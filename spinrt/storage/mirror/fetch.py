@@ -1,7 +1,7 @@
 """Repair from a second copy: what is damaged is fetched by its name and put in its place, checked.
 
-A page comes by its digest and must have it. A body comes by its name and must have the digest that it comes with; it is
-appended under its name once more, which is where it lies from then on (docs/design/storage.md, "Carrying").
+A page comes by its digest and must have it. A body comes by its name and must have the digest that it comes with; who
+takes it compares it with the record that it is for (``mend``), or appends it under its name (``Log.append_carried``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from spinrt.errors import CorruptRecord, PeerProtocolError
 from spinrt.storage.mirror import frames
@@ -29,12 +29,8 @@ class Damaged(Protocol):
         ...
 
 
-class DamagedLog(Protocol):
-    """The log that is repaired."""
-
-    def append_carried(self, name: int, kind: int, time_ns: int, stored: bytes) -> int: ...
-
-    def sync(self) -> int: ...
+TakeBody: TypeAlias = Callable[[int, StoredBody], None]
+"""Takes a body under its name. Raises CorruptRecord: it is not what was there, and counts as absent."""
 
 
 @dataclass(slots=True)
@@ -54,22 +50,20 @@ class Fetcher(Client):
         digests: Of damaged or missing pages.
         names: Of damaged or missing bodies.
         pages: Where pages go.
-        log: Where bodies go; synced in the end.
+        take_body: Where bodies go.
     """
 
-    def __init__(self, digests: Iterable[bytes], names: Iterable[int], pages: Damaged, log: DamagedLog | None) -> None:
+    def __init__(self, digests: Iterable[bytes], names: Iterable[int], pages: Damaged, take_body: TakeBody) -> None:
         self.repaired = Repaired()
         self._digests, self._names = digests, names
-        self._pages, self._log = pages, log
+        self._pages, self._take = pages, take_body
         super().__init__(ASKED_MAX)
 
     def _run(self) -> Script:
         yield frames.encode_hello(Hello(Purpose.FETCH, 0, bytes(frames.LOG_IDENTITY_BYTES)))
         yield from self._await(Kind.WELCOME)
         yield from self._fetch(self._digests, self._take_page)
-        if self._log is not None:
-            yield from self._fetch(self._names, self._take_body)
-            self._log.sync()
+        yield from self._fetch(self._names, self._take_body)
 
     def _fetch(self, wanted: Iterable[bytes | int], take: Callable[[Kind, bytes, Any], None]) -> Script:
         waiting = iter(wanted)
@@ -93,8 +87,11 @@ class Fetcher(Client):
         _check_kind(kind, Kind.BODY)
         body = frames.decode_body(payload)
         check_body(name, body)
-        assert self._log is not None
-        self._log.append_carried(name, body.kind, body.time_ns, body.stored)
+        try:
+            self._take(name, body)
+        except CorruptRecord:
+            self.repaired.absent.append(name)
+            return
         self.repaired.bodies.append(name)
         self.traffic.add_body(body.stored)
 
