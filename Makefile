@@ -27,7 +27,7 @@ export MAIL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test test-clients crash-test crash-campaign undo-campaign load-campaign hostile campaign check format bench build-extensions clean distclean
+.PHONY: help setup demo run test test-clients crash-test mirror-campaign crash-campaign undo-campaign load-campaign hostile campaign check format bench build-extensions clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -52,6 +52,9 @@ crash-test: $(DEV) $(CORE) ## kill -9 the server KILLS times (100) while mail co
 
 crash-campaign: $(DEV) $(CORE) ## lose power at every step of a workload, and CRASHES times (10000) at random (SEED=n replays)
 	$(BIN)/python -m tests.mail.power.campaign --crashes $(or $(CRASHES),10000) $(if $(SEED),--seed $(SEED))
+
+mirror-campaign: $(DEV) $(CORE) ## kill -9 source or mirror KILLS times (100) during updates; what the mirror has must be whole (SEED=n replays)
+	$(BIN)/python -m tests.mail.mirror_campaign --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 hostile: $(DEV) $(CORE) ## try all hostile guests for ROUNDS (1000) rounds, memory must stay flat (SEED=n replays)
 	$(BIN)/python -m tests.hostile.campaign --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))

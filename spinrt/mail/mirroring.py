@@ -35,8 +35,9 @@ from spinrt.storage.protocols import PageStore, Snapshot
 RECORDS_NAME: Final = "mirrors"
 CONTINUOUS_PAUSE_S: Final = 0.5
 """Between two updates of a target whose interval is 0."""
-RETRY_S: Final = 30.0
-"""After a failed update, unless the interval is shorter."""
+RETRY_S: Final = 1.0
+"""After a failed update; twice as long after each further one."""
+RETRY_S_MAX: Final = 30.0
 
 _LOG = trace.component("mirror")
 
@@ -100,6 +101,8 @@ class Mirroring:
         self._locks = {name: asyncio.Lock() for name in targets}
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: list[bytes] = []
+        self._failed = dict.fromkeys(targets, 0)
+        """Tries in a row that did not work."""
         self.records = {name: read_record(self._directory, name) for name in targets}
 
     def start(self) -> None:
@@ -122,15 +125,16 @@ class Mirroring:
         while True:
             await asyncio.sleep(self._wait_s(name))
             record = self.records[name]
-            if interval_s or record.error or self._log.durable != record.position:
+            if interval_s or self._failed[name] or self._log.durable != record.position:
                 with contextlib.suppress(SpinError, OSError):
                     await self.push(name)
 
     def _wait_s(self, name: str) -> float:
         """How long until the next update is due."""
         record, interval_s = self.records[name], self._targets[name].interval_s
-        if record.error:
-            return min(RETRY_S, interval_s or RETRY_S)
+        failed = self._failed[name]
+        if failed:
+            return min(RETRY_S * 2.0 ** min(failed - 1, 10), RETRY_S_MAX)
         if not interval_s:
             return CONTINUOUS_PAUSE_S
         return min(max(record.tried_s + interval_s - time.time(), 0.0), interval_s)
@@ -174,6 +178,7 @@ class Mirroring:
         record.snapshot_s = snapshot.time_ns / 1e9
         record.updated_s = record.tried_s = time.time()
         record.error = ""
+        self._failed[name] = 0
         record.updates += sender.moved
         record.sent_bytes += traffic.sent_bytes
         record.written_bytes += written
@@ -193,6 +198,7 @@ class Mirroring:
             trace.log(_LOG, logging.WARNING, "mirror not updated", target=name, reason=reason)
         record.error, record.tried_s = reason, time.time()
         record.failures += 1
+        self._failed[name] += 1
         with contextlib.suppress(OSError):
             write_record(self._directory, name, record)
 
