@@ -27,6 +27,7 @@ from spinrt.mail.outbound import Smarthost as Connection
 from spinrt.mail.smtp.limits import SmtpLimits
 from spinrt.mail.throttle import ThrottleLimits
 from spinrt.runtime.policy import Policy
+from spinrt.storage.retention import Retention
 from spinrt.storage.schedule import Keep
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ ACCOUNTS_FILE_DEFAULT = "accounts.yaml"
 SMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2525)
 LMTP_DEFAULT = TcpEndpoint("127.0.0.1", 2424)
 IMAP_DEFAULT = TcpEndpoint("127.0.0.1", 2143)
+LOG_BYTES_CEILING = 2**50
 SMARTHOST_PORTS = {"none": 25, "starttls": 587, "tls": 465}
 
 
@@ -136,6 +138,8 @@ class Storage:
 
     compression: str = "zstd"
     """``zstd`` or ``none``: for what is stored from now on; both are read."""
+    retention: Retention = field(default_factory=Retention)
+    """What the log keeps beside what messages and snapshots need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +390,16 @@ def _metrics(section: Section) -> Metrics:
 
 
 def _storage(section: Section) -> Storage:
-    found = Storage(compression=section.get("compression", values.choice("zstd", "none"), "zstd"))
+    retention = section.section("retention")
+    size = values.size(limits.MIB, LOG_BYTES_CEILING)
+    found = Storage(
+        compression=section.get("compression", values.choice("zstd", "none"), "zstd"),
+        retention=Retention(
+            age_s=retention.get("age", values.optional(values.duration(3600.0, 100 * 366 * 86400.0)), None),
+            log_bytes_max=retention.get("log_bytes_max", values.optional(size), None),
+        ),
+    )
+    retention.finish()
     section.finish()
     return found
 

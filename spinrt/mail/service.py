@@ -27,6 +27,7 @@ from spinrt.mail.config import Config, load
 from spinrt.mail.config_values import Endpoint, TcpEndpoint
 from spinrt.mail.control import ControlServer
 from spinrt.mail.delivery import Deliverer, Observer, OnFailure, ignore_failure
+from spinrt.mail.expiring import Expiring
 from spinrt.mail.extensions import MailRuntime, load_extensions, make_runtime
 from spinrt.mail.hooks import ImapHooks
 from spinrt.mail.imap.server import ImapServer
@@ -250,6 +251,9 @@ class MailService:
         self.snapshotting.pinned = self.mirroring.pinned
         self.snapshotting.start()
         self._closers.push_async_callback(self.snapshotting.close)
+        expiring = Expiring(self.config.storage.retention, self.store)
+        expiring.start()
+        self._closers.push_async_callback(expiring.close)
 
     def _describe_kept(self) -> list[dict[str, Any]]:
         return [] if self._mirror_server is None else self._mirror_server.describe()

@@ -43,11 +43,11 @@ class Retention:
     """How much of a log is kept; none: all of it. Bodies that are in use are kept in any case."""
 
     age_s: float | None = None
-    bytes_max: int | None = None
+    log_bytes_max: int | None = None
 
     @property
     def keeps_all(self) -> bool:
-        return self.age_s is None and self.bytes_max is None
+        return self.age_s is None and self.log_bytes_max is None
 
 
 class Expired(NamedTuple):
@@ -87,7 +87,7 @@ def plan(
     segments = log.segment_list()
     sizes = [max(follower.start - one.start, 0) for one, follower in pairwise(segments)]
     total = sum(sizes) + log.end - segments[-1].start
-    over = 0 if policy.bytes_max is None or total <= idle_bytes else total - policy.bytes_max
+    over = 0 if policy.log_bytes_max is None or total <= idle_bytes else total - policy.log_bytes_max
     chosen: list[tuple[Segment, int]] = []
     for (segment, follower), size in zip(pairwise(segments), sizes, strict=True):
         ended_ns = next((found.header.time_ns for found in log.headers(follower)), now_ns)

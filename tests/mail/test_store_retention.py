@@ -18,7 +18,7 @@ from spinrt.storage.retention import GROWTH, Expired, Retention, idle_bytes_afte
 from spinrt.testing.device import CrashDevice, PowerLost
 from tests.mail.store_support import START_S, USER, deliver, delivery, dump_store, inbox, run, ticking_clock, write_body
 
-EVERYTHING = Retention(bytes_max=0)
+EVERYTHING = Retention(log_bytes_max=0)
 SEGMENT_BYTES = 4096
 
 
