@@ -1,4 +1,4 @@
-"""Retention of a running system: passes by interval, what they did and why no more in the trace, and errors survived."""
+"""Retention of a running system: passes by interval, told in the trace, and errors survived."""
 
 from __future__ import annotations
 
