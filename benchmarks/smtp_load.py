@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import json
 import select
 import socket
 import sys
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 Replies: TypeAlias = list[bytes]
@@ -40,6 +42,9 @@ class Options:
     clients: int = 20
     messages: int = 1000
     message_bytes: int = 4096
+    content: Path | None = None
+    """A directory of messages, one in each file as it is sent, before dots are stuffed; they are sent in the order of
+    their names, over and over, in place of one that is made up."""
     reuse: bool = False
     """Many messages on one connection, else one each."""
     pipelining: bool = True
@@ -60,9 +65,13 @@ class Result:
     sent: int = 0
     accepted: int = 0
     refused: int = 0
+    refusal: str = ""
+    """The first answer that refused a message."""
     failed: int = 0
     seconds: float = 0.0
     per_second: float = 0.0
+    message_seconds: list[float] = field(default_factory=list)
+    """For each accepted message, from its first command to its last answer."""
 
 
 class Load:
@@ -72,7 +81,8 @@ class Load:
         self.options = options
         self.result = Result()
         self._left = options.messages
-        self._message = make_message(options.message_bytes)
+        stuffed = (content if options.chunking else stuff(content) for content in _contents(options))
+        self._messages = itertools.cycle(list(stuffed))
         self._envelope = (
             f"MAIL FROM:<{options.sender}>\r\n".encode(),
             f"RCPT TO:<{options.recipient}>\r\n".encode(),
@@ -97,60 +107,69 @@ class Load:
         result.per_second = result.accepted / result.seconds
         return result
 
-    def take(self) -> bool:
+    def take(self) -> bytes | None:
         """Take one message of those left to send."""
         if self._left <= 0:
-            return False
+            return None
         self._left -= 1
-        return True
+        return next(self._messages)
 
     def dialogue(self) -> Dialogue:
         """One connection from greeting to QUIT."""
         yield b"", 1
         (hello,) = yield (b"LHLO load\r\n" if self.options.lmtp else b"EHLO load\r\n"), 1
         pipelining = self.options.pipelining and b"PIPELINING" in hello
-        while self.take():
+        while (message := self.take()) is not None:
+            began = time.perf_counter()
             if self.options.chunking:
-                yield from self._send_chunk()
+                yield from self._send_chunk(message, began)
             else:
                 last = not self.options.reuse
-                yield from self._send_pipelined(last) if pipelining else self._send_in_steps()
+                if pipelining:
+                    yield from self._send_pipelined(message, began, last)
+                else:
+                    yield from self._send_in_steps(message, began)
                 if pipelining and last:
                     return
             if not self.options.reuse:
                 break
         yield b"QUIT\r\n", 1
 
-    def _send_pipelined(self, last: bool) -> Dialogue:
+    def _send_pipelined(self, message: bytes, began: float, last: bool) -> Dialogue:
         replies = yield b"".join((*self._envelope, b"DATA\r\n")), 3
         if not replies[2].startswith(b"354"):
-            self.result.refused += 1
+            self._refuse(replies[2])
             return
         self.result.sent += 1
-        replies = yield self._message + b"\r\n.\r\n" + (b"QUIT\r\n" if last else b""), 2 if last else 1
-        self._judge(replies[0])
+        replies = yield message + b"\r\n.\r\n" + (b"QUIT\r\n" if last else b""), 2 if last else 1
+        self._judge(replies[0], began)
 
-    def _send_in_steps(self) -> Dialogue:
+    def _send_in_steps(self, message: bytes, began: float) -> Dialogue:
         for command in (*self._envelope, b"DATA\r\n"):
             (answer,) = yield command, 1
             if answer[:1] not in b"23":
-                self.result.refused += 1
+                self._refuse(answer)
                 return
         self.result.sent += 1
-        (answer,) = yield self._message + b"\r\n.\r\n", 1
-        self._judge(answer)
+        (answer,) = yield message + b"\r\n.\r\n", 1
+        self._judge(answer, began)
 
-    def _send_chunk(self) -> Dialogue:
-        content = self._message + b"\r\n"
+    def _send_chunk(self, message: bytes, began: float) -> Dialogue:
+        content = message + b"\r\n"
         self.result.sent += 1
         replies = yield b"".join((*self._envelope, b"BDAT %d LAST\r\n" % len(content), content)), 3
-        self._judge(replies[2])
+        self._judge(replies[2], began)
 
-    def _judge(self, answer: bytes) -> None:
+    def _judge(self, answer: bytes, began: float) -> None:
         if answer.startswith(b"250"):
             self.result.accepted += 1
+            self.result.message_seconds.append(time.perf_counter() - began)
         else:
-            self.result.refused += 1
+            self._refuse(answer)
+
+    def _refuse(self, answer: bytes) -> None:
+        self.result.refused += 1
+        self.result.refusal = self.result.refusal or answer.decode(errors="replace").strip()
 
     def _connect(self) -> None:
         link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -240,6 +259,19 @@ class _Client:
         self.wants = select.EPOLLIN | (select.EPOLLOUT if self._output else 0)
 
 
+def _contents(options: Options) -> list[bytes]:
+    """Messages without their last CRLF."""
+    if options.content is None:
+        return [make_message(options.message_bytes)]
+    return [path.read_bytes().removesuffix(b"\r\n") for path in sorted(options.content.iterdir())]
+
+
+def stuff(content: bytes) -> bytes:
+    """Double the dots that begin a line (RFC 5321 4.5.2)."""
+    stuffed = content.replace(b"\r\n.", b"\r\n..")
+    return b"." + stuffed if stuffed.startswith(b".") else stuffed
+
+
 def make_message(message_bytes: int) -> bytes:
     """A message of that many octets, its last CRLF included in the count but left for the end of data."""
     names = b"From: <sender@example.org>\r\nTo: <user@example.com>\r\nSubject: load\r\n"
@@ -257,15 +289,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--message-bytes", type=int, default=4096)
+    parser.add_argument("--content", type=Path, help="directory of messages to send")
+    parser.add_argument("--times", action="store_true", help="print the seconds of each message, too")
     parser.add_argument("--reuse", action="store_true", help="many messages on one connection")
     parser.add_argument("--no-pipelining", dest="pipelining", action="store_false")
     parser.add_argument("--chunking", action="store_true", help="send by BDAT")
     parser.add_argument("--lmtp", action="store_true")
     parser.add_argument("--sender", default="sender@example.org")
     parser.add_argument("--recipient", default="user@example.com")
-    options = Options(**vars(parser.parse_args(arguments)))
+    parsed = vars(parser.parse_args(arguments))
+    times = parsed.pop("times")
+    options = Options(**parsed)
     result = Load(options).run()
-    print(json.dumps({key: round(value, 4) for key, value in asdict(result).items()}))
+    shown = asdict(result)
+    shown |= {key: round(shown[key], 4) for key in ("seconds", "per_second")}
+    if not times:
+        del shown["message_seconds"]
+    print(json.dumps(shown))
     return 0 if result.accepted == options.messages else 1
 
 

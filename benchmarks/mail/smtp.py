@@ -12,7 +12,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,12 @@ from benchmarks.mail.messages import MESSAGE_BYTES
 from benchmarks.peers.aiosmtpd_null import AiosmtpdNull
 from benchmarks.peers.imap_client import ImapClient
 from benchmarks.peers.process import HOST, REPOSITORY, PeerFailed, ServerProcess
-from benchmarks.peers.spinrt_server import PASSWORD, USER, SpinrtServer
+from benchmarks.peers.spinrt_server import DOMAIN, PASSWORD, USER, SpinrtServer
 
 LOAD = REPOSITORY / "benchmarks" / "smtp_load.py"
 CLIENTS = 20
 WARM_UP = 1
+RECIPIENT = f"{USER}@{DOMAIN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +105,36 @@ class Sender:
         return rate
 
 
-def send(port: int, messages: int, *, pipelining: bool, recipient: str = f"{USER}@example.com") -> float:
-    """Send messages from a load process and return how many a second were accepted.
+def send(port: int, messages: int, *, pipelining: bool) -> float:
+    """Send messages of `MESSAGE_BYTES` from `CLIENTS` clients and return how many a second were accepted.
 
     Raises:
         PeerFailed: Not every one was.
     """
-    command = [sys.executable, str(LOAD), HOST, str(port), "--clients", str(CLIENTS), "--messages", str(messages)]
-    command += ["--message-bytes", str(MESSAGE_BYTES), "--recipient", recipient]
-    command += [] if pipelining else ["--no-pipelining"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    flags = [] if pipelining else ["--no-pipelining"]
+    return run_load(port, messages, ["--clients", str(CLIENTS), "--message-bytes", str(MESSAGE_BYTES), *flags]).rate
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a run of the load told: accepted messages a second, and the seconds of each where it was asked."""
+
+    rate: float
+    message_s: list[float]
+
+
+def run_load(port: int, messages: int, flags: Sequence[str], *, recipient: str = RECIPIENT) -> Sent:
+    """Send so many messages from a load process, which takes further flags.
+
+    Raises:
+        PeerFailed: Not every one was accepted.
+    """
+    command = [sys.executable, str(LOAD), HOST, str(port), "--messages", str(messages), "--recipient", recipient]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PeerFailed(f"SMTP load on port {port}: {(done.stdout + done.stderr).strip()}")
-    return float(json.loads(done.stdout)["per_second"])
+    told = json.loads(done.stdout)
+    return Sent(float(told["per_second"]), told.get("message_seconds", []))
 
 
 def stored_count(server: SpinrtServer) -> int:

@@ -10,13 +10,11 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from aiosmtpd.smtp import SMTP
 
-from benchmarks.peers.process import HOST, PeerFailed, ServerProcess, free_port
+from benchmarks.peers.process import HOST, PeerFailed, ServerProcess, free_port, loop_factory
 
 BACKLOG = 1024
 
@@ -49,12 +47,11 @@ class AiosmtpdNull:
             raise PeerFailed(f"{self.process.name}: its count cannot be read: {error}") from None
 
 
-async def serve(port: int) -> int:
-    """Serve until SIGTERM; return the number of messages.
+async def serve(port: int, handler: object) -> None:
+    """Serve until SIGTERM.
 
     The host name is given, because aiosmtpd would look it up for every connection; the limit of lines is as it comes.
     """
-    handler = CountingHandler()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
@@ -63,7 +60,6 @@ async def serve(port: int) -> int:
     )
     await stopped.wait()
     server.close()
-    return handler.count
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,17 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("count_file", type=Path)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     options = parser.parse_args(arguments)
-    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-        count = runner.run(serve(options.port))
-    options.count_file.write_text(str(count))
-
-
-def _loop_factory(name: str) -> Callable[[], Any] | None:
-    if name == "asyncio":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
+        handler = CountingHandler()
+        runner.run(serve(options.port, handler))
+    options.count_file.write_text(str(handler.count))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.peers.process import HOST, PeerMissing, ServerProcess, free_port
+from benchmarks.peers.process import HOST, ServerProcess, free_port, program
 
 USER, PASSWORD = "bench", "sesame"
 ROOT_RUNS_AS = "nobody"
-_SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 _CONFIGURATION = """
 protocols = imap
@@ -79,8 +77,8 @@ class Dovecot:
     """
 
     def __init__(self, directory: Path) -> None:
-        program = _program("dovecot")
-        self.version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        server = program("dovecot")
+        self.version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout.strip()
         self.port = free_port()
         self._directory = directory
         self._account = pwd.getpwnam(ROOT_RUNS_AS) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -89,7 +87,7 @@ class Dovecot:
         configuration.write_text(self._configuration())
         account = self._account if os.geteuid() == 0 else None
         self.process = ServerProcess(
-            "dovecot", [program, "-F", "-c", str(configuration)], directory, [self.port], account=account
+            "dovecot", [server, "-F", "-c", str(configuration)], directory, [self.port], account=account
         )
 
     def fill(self, messages: Iterable[bytes]) -> int:
@@ -129,10 +127,3 @@ class Dovecot:
             gid=account.pw_gid,
             password=PASSWORD,
         )
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=_SEARCH_PATH)
-    if found is None:
-        raise PeerMissing(f"{name} is not installed; benchmarks/install-peers installs it (Debian, root)")
-    return found

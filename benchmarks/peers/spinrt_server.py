@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -44,13 +44,14 @@ class SpinrtServer:
     Args:
         directory: An empty directory for configuration and data.
         loop: ``uvloop`` or ``asyncio``.
+        extensions: That part of the configuration; the shipped ones by default.
     """
 
-    def __init__(self, directory: Path, *, loop: str) -> None:
+    def __init__(self, directory: Path, *, loop: str, extensions: Mapping[str, Any] | None = None) -> None:
         self.smtp_port, self.imap_port = free_port(), free_port()
         self.data = directory / "data"
         self.configuration = directory / "spinrt.yaml"
-        self.configuration.write_text(yaml.safe_dump(self._content(loop), sort_keys=False))
+        self.configuration.write_text(yaml.safe_dump(self._content(loop, extensions), sort_keys=False))
         self.process = ServerProcess(
             f"spinrt-{loop}",
             [sys.executable, "-m", "spinrt", "serve", "--config", str(self.configuration)],
@@ -58,7 +59,7 @@ class SpinrtServer:
             [self.smtp_port, self.imap_port],
         )
 
-    def _content(self, loop: str) -> dict[str, Any]:
+    def _content(self, loop: str, extensions: Mapping[str, Any] | None) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(starter.text(DOMAIN))
         content["listen"] = {"smtp": f"{HOST}:{self.smtp_port}", "lmtp": None, "imap": f"{HOST}:{self.imap_port}"}
         content["tls"] = {"self_signed": False}
@@ -66,6 +67,8 @@ class SpinrtServer:
         content["event_loop"] = loop
         content["logging"] = {"level": "warning"}
         content["extensions"]["delivery"]["config"] = {"rules": list(RULES)}
+        if extensions is not None:
+            content["extensions"] = dict(extensions)
         return content
 
     def fill(self, mailboxes: dict[str, Iterable[bytes]]) -> None:
