@@ -133,6 +133,15 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrub:
+    """How often log and pages are read to find damage, and how fast."""
+
+    interval_s: float | None = 86400.0
+    """From the end of one pass to the next; none: never."""
+    bytes_per_s: int = 4 * limits.MIB
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """How messages are kept."""
 
@@ -140,6 +149,7 @@ class Storage:
     """``zstd`` or ``none``: for what is stored from now on; both are read."""
     retention: Retention = field(default_factory=Retention)
     """What the log keeps beside what messages and snapshots need."""
+    scrub: Scrub = field(default_factory=Scrub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,8 +408,19 @@ def _storage(section: Section) -> Storage:
             age_s=retention.get("age", values.optional(values.duration(3600.0, 100 * 366 * 86400.0)), None),
             log_bytes_max=retention.get("log_bytes_max", values.optional(size), None),
         ),
+        scrub=_scrub(section.section("scrub")),
     )
     retention.finish()
+    section.finish()
+    return found
+
+
+def _scrub(section: Section) -> Scrub:
+    usual = Scrub()
+    found = Scrub(
+        interval_s=section.get("interval", values.optional(values.duration()), usual.interval_s),
+        bytes_per_s=section.get("bytes_per_s", values.size(), usual.bytes_per_s),
+    )
     section.finish()
     return found
 

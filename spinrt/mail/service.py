@@ -38,6 +38,7 @@ from spinrt.mail.operations import runtime_handlers, server_handlers
 from spinrt.mail.outbound import OutboundQueue
 from spinrt.mail.receiver import MailReceiver
 from spinrt.mail.reload import Reloaded, Reloader
+from spinrt.mail.scrubbing import Scrubbing
 from spinrt.mail.smtp.server import SmtpServer
 from spinrt.mail.snapshot_operations import snapshot_handlers
 from spinrt.mail.snapshotting import Snapshotting
@@ -81,6 +82,7 @@ class MailService:
     mail: MailRuntime
     mirroring: Mirroring
     snapshotting: Snapshotting
+    scrubbing: Scrubbing
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -113,6 +115,7 @@ class MailService:
             await self._listen()
             await self._start_mirrors()
             self._start_snapshots()
+            self._start_scrubbing()
             await self._serve_metrics()
             await self._serve_control()
         except BaseException:
@@ -255,6 +258,11 @@ class MailService:
         expiring.start()
         self._closers.push_async_callback(expiring.close)
 
+    def _start_scrubbing(self) -> None:
+        self.scrubbing = Scrubbing(self.store, self.config.storage.scrub)
+        self.scrubbing.start()
+        self._closers.callback(self.scrubbing.close)
+
     def _describe_kept(self) -> list[dict[str, Any]]:
         return [] if self._mirror_server is None else self._mirror_server.describe()
 
@@ -264,9 +272,10 @@ class MailService:
             return
         from spinrt.mail.metrics import MetricsServer  # its library is loaded only where somebody wants it
         from spinrt.mail.mirror_metrics import MirrorMetrics
+        from spinrt.mail.scrub_metrics import ScrubMetrics
 
-        mirrors = MirrorMetrics(self.mirroring.describe, self._describe_kept)
-        server = MetricsServer(partial(describe, self.mail.runtime, handles=False, faults=False), [mirrors])
+        others = [MirrorMetrics(self.mirroring.describe, self._describe_kept), ScrubMetrics(self.scrubbing.state)]
+        server = MetricsServer(partial(describe, self.mail.runtime, handles=False, faults=False), others)
         await server.start(endpoint.host, endpoint.port)
         self._closers.push_async_callback(server.close)
         self.endpoints["metrics"] = _bound(endpoint, server)

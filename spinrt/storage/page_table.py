@@ -167,6 +167,11 @@ class PageTable:
         )
         return [(row[0], Place(*row[1:4]), row[4], row[5]) for row in found]
 
+    def entries_between(self, pack: int, start: int, end: int) -> list[tuple[bytes, int]]:
+        """Return digest and offset of the pages in a range of a pack. Cost: the whole table."""
+        query = "SELECT digest, offset FROM pages WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"
+        return self._db.execute(query, (pack, start, end)).fetchall()
+
     # ------------------------------------------------------------------------------------------------------- packs
 
     def packs(self) -> list[PackRow]:

@@ -572,6 +572,14 @@ class LocalPages:
         except OSError as error:
             raise device_error(error, f"walk of pack {pack_name(number)}") from error
 
+    def pages_between(self, number: int, start: int, end: int) -> list[tuple[bytes, int]]:
+        """Return digest and offset of the pages that lie in a range of a pack, as the table says. Raises DeviceFailed.
+
+        Cost: the whole table; for whoever found that nothing good is in that range.
+        """
+        with self._guarded("look at a damaged range"):
+            return self._usable().entries_between(number, start, end)
+
     def close(self) -> None:
         """See `PageStore.close`. What was put and not synced may be gone."""
         with self._lock:

@@ -68,7 +68,11 @@ class LogCheck:
     def _segment(self, start: int, *, first: bool, newest: bool) -> Iterator[Finding]:
         name = segment_name(start)
         place = f"{self.place}/{name}"
-        file = self.device.open(name)
+        try:
+            file = self.device.open(name)
+        except FileNotFoundError:  # it expired since the names were read
+            self.chain, self.end = None, 0
+            return
         try:
             size = file.size()
             head = file.read(0, HEADER_BYTES)
