@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "snapshot": "keep the mail store as it is now, see it as it was",
     "mirror": "keep a second copy elsewhere, and go on there",
     "backup": "copy the data directory, also while the server runs",
+    "log": "see what is stored, record by record",
     "fsck": "check everything that is stored, and mend it",
     "build": "compile extensions from C to WebAssembly",
     "bindgen": "write a C header and glue from WIT interfaces",

@@ -47,7 +47,7 @@ def recover(device: Device, start: int = 0) -> Recovered:
         CorruptRecord, FormatUnknown: As ``Log.open``.
         OSError: The device refused.
     """
-    starts = _without_torn_creation(device, segment_starts(device))
+    starts = without_torn_creation(device, segment_starts(device))
     if not starts:
         return Recovered([], None, start, CHAIN_START)
     loaded = [load_segment(device, start) for start in starts]
@@ -65,7 +65,8 @@ def recover(device: Device, start: int = 0) -> Recovered:
     return Recovered(segments, file, end, chain)
 
 
-def _without_torn_creation(device: Device, starts: list[int]) -> list[int]:
+def without_torn_creation(device: Device, starts: list[int]) -> list[int]:
+    """Return the starts without that of a newest segment that has no header, and remove that one."""
     if not starts:
         return starts
     file = device.open(segment_name(starts[-1]))
