@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spinrt import trace
 from spinrt.cli.common import add_config, add_json, load_config, print_json, print_table, printable
-from spinrt.errors import ConfigError
+from spinrt.errors import ConfigError, NotFound
 from spinrt.mail.config_values import format_duration
 
 if TYPE_CHECKING:
     from spinrt.mail.config import Config
+    from spinrt.storage.protocols import Snapshot
 
 EPILOG = """\
 The configuration's section `mirror` says where to and from where; a running
@@ -26,6 +27,7 @@ examples:
   spinrt mirror push                      bring every target up to date now
   spinrt mirror status                    how far behind, what was sent and saved
   spinrt mirror serve                     only keep the mirrors of others
+  spinrt mirror open /srv/mirror          what a mirror holds, read-only
   spinrt mirror promote /srv/mirror       make a mirror the primary
   spinrt mirror resync /srv/data          have an old primary follow its mirror
 """
@@ -48,10 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_config(one)
     for one in (push, status):
         add_json(one)
+    opened = action("open", "list mailboxes or messages that a mirror holds, or print a message; read-only")
+    opened.add_argument("directory", type=Path, help="data directory of the mirror")
+    opened.add_argument("user", nargs="?", help="an account; without, accounts are listed")
+    opened.add_argument("mailbox", nargs="?", help="one of its mailboxes")
+    opened.add_argument("uid", nargs="?", type=int, help="one of its messages")
     promote = action("promote", "make a mirror the primary: its data directory then takes mail")
     resync = action("resync", "have an old primary, or a mirror that went another way, follow the next source")
-    for one in (promote, resync):
-        one.add_argument("directory", type=Path, help="data directory of the mirror")
+    promote.add_argument("directory", type=Path, help="data directory of the mirror")
+    resync.add_argument("directory", type=Path, help="data directory of the old primary, or of the mirror")
+    for one in (opened, promote, resync):
         add_json(one)
 
 
@@ -208,6 +216,29 @@ async def _serve_until_stopped(config: Config) -> None:
         await server.close()
 
 
+def _open(arguments: argparse.Namespace) -> int:
+    from spinrt.cli.snapshot import look_into
+    from spinrt.storage.mirror.book import FileBook, is_mirror
+
+    directory: Path = arguments.directory
+    if not is_mirror(directory):
+        raise NotFound(f"{directory}: is no mirror", hint="`spinrt snapshot open` looks into a primary's snapshots")
+
+    def current(snapshots: list[Snapshot]) -> Snapshot:
+        wanted = FileBook(directory).read().settled({one.identity for one in snapshots}).current
+        found = [one for one in snapshots if one.identity == wanted]
+        if not found:
+            raise NotFound(f"mirror {directory}: has no snapshot yet", hint="wait for the first update")
+        return found[0]
+
+    result, show = look_into(directory, current, arguments)
+    if arguments.json:
+        print_json(result)
+    else:
+        show(result)
+    return 0
+
+
 def _promote(arguments: argparse.Namespace) -> int:
     from spinrt.mail.store.promote import promote
 
@@ -238,6 +269,7 @@ _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "push": _push,
     "serve": _serve,
     "status": _status,
+    "open": _open,
     "promote": _promote,
     "resync": _resync,
 }

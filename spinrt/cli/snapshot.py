@@ -16,6 +16,7 @@ from spinrt.mail.config_values import format_size
 if TYPE_CHECKING:
     from spinrt.mail.config import Config
     from spinrt.mail.store.views import SnapshotReader
+    from spinrt.storage.protocols import Snapshot
 
 EPILOG = """\
 A snapshot is named by `newest`, by its label, or by the first digits of its
@@ -175,19 +176,25 @@ def _print_differences(found: Mapping[str, Any]) -> None:
 
 
 def _open(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
-    from spinrt.mail.snapshot_operations import opened, reading
     from spinrt.mail.store.snapshots import find_snapshot
 
-    with reading(config.data_directory) as pages:
-        snapshot = find_snapshot(pages.snapshots(), arguments.snapshot)
-        with opened(config.data_directory, pages, snapshot) as reader:
-            if arguments.uid is not None:
-                return _message(reader, arguments)
-            if arguments.mailbox is not None:
-                return _messages(reader, arguments.user, arguments.mailbox), _print_rows
-            if arguments.user is not None:
-                return _mailboxes(reader, arguments.user), _print_rows
-            return [{"account": user} for user in reader.users()], _print_rows
+    return look_into(config.data_directory, lambda every: find_snapshot(every, arguments.snapshot), arguments)
+
+
+def look_into(
+    data_directory: Path, choose: Callable[[list[Snapshot]], Snapshot], arguments: argparse.Namespace
+) -> tuple[Any, Show]:
+    """List accounts, mailboxes of ``user`` or messages of ``mailbox`` in a snapshot, or print the message ``uid``."""
+    from spinrt.mail.snapshot_operations import opened, reading
+
+    with reading(data_directory) as pages, opened(data_directory, pages, choose(pages.snapshots())) as reader:
+        if arguments.uid is not None:
+            return _message(reader, arguments)
+        if arguments.mailbox is not None:
+            return _messages(reader, arguments.user, arguments.mailbox), _print_rows
+        if arguments.user is not None:
+            return _mailboxes(reader, arguments.user), _print_rows
+        return [{"account": user} for user in reader.users()], _print_rows
 
 
 def _print_rows(rows: list[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from spinrt.errors import ConfigError
 from spinrt.mail import config_reader as reader
 from spinrt.mail import config_values as values
 from spinrt.mail.accounts_file import Account, check_together, load_accounts, read_accounts
-from spinrt.mail.config_mirror import Mirrors, read_mirrors
+from spinrt.mail.config_mirror import Mirrors, read_keep, read_mirrors
 from spinrt.mail.config_reader import Section, Value
 from spinrt.mail.config_values import Endpoint, TcpEndpoint
 from spinrt.mail.imap.limits import ImapLimits
@@ -427,10 +427,7 @@ def _scrub(section: Section) -> Scrub:
 
 def _snapshots(section: Section) -> Snapshots:
     defaults = Snapshots()
-    keep = section.section("keep")
-    count = values.integer(0, 10_000)
-    kept = {item.name: keep.get(item.name, count, getattr(defaults.keep, item.name)) for item in fields(Keep)}
-    keep.finish()
+    keep = read_keep(section.section("keep"))
     interval_s = section.get("interval", values.optional(values.duration()), defaults.interval_s)
     section.finish()
-    return Snapshots(interval_s, Keep(**kept))
+    return Snapshots(interval_s, keep)

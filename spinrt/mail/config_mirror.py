@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from spinrt.errors import ConfigError
 from spinrt.mail import config_values as values
 from spinrt.mail.config_reader import Section, Value
 from spinrt.mail.config_values import TcpEndpoint
+from spinrt.storage.schedule import Keep
 
 INTERVAL_S: Final = 15 * 60.0
 UPDATE_BYTES_MAX: Final = 16 * 1024 * limits.GIB
@@ -30,6 +31,8 @@ class MirrorTarget:
     interval_s: float = INTERVAL_S
     """Between two updates; 0: the next one begins when something is there to send."""
     bytes_per_s: int | None = None
+    keep: Keep = field(default_factory=Keep)
+    """With ``directory``: which of its snapshots stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class MirrorSource:
     directory: Path
     certificate: Path
     update_bytes_max: int = UPDATE_BYTES_MAX
+    keep: Keep = field(default_factory=Keep)
+    """Which of its snapshots stay, beside the current one and those set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,14 @@ def read_mirrors(section: Section, base: Path) -> Mirrors:
     return found
 
 
+def read_keep(section: Section) -> Keep:
+    """Read how many snapshots of each period stay."""
+    usual, count = Keep(), values.integer(0, 10_000)
+    found = Keep(**{item.name: section.get(item.name, count, getattr(usual, item.name)) for item in fields(Keep)})
+    section.finish()
+    return found
+
+
 def _name(name: str, value: Value) -> str:
     if not name or name.startswith(".") or not set(name) <= _NAME_CHARACTERS or len(name) > 64:
         raise value.error("a name of lower-case letters, digits and - _ .", found=f"the name {name[:64]!r}")
@@ -85,6 +98,7 @@ def _target(value: Value, base: Path) -> MirrorTarget:
         certificate=section.get("certificate", values.optional(path), None),
         interval_s=section.get("interval", values.duration(0.0), INTERVAL_S),
         bytes_per_s=section.get("bytes_per_s", values.optional(values.size()), None),
+        keep=read_keep(section.section("keep")),
     )
     section.finish()
     if (found.directory is None) == (found.at is None):
@@ -100,6 +114,7 @@ def _source(section: Section, base: Path) -> MirrorSource:
         directory=section.require("directory", path),
         certificate=section.require("certificate", path),
         update_bytes_max=section.get("update_bytes_max", values.size(high=1 << 50), UPDATE_BYTES_MAX),
+        keep=read_keep(section.section("keep")),
     )
     section.finish()
     return found

@@ -11,22 +11,28 @@ from spinrt.errors import NotFound
 from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
 from spinrt.mail.mirror_server import MirrorServer, own_identity
-from spinrt.mail.mirroring import Mirroring, TakeSnapshot
+from spinrt.mail.mirroring import Mirroring
 from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.store import Store
 from spinrt.storage.datadir import FORMAT_NAME
 
 
-def make_mirroring(config: Config, store: Store, take: TakeSnapshot) -> Mirroring:
-    """Return the mirroring of a store to the targets of a configuration; it is not started."""
-    return Mirroring(
+def make_mirroring(config: Config, store: Store, snapshotting: Snapshotting) -> Mirroring:
+    """Return the mirroring of a store to the targets of a configuration; it is not started.
+
+    Snapshots that a mirror builds on stay from now on.
+    """
+    mirroring = Mirroring(
         config.mirror.targets,
         config.data_directory,
         partial(own_identity, config),
-        take,
+        snapshotting.take,
         lambda: store.snapshots.pages,
         store.log,
+        snapshotting.expire,
     )
+    snapshotting.pinned = mirroring.pinned
+    return mirroring
 
 
 def mirror_handlers(mirroring: Mirroring, server: MirrorServer | None = None) -> Mapping[str, Handler]:
@@ -65,7 +71,7 @@ async def _do_here(config: Config, operation: str, arguments: Mapping[str, Any])
         raise NotFound(f"data directory {config.data_directory}: not there yet", hint="`spinrt serve` makes it")
     store = Store.open(config.data_directory)
     try:
-        mirroring = make_mirroring(config, store, Snapshotting(config, store).take)
+        mirroring = make_mirroring(config, store, Snapshotting(config, store))
         return await mirror_handlers(mirroring)[operation](arguments)
     finally:
         await store.close()

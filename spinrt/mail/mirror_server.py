@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spinrt import trace
-from spinrt.errors import NotFound, SpinError, StateError
+from spinrt.errors import NotFound, SpinError, StateError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
@@ -48,9 +48,11 @@ class KeptMirror:
         return self.directory.receiver(self._source.update_bytes_max)
 
     async def end(self, receiver: Receiver | None, error: BaseException | None) -> None:
-        self.directory.end(receiver)
         if receiver is not None:
             self.received_bytes += receiver.traffic.received_bytes
+            if receiver.updated is not None:
+                await self._prune()
+        self.directory.end(receiver)
         if error is not None:
             self.failures += isinstance(error, SpinError)
         elif receiver is not None and receiver.updated is not None:
@@ -60,6 +62,15 @@ class KeptMirror:
                 _LOG, logging.INFO, "mirror took update", source=self.name, snapshot=receiver.updated.hex()[:12],
                 received=traffic.received_bytes, pages=traffic.pages_moved, bodies=traffic.bodies_moved,
             )  # fmt: skip
+
+    async def _prune(self) -> None:
+        """Delete what is due; what cannot be deleted now is due again after the next update."""
+        try:
+            gone = await in_thread(self.directory.prune, self._source.keep)
+        except StorageError as error:
+            trace.log(_LOG, logging.WARNING, "mirror not thinned out", source=self.name, reason=error.line())
+        else:
+            trace.log(_LOG, logging.DEBUG, "mirror thinned out", source=self.name, snapshots=len(gone))
 
     def describe(self) -> dict[str, Any]:
         counts = {"updates": self.updates, "failures": self.failures, "received_bytes": self.received_bytes}

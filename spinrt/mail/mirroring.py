@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,6 +31,7 @@ from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import SourceLog, StoreSource
 from spinrt.storage.mirror.throttle import Throttle
 from spinrt.storage.protocols import PageStore, Snapshot
+from spinrt.storage.schedule import Keep
 
 RECORDS_NAME: Final = "mirrors"
 CONTINUOUS_PAUSE_S: Final = 0.5
@@ -81,6 +82,7 @@ class Mirroring:
         take: Takes a snapshot; may return the newest one when nothing was written since.
         pages: The page store that has the snapshots.
         log: The store's log; ``durable`` says how far it is.
+        tidy: Called after an update: deletes the snapshots that are due, as those of a continuous mirror are at once.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Mirroring:
         take: TakeSnapshot,
         pages: Callable[[], PageStore],
         log: DurableLog,
+        tidy: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._targets = targets
         self._directory = directory / RECORDS_NAME
@@ -98,6 +101,7 @@ class Mirroring:
         self._take = take
         self._pages = pages
         self._log = log
+        self._tidy = tidy
         self._locks = {name: asyncio.Lock() for name in targets}
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: list[bytes] = []
@@ -167,6 +171,8 @@ class Mirroring:
         finally:
             self._sending.remove(snapshot.identity)
         self._note_success(name, snapshot, source.base, sender)
+        if self._tidy is not None:
+            await self._tidy()
 
     def _note_success(self, name: str, snapshot: Snapshot, base: Snapshot | None, sender: Sender) -> None:
         record, traffic = self.records[name], sender.traffic
@@ -231,7 +237,7 @@ async def carry(client: Client, target: MirrorTarget, identity: Callable[[], Ide
         SpinError: What either side raised.
     """
     if target.directory is not None:
-        await in_thread(carry_here, client, target.directory, target.bytes_per_s)
+        await in_thread(carry_here, client, target.directory, target.bytes_per_s, target.keep)
         return
     assert target.at is not None
     assert target.certificate is not None
@@ -240,14 +246,16 @@ async def carry(client: Client, target: MirrorTarget, identity: Callable[[], Ide
     await run_client(client, target.at.host, target.at.port, context, pinned, bytes_per_s=target.bytes_per_s)
 
 
-def carry_here(client: Client, directory: Path, bytes_per_s: int | None = None) -> None:
-    """Carry an update or a repair through to a mirror in a directory of this machine."""
+def carry_here(client: Client, directory: Path, bytes_per_s: int | None = None, keep: Keep | None = None) -> None:
+    """Carry an update or a repair through to a mirror in a directory of this machine, then delete what is due there."""
     throttle = Throttle(bytes_per_s, time.monotonic())
     mirror = MirrorDirectory.open(directory)
     receiver = None
     try:
         receiver = mirror.receiver()
         pipe.run(client, receiver, lambda count: time.sleep(throttle.spend(count, time.monotonic())))
+        if receiver.updated is not None and keep is not None:
+            mirror.prune(keep)
     finally:
         mirror.end(receiver)
         mirror.close()
@@ -263,6 +271,12 @@ def read_record(directory: Path, name: str) -> TargetRecord:
         return record
     except (OSError, ValueError, TypeError):
         return TargetRecord()
+
+
+def recorded_pins(data_directory: Path, targets: Iterable[str]) -> set[bytes]:
+    """Identities of the snapshots that the next updates of those targets build on."""
+    records = (read_record(data_directory / RECORDS_NAME, name) for name in targets)
+    return {bytes.fromhex(one.snapshot) for one in records if one.snapshot}
 
 
 def write_record(directory: Path, name: str, record: TargetRecord) -> None:

@@ -246,12 +246,11 @@ class MailService:
             self.endpoints["mirror"] = _bound(self.config.mirror.listen, server)
             trace.log(_LOG, logging.INFO, "listening", service="mirror", at=self.endpoints["mirror"])
         self.snapshotting = Snapshotting(self.config, self.store)
-        self.mirroring = make_mirroring(self.config, self.store, self.snapshotting.take)
+        self.mirroring = make_mirroring(self.config, self.store, self.snapshotting)
         self.mirroring.start()
         self._closers.push_async_callback(self.mirroring.close)
 
     def _start_snapshots(self) -> None:
-        self.snapshotting.pinned = self.mirroring.pinned
         self.snapshotting.start()
         self._closers.push_async_callback(self.snapshotting.close)
         expiring = Expiring(self.config.storage.retention, self.store)

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spinrt.errors import DataLocked, NotFound, StateError, UsageError
 from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
+from spinrt.mail.mirroring import recorded_pins
 from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
 from spinrt.mail.store.store import Store
@@ -76,7 +78,8 @@ async def _do_here(config: Config, operation: str, arguments: Mapping[str, Any])
         raise NotFound(f"data directory {config.data_directory}: not there yet", hint="`spinrt serve` makes it")
     store = Store.open(config.data_directory)
     try:
-        return await snapshot_handlers(Snapshotting(config, store), store)[operation](arguments)
+        snapshotting = Snapshotting(config, store, partial(recorded_pins, config.data_directory, config.mirror.targets))
+        return await snapshot_handlers(snapshotting, store)[operation](arguments)
     finally:
         await store.close()
 

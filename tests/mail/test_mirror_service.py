@@ -112,6 +112,22 @@ def test_a_continuous_mirror_follows_by_itself(tmp_path: Path) -> None:
     assert "spinrt_mirror_sent_bytes_total" in text
 
 
+def test_a_continuous_mirror_leaves_no_heap_of_snapshots(tmp_path: Path) -> None:
+    """Neither at the source nor at the mirror: retention thins out after each update."""
+    source, other = both(tmp_path, "0 s")
+    with serving(other), serving(source) as mail:
+        for number in range(4):
+            before = status_of(source, "cellar")["updates"] if number else 0
+            send(mail, message(f"number {number}"), "alice@example.org")
+            soon(lambda before=before: status_of(source, "cellar")["updates"] > before)  # type: ignore[misc]
+        soon(lambda: status_of(source, "cellar")["lag_bytes"] == 0)
+        soon(lambda: len(mail.service.store.snapshots.pages.snapshots()) <= 4)
+        kept = request(other.data_directory, "mirror.status", {})["sources"][0]
+
+    assert kept["updates"] >= 4
+    assert kept["snapshots"] <= 3
+
+
 def test_a_mirror_that_is_away_is_tried_again(tmp_path: Path) -> None:
     """The server serves; the status names the reason; when the mirror is back the update arrives."""
     source, other = both(tmp_path, "200 ms")

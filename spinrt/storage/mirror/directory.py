@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.update import Bodies, Update
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
+from spinrt.storage.schedule import Keep, kept
 from spinrt.storage.segment import SUFFIX
 
 GENERATION_SPREAD: Final = 256
@@ -114,15 +114,15 @@ class MirrorDirectory:
                 return one
         raise NotFound(f"mirror {self.data.path}: has no snapshot yet", hint="wait for the first update")
 
-    def prune(self, keep: Callable[[list[Snapshot]], set[bytes]]) -> list[bytes]:
-        """Delete the snapshots that ``keep`` does not return, but for the current one and those set aside."""
+    def prune(self, keep: Keep) -> list[Snapshot]:
+        """Delete the snapshots that are due; the current one, those set aside and those with a label stay."""
         standing = self.standing()
-        kept = {standing.current, *standing.aside}
-        mine = [one for one in self.pages.snapshots() if one.identity not in kept]
-        wanted = keep(mine)
-        gone = [one.identity for one in mine if one.identity not in wanted]
-        for identity in gone:
-            self.pages.delete(identity)
+        stay = {standing.current, *standing.aside}
+        mine = [one for one in self.pages.snapshots() if one.identity not in standing.aside]
+        times = kept((one.time_ns for one in mine), keep)
+        gone = [one for one in mine if not (one.identity in stay or one.label or one.time_ns in times)]
+        for one in gone:
+            self.pages.delete(one.identity)
         return gone
 
     def close(self) -> None:
