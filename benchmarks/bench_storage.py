@@ -1,4 +1,4 @@
-"""Storage: bytes on disk for a byte of mail, snapshots of a large store, what a mirror sends, the highest memory.
+"""Storage: durable deliveries, bytes on disk, snapshots of a large store, what a mirror sends, the highest memory.
 
 docs/benchmarks.md says what each row and target means. ``--mail`` takes the messages whose size on disk is measured
 from the user's own mail.
@@ -14,8 +14,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.harness import Options, Result, Row, Target, main, progress, ratio
+from benchmarks.mail.smtp import CLIENTS
 from benchmarks.stats import percentile
-from benchmarks.storage import disk, memory, mirroring, snapshots
+from benchmarks.storage import deliveries, disk, memory, mirroring, snapshots
+from benchmarks.storage.deliveries import PEERS, SPINRT, DeliveriesFound
 from benchmarks.storage.disk import DiskFound
 from benchmarks.storage.memory import MemoryFound
 from benchmarks.storage.mirroring import MirrorFound
@@ -28,6 +30,7 @@ MIB = 1024 * 1024
 class Scale:
     """How much of everything."""
 
+    deliveries: deliveries.Scale
     disk_messages: int
     snapshots: snapshots.Scale
     mirror: mirroring.Scale
@@ -39,6 +42,7 @@ class Scale:
 def full() -> Scale:
     """Some ten minutes, and a few gigabytes of disk meanwhile."""
     return Scale(
+        deliveries=deliveries.Scale(messages=2000, rounds=7),
         disk_messages=20_000,
         snapshots=snapshots.Scale(messages=1_000_000, users=100, deliveries=1000, rounds=9, paced=500),
         mirror=mirroring.Scale(old=20_000, per_minute=60),
@@ -51,6 +55,7 @@ def full() -> Scale:
 def quick() -> Scale:
     """About a minute: a store of a tenth, a message of a quarter."""
     return Scale(
+        deliveries=deliveries.Scale(messages=300, rounds=3),
         disk_messages=2000,
         snapshots=snapshots.Scale(messages=100_000, users=100, deliveries=1000, rounds=5, paced=200),
         mirror=mirroring.Scale(old=2000, per_minute=10),
@@ -69,14 +74,18 @@ def measure(scale: Scale, source: Path | None = None) -> Result:
     """Run the parts one after the other, in a directory that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="spinrt-bench-") as name:
         directory = Path(name)
-        progress("storage, part 1 of 4: bytes on disk")
+        directory.chmod(0o755)  # Dovecot runs as another user when root runs the benchmark
+        progress("storage, part 1 of 5: durable deliveries")
+        (directory / "deliveries").mkdir()
+        delivered = deliveries.measure(directory / "deliveries", scale.deliveries)
+        progress("storage, part 2 of 5: bytes on disk")
         stored = disk.measure(directory / "disk", disk.mail(scale.disk_messages, source))
-        progress("storage, part 2 of 4: snapshots of a large store")
+        progress("storage, part 3 of 5: snapshots of a large store")
         taken = snapshots.measure(directory / "snapshots", scale.snapshots)
-        progress("storage, part 3 of 4: an hour of mail and its mirrors")
+        progress("storage, part 4 of 5: an hour of mail and its mirrors")
         (directory / "mirror").mkdir()
         mirrored = mirroring.measure(directory / "mirror", scale.mirror)
-        progress("storage, part 4 of 4: memory")
+        progress("storage, part 5 of 5: memory")
         (directory / "memory").mkdir()
         held = memory.measure(
             directory / "memory",
@@ -84,26 +93,40 @@ def measure(scale: Scale, source: Path | None = None) -> Result:
             messages=scale.memory_messages,
             users=scale.users,
         )
-    return report(scale, stored, taken, mirrored, held)
+    return report(scale, delivered, stored, taken, mirrored, held)
 
 
-def report(scale: Scale, stored: DiskFound, taken: SnapshotsFound, mirrored: MirrorFound, held: MemoryFound) -> Result:
+def report(
+    scale: Scale,
+    delivered: DeliveriesFound,
+    stored: DiskFound,
+    taken: SnapshotsFound,
+    mirrored: MirrorFound,
+    held: MemoryFound,
+) -> Result:
     """Put rows, targets and what a reader must know together."""
     rows = [
+        *_delivery_rows(scale, delivered),
         *_disk_rows(stored),
         *_snapshot_rows(scale, taken),
         *_mirror_rows(mirrored),
         *_memory_rows(scale, held),
     ]
     targets = [
+        _delivery_target(delivered),
         Target("disk_bytes_per_message_byte", stored.per_byte, "<=", 0.7),
         *_snapshot_targets(taken),
         Target("mirror_saved_15min", 1 - mirrored.sent[15] / mirrored.every_write, ">=", 0.5),
     ]
-    return Result(rows, targets, notes=_notes(scale, taken, mirrored))
+    return Result(rows, targets, notes=_notes(scale, delivered, taken, mirrored))
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
+
+
+def _delivery_rows(scale: Scale, found: DeliveriesFound) -> list[Row]:
+    params = {"clients": CLIENTS, "bytes": scale.deliveries.message_bytes, "messages": scale.deliveries.messages}
+    return [Row.of(name, rates, "messages/s", params) for name, rates in found.rates.items()]
 
 
 def _disk_rows(found: DiskFound) -> list[Row]:
@@ -170,6 +193,13 @@ def _per_page(found: SnapshotsFound) -> list[float]:
 # -------------------------------------------------------------------------------------------------------------- targets
 
 
+def _delivery_target(found: DeliveriesFound) -> Target:
+    name, limit = "deliveries_over_postfix_dovecot", 5.0
+    if PEERS not in found.rates:
+        return Target(name, None, ">=", limit, found.missing)
+    return Target(name, ratio(found.rates[SPINRT], found.rates[PEERS]), ">=", limit)
+
+
 def _snapshot_targets(found: SnapshotsFound) -> list[Target]:
     whole = found.whole_s * 1e6 / found.index_pages
     tails = [(percentile(sorted(during), 0.99), percentile(sorted(quiet), 0.99)) for during, quiet in _rounds(found)]
@@ -185,9 +215,10 @@ def _rounds(found: SnapshotsFound) -> list[tuple[list[float], list[float]]]:
     return list(zip(found.during, found.quiet, strict=True))
 
 
-def _notes(scale: Scale, taken: SnapshotsFound, mirrored: MirrorFound) -> list[str]:
+def _notes(scale: Scale, delivered: DeliveriesFound, taken: SnapshotsFound, mirrored: MirrorFound) -> list[str]:
     snapshot = scale.snapshots
     return [
+        f"Deliveries beside {delivered.versions or 'nothing: ' + delivered.missing}.",
         f"Snapshots: {snapshot.messages:,} messages in {snapshot.users} mailboxes, {taken.index_pages:,} pages of"
         f" index; between two of them {snapshot.deliveries:,} deliveries and flag changes in {snapshots.FLAG_MAILBOXES}"
         " mailboxes.",

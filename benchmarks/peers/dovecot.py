@@ -13,13 +13,14 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.peers.process import HOST, ServerProcess, free_port, program
+from benchmarks.peers.process import HOST, PeerMissing, ServerProcess, free_port, program
 
 USER, PASSWORD = "bench", "sesame"
 ROOT_RUNS_AS = "nobody"
+LMTP_PROGRAM = Path("/usr/lib/dovecot/lmtp")
 
 _CONFIGURATION = """
-protocols = imap
+protocols = {protocols}
 listen = {host}
 base_dir = {directory}/run
 state_dir = {directory}/state
@@ -42,7 +43,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid={uid} gid={gid} home={directory}/home
+  args = uid={uid} gid={gid} home={directory}/home allow_all_users=yes
 }}
 namespace inbox {{
   inbox = yes
@@ -64,6 +65,18 @@ service imap-login {{
   }}
 }}
 """
+_LMTP = """
+postmaster_address = postmaster@bench.example
+service lmtp {{
+  chroot =
+  user = {account}
+  client_limit = 1
+  process_min_avail = 4
+  inet_listener lmtp {{
+    port = {port}
+  }}
+}}
+"""
 
 
 class Dovecot:
@@ -71,23 +84,28 @@ class Dovecot:
 
     Args:
         directory: An empty directory, reachable by the account that the instance runs as.
+        lmtp: Take mail by LMTP, too, at ``lmtp_port``; needs Debian's dovecot-lmtpd.
 
     Raises:
-        PeerMissing: Dovecot is not installed.
+        PeerMissing: Dovecot, or what it needs for LMTP, is not installed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, lmtp: bool = False) -> None:
         server = program("dovecot")
+        if lmtp and not LMTP_PROGRAM.exists():
+            raise PeerMissing("dovecot-lmtpd is not installed; benchmarks/install-peers installs it (Debian, root)")
         self.version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout.strip()
         self.port = free_port()
+        self.lmtp_port = free_port() if lmtp else None
         self._directory = directory
         self._account = pwd.getpwnam(ROOT_RUNS_AS) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         self._maildir = directory / "home" / "Maildir"
         configuration = directory / "dovecot.conf"
         configuration.write_text(self._configuration())
         account = self._account if os.geteuid() == 0 else None
+        ports = [self.port] if self.lmtp_port is None else [self.port, self.lmtp_port]
         self.process = ServerProcess(
-            "dovecot", [server, "-F", "-c", str(configuration)], directory, [self.port], account=account
+            "dovecot", [server, "-F", "-c", str(configuration)], directory, ports, account=account
         )
 
     def fill(self, messages: Iterable[bytes]) -> int:
@@ -106,6 +124,10 @@ class Dovecot:
             self._hand_over()
         return count
 
+    def arrived(self) -> int:
+        """Messages that lie in INBOX."""
+        return sum(len(os.listdir(self._maildir / name)) for name in ("cur", "new"))
+
     def _hand_over(self) -> None:
         uid, gid = self._account.pw_uid, self._account.pw_gid
         os.chown(self._directory, uid, gid)
@@ -117,8 +139,9 @@ class Dovecot:
         import grp
 
         account = self._account
-        return _CONFIGURATION.format(
+        text = _CONFIGURATION.format(
             host=HOST,
+            protocols="imap" if self.lmtp_port is None else "imap lmtp",
             port=self.port,
             directory=self._directory,
             account=account.pw_name,
@@ -127,3 +150,6 @@ class Dovecot:
             gid=account.pw_gid,
             password=PASSWORD,
         )
+        if self.lmtp_port is not None:
+            text += _LMTP.format(account=account.pw_name, port=self.lmtp_port)
+        return text

@@ -1,8 +1,9 @@
 """Postfix as a throw-away instance: own configuration, queue and state below one directory, ports of loopback.
 
 Needs Debian's postfix (``benchmarks/install-peers``) and to be started by root, as Postfix demands. What it is given is
-what is good for it: mail is discarded behind the queue, no names are looked up, no header is rewritten, processes are
-kept for thousands of messages. It syncs each message in its queue before it accepts it, and that stays.
+what is good for it: mail is discarded behind the queue unless it is to go somewhere, no names are looked up, no header
+is rewritten, processes are kept for thousands of messages. It syncs each message in its queue before it accepts it, and
+that stays.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ myhostname = bench.example
 mydestination =
 mynetworks = 127.0.0.0/8
 relay_domains = {domain}
-relay_transport = discard:
+relay_transport = {transport}
 default_transport = discard:
 inet_interfaces = {host}
 inet_protocols = ipv4
@@ -56,6 +57,7 @@ proxymap unix       - - n - - proxymap
 error    unix       - - n - - error
 retry    unix       - - n - - error
 discard  unix       - - n - - discard
+lmtp     unix       - - n - - lmtp
 anvil    unix       - - n - 1 anvil
 postlog  unix-dgram n - n - 1 postlogd
 """
@@ -67,6 +69,7 @@ class Postfix:
     Args:
         directory: An empty directory that every user may enter.
         listeners: Name of each port to listen on → settings for it, as ``name=value`` without a blank.
+        transport: Where mail goes, as Postfix writes it: ``lmtp:inet:127.0.0.1:24``.
 
     Attributes:
         ports: By the names of the listeners.
@@ -76,8 +79,9 @@ class Postfix:
         PeerFailed: It does not take its configuration.
     """
 
-    def __init__(self, directory: Path, listeners: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, directory: Path, listeners: Mapping[str, Sequence[str]], *, transport: str = "discard:") -> None:
         self.check_available()
+        self._transport = transport
         self.ports = {name: free_port() for name in listeners}
         self.version = _setting("mail_version")
         self._directory = directory
@@ -104,7 +108,7 @@ class Postfix:
         for name in ("configuration", "queue", "state"):
             (self._directory / name).mkdir()
         shutil.chown(self._directory / "state", _setting("mail_owner"))
-        main = _MAIN.format(directory=self._directory, host=HOST, domain=DOMAIN)
+        main = _MAIN.format(directory=self._directory, host=HOST, domain=DOMAIN, transport=self._transport)
         (configuration / "main.cf").write_text(main)
         services = [_listener(self.ports[name], settings) for name, settings in listeners.items()]
         (configuration / "master.cf").write_text(_MASTER + "\n".join(services) + "\n")
