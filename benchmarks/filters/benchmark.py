@@ -25,7 +25,7 @@ from benchmarks.timing import Subject, of_thread, one_run
 LATENCY, RATE, CPU = "filter_latency", "filter_rate", "filter_cpu"
 ADDED, ADDED_CPU = "filter_added", "filter_added_cpu"
 DELIVERY, ADDED_DELIVERY = "filter_delivery", "filter_added_delivery"
-OVER, CPU_OVER = "added_over_three_extensions", "added_cpu_over_three_extensions"
+OVER, CPU_OVER = "filter_over_three_extensions", "filter_cpu_over_three_extensions"
 """Names of rows."""
 THREE: Final = Key(spinrt_fronts.SERVER, EXTENSION, 3)
 ONE_MILTER: Final = Key(postfix_fronts.SERVER, NOOP_MILTER, 1)

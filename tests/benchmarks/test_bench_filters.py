@@ -80,8 +80,8 @@ def test_figures_follow_from_the_rounds() -> None:
     assert rows["filter_added_cpu aiosmtpd http-hook 1 20"] == pytest.approx(2000)
     assert rows["filter_delivery spinrt none 0"] == pytest.approx(20)
     assert rows["filter_added_delivery spinrt extension 3"] == pytest.approx(30)
-    assert rows["added_over_three_extensions postfix noop-milter 1"] == pytest.approx(1000 / 30)
-    assert rows["added_cpu_over_three_extensions postfix pymilter 1"] == pytest.approx(2000 / 6000)
+    assert rows["filter_over_three_extensions postfix noop-milter 1"] == pytest.approx(1000 / 30)
+    assert rows["filter_cpu_over_three_extensions postfix pymilter 1"] == pytest.approx(2000 / 6000)
 
 
 def test_target_is_the_stated_one() -> None:
@@ -98,7 +98,7 @@ def test_json_has_the_documented_keys_and_each_row_its_command() -> None:
     assert {row["name"] for row in shown["rows"]} == {
         *("filter_latency", "filter_rate", "filter_cpu", "filter_added", "filter_added_cpu"),
         *("filter_delivery", "filter_added_delivery"),
-        *("added_over_three_extensions", "added_cpu_over_three_extensions"),
+        *("filter_over_three_extensions", "filter_cpu_over_three_extensions"),
     }
     assert {frozenset(row["params"]) - {"sessions"} for row in shown["rows"]} == {
         frozenset({"server", "filter", "filters"})
@@ -122,9 +122,9 @@ def test_json_has_the_documented_keys_and_each_row_its_command() -> None:
             False,
         ),
         ("filter_delivery", set(), True),
-        ("added_over_three_extensions filter=noop-milter", {ONE_MILTER, ONE_MILTER.base}, True),
+        ("filter_over_three_extensions filter=noop-milter", {ONE_MILTER, ONE_MILTER.base}, True),
         (
-            "added_cpu_over_three_extensions filter=noop-milter",
+            "filter_cpu_over_three_extensions filter=noop-milter",
             {ONE_MILTER, ONE_MILTER.base, THREE, THREE.base},
             False,
         ),
