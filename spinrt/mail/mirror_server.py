@@ -14,6 +14,7 @@ from spinrt.errors import NotFound, SpinError, StateError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
+from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
 from spinrt.storage.mirror.receiver import Receiver
@@ -66,11 +67,18 @@ class KeptMirror:
     async def _prune(self) -> None:
         """Delete what is due; what cannot be deleted now is due again after the next update."""
         try:
-            gone = await in_thread(self.directory.prune, self._source.keep)
+            gone = await in_thread(thin_out, self.directory, self._source.keep)
         except StorageError as error:
             trace.log(_LOG, logging.WARNING, "mirror not thinned out", source=self.name, reason=error.line())
         else:
-            trace.log(_LOG, logging.DEBUG, "mirror thinned out", source=self.name, snapshots=len(gone))
+            trace.log(
+                _LOG,
+                logging.DEBUG,
+                "mirror thinned out",
+                source=self.name,
+                snapshots=gone.snapshots,
+                log=gone.log.bytes,
+            )
 
     def describe(self) -> dict[str, Any]:
         counts = {"updates": self.updates, "failures": self.failures, "received_bytes": self.received_bytes}

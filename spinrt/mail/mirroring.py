@@ -22,6 +22,7 @@ from spinrt import trace
 from spinrt.errors import NotFound, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.store.mirrored import body_names
+from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.device import sync_directory
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.client import Client
@@ -255,7 +256,7 @@ def carry_here(client: Client, directory: Path, bytes_per_s: int | None = None, 
         receiver = mirror.receiver()
         pipe.run(client, receiver, lambda count: time.sleep(throttle.spend(count, time.monotonic())))
         if receiver.updated is not None and keep is not None:
-            mirror.prune(keep)
+            thin_out(mirror, keep)
     finally:
         mirror.end(receiver)
         mirror.close()

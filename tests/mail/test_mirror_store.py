@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from spinrt.errors import CorruptRecord, NotFound, StateError
+from spinrt.mail.store.fsck import DirectoryCheck
+from spinrt.mail.store.mirrored import body_names
 from spinrt.mail.store.model import Expunge, FlagsMode, StoreFlags
 from spinrt.mail.store.promote import promote, step_down
 from spinrt.mail.store.store import Store
+from spinrt.mail.store.thinning import thin_out
+from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.sender import Sender
+from spinrt.storage.mirror.source import StoreSource
+from spinrt.storage.schedule import Keep
 from tests.mail.mirror_support import messages, mirror_to
 from tests.mail.store_support import USER, deliver, inbox, open_store, run
 
@@ -115,7 +123,6 @@ def test_the_old_primary_follows_and_what_it_wrote_is_set_aside(tmp_path: Path) 
 
 def bodies_readable(path: Path, identity: bytes) -> int:
     """How many bodies a snapshot needs; each is read."""
-    from spinrt.mail.store.mirrored import body_names
     from spinrt.storage.log import Log
     from spinrt.storage.pages import LocalPages
 
@@ -213,3 +220,72 @@ def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:
     MirrorDirectory.open(tmp_path / "empty").close()
     with pytest.raises(NotFound, match="no snapshot yet"):
         promote(tmp_path / "empty")
+
+
+def test_a_mirror_gives_up_what_no_snapshot_needs(tmp_path: Path) -> None:
+    """A history of many messages of which few stay: the mirror's log stays below twice what they need, and whole."""
+    path = tmp_path / "mirror"
+    nothing_kept = Keep(hourly=0, daily=0, weekly=0, monthly=0)
+
+    async def body() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        sizes = []
+        for turn in range(12):
+            for number in range(10):
+                await deliver(store, os.urandom(3000), id_=f"{turn}-{number}")
+            await store.submit(Expunge(inbox(store), tuple(range(turn * 10 + 1, turn * 10 + 9)), deleted_only=False))
+            await store.submit(Expunge(inbox(store), tuple(range(1, turn * 10 - 20)), deleted_only=False))
+            snapshot = await store.snapshot()
+            mirror = MirrorDirectory.open(path, segment_bytes_max=8192)
+            sender = Sender(StoreSource(store.snapshots.pages, store.log, snapshot, body_names))
+            pipe.run(sender, mirror.receiver())
+            mirror.end(None)
+            mirror._update = None
+            thin_out(mirror, nothing_kept, log_bytes_min=30_000, young_s=0)
+            assert mirror.log is not None
+            sizes.append(mirror.log.end - mirror.log.start)
+            assert [one.identity for one in mirror.pages.snapshots()] == [snapshot.identity]
+            names = list(body_names(mirror.pages, None, snapshot))
+            for name in names:
+                assert mirror.log.stored_body(name) == store.log.stored_body(name)
+            mirror.close()
+        assert len(names) == 2 * 3 + 1
+        assert max(sizes) < 60_000, "12 turns brought 72 KB of bodies, of which 21 KB are live"
+        await store.close()
+
+    run(body)
+    promote(path)
+    assert len(stored(path)["INBOX"]) == 7  # type: ignore[arg-type]
+
+
+def test_mirrors_and_what_becomes_of_them_are_found_whole(tmp_path: Path) -> None:
+    """`spinrt fsck` on a mirror, a promoted one, an old primary that follows, and one that took over again."""
+    old, new = tmp_path / "data", tmp_path / "mirror"
+
+    async def begin() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 10)
+        await mirror_to(store, new)
+        await deliver_some(store, 100, 2)
+        await store.close()
+
+    async def go_on() -> None:
+        store = Store.open(new)
+        await deliver_some(store, 200, 2)
+        await mirror_to(store, old)
+        await store.close()
+
+    def damaged(path: Path) -> list[str]:
+        return [finding.line() for finding in DirectoryCheck(path).findings()]
+
+    run(begin)
+    assert damaged(new) == []
+    promote(new)
+    assert damaged(new) == []
+    step_down(old)
+    run(go_on)
+    assert damaged(old) == []
+    promote(old)
+    assert damaged(old) == []

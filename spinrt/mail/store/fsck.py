@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
-from spinrt.mail.store.index import INDEX_NAME
-from spinrt.mail.store.recovery import SUSPECT_NAME, open_index
+from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
+from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
@@ -28,6 +28,7 @@ from spinrt.storage.fsck.log import RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.fsck.places import check_places
 from spinrt.storage.log import Log
+from spinrt.storage.mirror.book import is_mirror
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.segment import segment_starts
@@ -90,6 +91,8 @@ class DirectoryCheck:
 
     def _check_index(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
         path = self.path / INDEX
+        if not path.exists() and is_mirror(self.path):
+            return
         if not path.exists():
             yield note(INDEX, None, "index", "is missing", "the next start builds it anew from the log")
             return
@@ -132,7 +135,7 @@ class DirectoryCheck:
                 return
             try:
                 with _quiet():
-                    rebuilt = open_index(Path(name), log, self._progress(log), end=applied)
+                    rebuilt = self._rebuilt(Path(name), log, applied)
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
                 return
@@ -141,6 +144,15 @@ class DirectoryCheck:
                     yield from _compare(table, connection, rebuilt.connection)
             finally:
                 rebuilt.close()
+
+    def _rebuilt(self, target: Path, log: Log, applied: int) -> Index:
+        try:
+            return open_index(target, log, self._progress(log), end=applied)
+        except Promoted:  # the log does not have all of the history, though it has its beginning
+            remove_index(target / INDEX_NAME)
+            if not self._restore(target, log, applied):
+                raise
+            return open_index(target, log, self._progress(log), end=applied)
 
     def _restore(self, target: Path, log: Log, applied: int) -> bool:
         """Write the index of the newest snapshot of this log; tell whether there is one that can be read."""

@@ -36,6 +36,8 @@ class Standing:
     """Whether the next source may take the mirror back to a snapshot before the current one."""
     updated_ns: int = 0
     """When the last update became visible, by this machine's clock; 0: never."""
+    settled_bytes: int = 0
+    """Of the log, after the bodies that nothing needs were last taken out."""
     last: dict[str, int] = field(default_factory=dict)
     """Traffic of the last update."""
 
@@ -128,6 +130,7 @@ def decode_standing(data: bytes, name: str) -> Standing:
             tuple(bytes.fromhex(one) for one in found["aside"]),
             bool(found["resync"]),
             int(found["updated_ns"]),
+            int(found["settled_bytes"]),
             {str(key): int(value) for key, value in found["last"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -26,13 +26,15 @@ GENERATION_SPREAD: Final = 256
 UPDATE_BYTES_MAX: Final = 1 << 44
 """Contents that one update may bring, unless told otherwise."""
 PAGES_NAME: Final = "pages"
+SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class MirrorDirectory:
     """Made by `open`. Any thread; one update at a time."""
 
-    def __init__(self, data: DataDirectory, pages: LocalPages, log: Log | None) -> None:
+    def __init__(self, data: DataDirectory, pages: LocalPages, log: Log | None, segment_bytes_max: int) -> None:
         self.data = data
+        self._segment_bytes_max = segment_bytes_max
         self.pages = pages
         self.book = FileBook(data.path)
         self._log = log
@@ -40,8 +42,12 @@ class MirrorDirectory:
         self._update: Update | None = None
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True) -> MirrorDirectory:
+    def open(cls, path: Path, *, create: bool = True, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> MirrorDirectory:
         """Open a mirror, or make one where nothing is.
+
+        Args:
+            create: Whether to make one.
+            segment_bytes_max: As ``Log.open``.
 
         Raises:
             NotFound: There is none, and none is to be made.
@@ -58,8 +64,8 @@ class MirrorDirectory:
                 _check_empty(data)
                 FileBook(path).write(Standing())
             pages = LocalPages.open(path / PAGES_NAME)
-            log = Log.open(data.log_path) if _has_log(data) else None
-            return cls(data, pages, log)
+            log = Log.open(data.log_path, segment_bytes_max=segment_bytes_max) if _has_log(data) else None
+            return cls(data, pages, log, segment_bytes_max)
         except BaseException:
             if pages is not None:
                 pages.close()
@@ -96,7 +102,8 @@ class MirrorDirectory:
                 generation = source_generation + 1 + secrets.randbelow(GENERATION_SPREAD)
                 if generation >= GENERATION_COUNT:
                     raise UsageError(f"mirror: the source's log has generation {source_generation}, none is left above")
-                self._log = Log.open(self.data.log_path, generation=generation)
+                path, segment_bytes_max = self.data.log_path, self._segment_bytes_max
+                self._log = Log.open(path, generation=generation, segment_bytes_max=segment_bytes_max)
             return self._log
 
     @property
