@@ -12,9 +12,11 @@ from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.mirror_server import own_identity
 from spinrt.mail.mirroring import carry
+from spinrt.storage.log import Log
 from spinrt.storage.mirror.book import is_mirror
 from spinrt.storage.mirror.directory import PAGES_NAME
 from spinrt.storage.mirror.fetch import Fetcher, Repaired
+from spinrt.storage.mirror.frames import StoredBody
 from spinrt.storage.mirror.link import Identity
 from spinrt.storage.mirror.mend import LogMender
 from spinrt.storage.pages import LocalPages
@@ -44,6 +46,7 @@ def repair_from(
     *,
     digests: Iterable[bytes] = (),
     positions: Iterable[int] = (),
+    missing: Iterable[int] = (),
 ) -> Repaired:
     """Fetch damaged pages by digest and the damaged bodies of records, and put them right, durably.
 
@@ -55,6 +58,7 @@ def repair_from(
         data_directory: What is damaged.
         digests: Of pages that are damaged or missing.
         positions: Log positions of records whose bodies are damaged.
+        missing: Names of bodies that are in no record any more; they are appended, so the log must be sound.
 
     Returns:
         What was put right, bodies by name; and what could not be: digests, and positions or names of records that the
@@ -69,9 +73,31 @@ def repair_from(
     try:
         fetcher = Fetcher(digests, mender.names, pages, mender.mend)
         asyncio.run(carry(fetcher, target, identity))
+        repaired = fetcher.repaired
+        repaired.absent += mender.hopeless
+        if names := list(missing):
+            more = _append_missing(target, identity, data_directory, pages, names)
+            repaired.bodies += more.bodies
+            repaired.absent += more.absent
     finally:
         pages.close()
-    fetcher.repaired.absent += mender.hopeless
+    return repaired
+
+
+def _append_missing(
+    target: MirrorTarget, identity: Callable[[], Identity], data_directory: Path, pages: LocalPages, names: list[int]
+) -> Repaired:
+    log = Log.open(data_directory / "log")
+    try:
+
+        def take(name: int, body: StoredBody) -> None:
+            log.append_carried(name, body.kind, body.time_ns, body.stored)
+
+        fetcher = Fetcher([], names, pages, take)
+        asyncio.run(carry(fetcher, target, identity))
+        log.sync()
+    finally:
+        log.close()
     return fetcher.repaired
 
 

@@ -127,3 +127,23 @@ def test_carried_bodies_come_back_and_what_the_mirror_has_not_is_said(tmp_path: 
     for name in names:
         assert again.stored_body(name)
     again.close()
+
+
+def test_bodies_that_are_in_no_record_any_more_come_back(tmp_path: Path) -> None:
+    """A log that lost all its records gets the bodies that a mirror has, under their names."""
+    source, _ = filled(tmp_path)
+    pages, log = LocalPages.open(source.data_directory / "pages"), Log.open(source.data_directory / "log")
+    names = list(body_names(pages, None, pages.snapshots()[-1]))
+    log.close()
+    pages.close()
+    stranger = tmp_path / "stranger"
+    LocalPages.open(stranger / "pages").close()
+    Log.open(stranger / "log", generation=300).close()
+
+    found = repair_from(
+        find_mirror(source, "disk"), repair_identity(source), stranger, positions=[7], missing=[*names, 3]
+    )
+
+    assert found.bodies == names
+    assert found.absent == [7, 3]
+    check_whole(stranger, [], names)
