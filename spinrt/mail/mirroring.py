@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from spinrt import trace
-from spinrt.errors import NotFound, SpinError, StorageError
+from spinrt.errors import InternalError, NotFound, PeerFailed, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.store.mirrored import body_names
 from spinrt.mail.store.thinning import thin_out
@@ -40,6 +41,8 @@ CONTINUOUS_PAUSE_S: Final = 0.5
 RETRY_S: Final = 1.0
 """After a failed update; twice as long after each further one."""
 RETRY_S_MAX: Final = 30.0
+IDLE_S: Final = 30.0
+"""A continuous mirror looks so often when nothing was written."""
 
 _LOG = trace.component("mirror")
 
@@ -108,6 +111,9 @@ class Mirroring:
         self._sending: list[bytes] = []
         self._failed = dict.fromkeys(targets, 0)
         """Tries in a row that did not work."""
+        self._covered = dict.fromkeys(targets, -1)
+        """How far the log was durable when the last update of each began that worked."""
+        self._stopping = threading.Event()
         self.records = {name: read_record(self._directory, name) for name in targets}
 
     def start(self) -> None:
@@ -117,6 +123,7 @@ class Mirroring:
 
     async def close(self) -> None:
         """Break off what is under way; it goes on with the next update."""
+        self._stopping.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -126,13 +133,23 @@ class Mirroring:
         return {bytes.fromhex(one.snapshot) for one in self.records.values() if one.snapshot} | set(self._sending)
 
     async def _run(self, name: str) -> None:
-        interval_s = self._targets[name].interval_s
         while True:
             await asyncio.sleep(self._wait_s(name))
-            record = self.records[name]
-            if interval_s or self._failed[name] or self._log.durable != record.position:
-                with contextlib.suppress(SpinError, OSError):
-                    await self.push(name)
+            if not self._is_due(name):
+                continue
+            try:
+                await self.push(name)
+            except (SpinError, OSError):
+                continue  # it is noted
+            except Exception as error:  # a mistake of ours must not end mirroring without a word
+                _LOG.exception("update failed")
+                self._note_failure(name, InternalError(f"mirror: {type(error).__name__}: {error}"))
+
+    def _is_due(self, name: str) -> bool:
+        """Whether there may be something to send: a continuous mirror does not ask for nothing twice a second."""
+        idle_s = time.time() - self.records[name].tried_s
+        idle = not self._failed[name] and self._log.durable == self._covered[name] and 0 <= idle_s < IDLE_S
+        return self._targets[name].interval_s > 0 or not idle
 
     def _wait_s(self, name: str) -> float:
         """How long until the next update is due."""
@@ -163,14 +180,16 @@ class Mirroring:
         return self.records[name]
 
     async def _update(self, name: str) -> None:
+        durable = self._log.durable
         snapshot = await self._take()
         self._sending.append(snapshot.identity)
         try:
             source = StoreSource(self._pages(), self._log, snapshot, body_names)
             sender = Sender(source)
-            await carry(sender, self._targets[name], self._identity)
+            await carry(sender, self._targets[name], self._identity, self._stopping)
         finally:
             self._sending.remove(snapshot.identity)
+        self._covered[name] = durable
         self._note_success(name, snapshot, source.base, sender)
         if self._tidy is not None:
             await self._tidy()
@@ -211,7 +230,11 @@ class Mirroring:
 
     def describe(self) -> list[dict[str, Any]]:
         """Every target: its record, and how far it is behind."""
-        return [describe_target(name, record, self._log.durable) for name, record in self.records.items()]
+        durable = self._log.durable
+        return [
+            describe_target(name, record, record.position if self._covered[name] == durable else durable)
+            for name, record in self.records.items()
+        ]
 
 
 class DurableLog(SourceLog, Protocol):
@@ -221,24 +244,29 @@ class DurableLog(SourceLog, Protocol):
     def durable(self) -> int: ...
 
 
-def describe_target(name: str, record: TargetRecord, durable: int) -> dict[str, Any]:
-    """One target as JSON: the record, ``lag_bytes`` of the log, ``lag_s``, and ``saved``: the share of what was written
-    that need not be sent."""
-    behind = durable - record.position if record.updated_s else None
+def describe_target(name: str, record: TargetRecord, end: int) -> dict[str, Any]:
+    """One target as JSON: the record, ``lag_bytes`` of a log up to ``end``, ``lag_s``, and ``saved``: the share of what
+    was written that need not be sent."""
+    behind = max(end - record.position, 0) if record.updated_s else None
     lag_s = None if behind is None else (max(time.time() - record.snapshot_s, 0.0) if behind else 0.0)
     written = record.written_bytes
     saved = 1 - record.sent_bytes / written if written else None
     return {"target": name, **asdict(record), "lag_bytes": behind, "lag_s": lag_s, "saved": saved}
 
 
-async def carry(client: Client, target: MirrorTarget, identity: Callable[[], Identity]) -> None:
+async def carry(
+    client: Client, target: MirrorTarget, identity: Callable[[], Identity], stopping: threading.Event | None = None
+) -> None:
     """Carry an update or a repair through, to wherever the target is.
+
+    Args:
+        stopping: Ends it when it is set; a thread cannot be cancelled.
 
     Raises:
         SpinError: What either side raised.
     """
     if target.directory is not None:
-        await in_thread(carry_here, client, target.directory, target.bytes_per_s, target.keep)
+        await in_thread(carry_here, client, target.directory, target.bytes_per_s, target.keep, stopping)
         return
     assert target.at is not None
     assert target.certificate is not None
@@ -247,14 +275,30 @@ async def carry(client: Client, target: MirrorTarget, identity: Callable[[], Ide
     await run_client(client, target.at.host, target.at.port, context, pinned, bytes_per_s=target.bytes_per_s)
 
 
-def carry_here(client: Client, directory: Path, bytes_per_s: int | None = None, keep: Keep | None = None) -> None:
-    """Carry an update or a repair through to a mirror in a directory of this machine, then delete what is due there."""
-    throttle = Throttle(bytes_per_s, time.monotonic())
+def carry_here(
+    client: Client,
+    directory: Path,
+    bytes_per_s: int | None = None,
+    keep: Keep | None = None,
+    stopping: threading.Event | None = None,
+) -> None:
+    """Carry an update or a repair through to a mirror in a directory of this machine, then delete what is due there.
+
+    Raises:
+        PeerFailed: ``stopping`` was set; what arrived is kept.
+        SpinError: What either side raised.
+    """
+    throttle, stopped = Throttle(bytes_per_s, time.monotonic()), stopping or threading.Event()
+
+    def spend(count: int) -> None:
+        if stopped.wait(throttle.spend(count, time.monotonic())):
+            raise PeerFailed(f"mirror {directory}: broken off, this side stops", hint="the next update goes on")
+
     mirror = MirrorDirectory.open(directory)
     receiver = None
     try:
         receiver = mirror.receiver()
-        pipe.run(client, receiver, lambda count: time.sleep(throttle.spend(count, time.monotonic())))
+        pipe.run(client, receiver, spend)
         if receiver.updated is not None and keep is not None:
             thin_out(mirror, keep)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from spinrt.mail.mirror_operations import ask_mirrors
 from spinrt.mail.mirror_server import identity_directory
 from spinrt.mail.store.promote import promote
 from spinrt.mail.tls import pinned_pair
-from tests.mail.service_support import config_of, config_text, fetch, free_port, message, send, serving
+from tests.mail.service_support import Dialogue, config_of, config_text, fetch, free_port, message, send, serving
 
 
 def standby(directory: Path, port: int, source: Path) -> Config:
@@ -141,6 +142,34 @@ def test_a_mirror_that_is_away_is_tried_again(tmp_path: Path) -> None:
             soon(lambda: status_of(source, "cellar")["error"] == "")
         with pytest.raises(NotFound, match="attic"):
             request(source.data_directory, "mirror.push", {"target": "attic"})
+
+
+def test_stopping_does_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
+    """An update that its rate would make last an hour is broken off when the server stops, and goes on later."""
+    source, _ = both(tmp_path)
+    slow = replace(source.mirror.targets["disk"], bytes_per_s=20)
+    config = replace(source, mirror=replace(source.mirror, targets={"disk": slow}))
+    with serving(config) as mail:
+        send(mail, message("hello"), "alice@example.org")
+        soon((tmp_path / "source" / "disk" / "log").exists)
+
+    assert ask_mirrors(source, "mirror.push", target="disk")[0]["updates"] == 1
+
+
+def test_nothing_to_send_is_not_sent_again_and_again(tmp_path: Path) -> None:
+    """Bytes of a message that was given up lie in the log and are in no snapshot: that is no lag, and no update."""
+    source, other = both(tmp_path, "0 s")
+    with serving(other), serving(source) as mail:
+        soon(lambda: status_of(source, "cellar")["updates"] == 1)
+        with Dialogue(mail.address("smtp")) as peer:
+            peer.begin("alice@example.org")
+            peer.say("DATA")
+            peer._socket.sendall(b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 20_000)
+        send(mail, message("after"), "alice@example.org")
+        soon(lambda: status_of(source, "cellar")["updates"] == 2)
+        soon(lambda: status_of(source, "cellar")["lag_bytes"] == 0)
+        soon(lambda: not mail.service.mirroring._is_due("cellar"))
+        assert status_of(source, "cellar")["lag_s"] == 0.0
 
 
 def test_pushing_works_without_a_server(tmp_path: Path) -> None:

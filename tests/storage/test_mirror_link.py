@@ -211,8 +211,11 @@ def test_a_handshake_that_does_not_come_is_not_waited_for(sides: Sides, monkeypa
     asyncio.run(run())
 
 
-def test_more_connections_than_there_are_slots_are_dropped(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "CONNECTIONS_MAX", 2)
+@pytest.mark.parametrize("bound", ["CONNECTIONS_MAX", "ADDRESS_CONNECTIONS_MAX"])
+def test_more_connections_than_there_are_slots_are_dropped(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(link, bound, 2)
 
     async def run() -> None:
         async with serving(Peer(Secondary()), sides("mirror"), sides("source")) as port:

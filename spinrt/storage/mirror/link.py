@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,7 +30,9 @@ HANDSHAKE_S: Final = 10.0
 SILENCE_S: Final = 120.0
 CONNECT_S: Final = 20.0
 READ_BYTES: Final = 256 * 1024
-CONNECTIONS_MAX: Final = 32
+CONNECTIONS_MAX: Final = 64
+ADDRESS_CONNECTIONS_MAX: Final = 8
+"""From one address, so that one stranger, or one source that misbehaves, does not take all."""
 
 _LOG = trace.component("mirror")
 T = TypeVar("T")
@@ -178,6 +181,7 @@ class LinkServer:
         self._peers = receivers
         self._silence_s = silence_s
         self._connections: set[asyncio.Task[None]] = set()
+        self._addresses: Counter[str] = Counter()
 
     def protocol(self) -> asyncio.StreamReaderProtocol:
         """Make the protocol of one connection; for ``loop.create_server``."""
@@ -192,11 +196,12 @@ class LinkServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._connections) >= CONNECTIONS_MAX:
+        address = str((writer.get_extra_info("peername") or ("unknown",))[0])
+        if len(self._connections) >= CONNECTIONS_MAX or self._addresses[address] >= ADDRESS_CONNECTIONS_MAX:
             writer.transport.abort()
             return
         self._connections.add(task)
-        address = str(writer.get_extra_info("peername", ("unknown",))[0])
+        self._addresses[address] += 1
         try:
             await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_S)
             try:
@@ -212,6 +217,9 @@ class LinkServer:
             _LOG.exception("connection failed")
         finally:
             self._connections.discard(task)
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
