@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from benchmarks.ipc.summary import SIZE_NAMES
@@ -66,11 +66,13 @@ def _by_unit(rows: Sequence[Row]) -> list[Plot]:
 
 
 def _by_name(rows: Sequence[Row]) -> list[Plot]:
-    """One picture for each name of rows, where there are two or more: their parameters are the lines."""
+    """One picture for each name of rows, where there are two or more: in what their parameters differ are the lines."""
     made = []
     for name in dict.fromkeys(row["name"] for row in rows):
         chosen = [row for row in rows if row["name"] == name and min(row["low"], row["min"]) > 0]
-        marks = [_mark(row, 0, _label(row).removeprefix(f"{name} ")) for row in chosen]
+        given = [set(row["params"].items()) for row in chosen]
+        alike = set.intersection(*given) if given else set()
+        marks = [_mark(row, 0, _values(row, alike)) for row in chosen]
         if len(marks) >= 2:
             unit = chosen[0]["unit"]
             made.append(Plot(name, _axis(unit), marks, {}, _writer(unit)))
@@ -96,6 +98,10 @@ def _mark(row: Row, series: int, label: str) -> Mark:
 
 def _label(row: Row, *left_out: str) -> str:
     return " ".join([row["name"], *(f"{key}={value}" for key, value in row["params"].items() if key not in left_out)])
+
+
+def _values(row: Row, left_out: Collection[tuple[str, Any]]) -> str:
+    return " ".join(str(value) for key, value in row["params"].items() if (key, value) not in left_out)
 
 
 # ------------------------------------------------------------------------------------------------------------------ ipc

@@ -118,6 +118,18 @@ def test_calls_are_drawn_fastest_first_with_their_tails() -> None:
     assert first.marks[1].p99 == 9000.0
 
 
+def test_rows_of_filters_are_drawn_by_name_and_told_apart_by_what_differs() -> None:
+    """Parameters that all have are left out."""
+    rows = [
+        Row.of("filter_latency", [value], "us/message", {"server": server, "filters": count, "sessions": 1})
+        for server, count, value in (("spinrt", 1, 100.0), ("spinrt", 3, 1200.0), ("postfix", 1, 2500.0))
+    ]
+    result = json.loads(json.dumps(as_json("filters", "spinrt bench filters", Result(rows))))
+    (drawn,) = pictures.plots(result)
+    assert [mark.label for mark in drawn.marks] == ["spinrt 1", "spinrt 3", "postfix 1"]
+    assert [drawn.show(mark.median) for mark in drawn.marks] == ["100 µs", "1.2 ms", "2.5 ms"]
+
+
 def test_targets_are_drawn_by_the_factor_that_they_are_met_by() -> None:
     drawn = pictures.margins([found()])
     assert [(mark.median, mark.series) for mark in drawn.marks] == [(1.25, pictures.MET), (0.5, pictures.MISSED)]
