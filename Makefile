@@ -80,7 +80,7 @@ format: $(DEV) ## let ruff format and fix what it can
 
 bench: $(DEV) $(CORE) $(if $(filter all,$(BENCH)),$(PEERS)) ## run all benchmarks, write build/bench/report.html (QUICK=1, BENCH=mail: that one, MAIL=path, ARGS)
 	@$(BIN)/python -m spinrt bench $(BENCH) $(if $(QUICK),--quick) $(ARGS) \
-	  $(if $(filter all ipc filters,$(BENCH)),$${MAIL:+--mail "$$MAIL"})
+	  $(if $(filter all ipc filters storage,$(BENCH)),$${MAIL:+--mail "$$MAIL"})
 
 build-extensions: $(DEV) $(CORE) ## compile extensions/* to WebAssembly
 	$(BIN)/python -m spinrt build
