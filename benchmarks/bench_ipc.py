@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
+from benchmarks import filters
 from benchmarks.harness import Options, Result, compare, main, progress
 from benchmarks.ipc import counted, inprocess, instructions, kernel, noise, pythonic
 from benchmarks.ipc.cores import SAME, TWO, Cores, held_to
@@ -23,16 +22,8 @@ from benchmarks.ipc.subject import FULL, QUICK, RATE_SUFFIX, Scale, Subject
 def benchmark(options: Options) -> Result:
     """Everything, at full or quick scale: calls, then mail filters."""
     result = measure(QUICK if options.quick else FULL, options)
-    result.add(_filters(options))
+    result.add(filters.measure(options))
     return result
-
-
-def _filters(options: Options) -> Result:
-    """What filters of mail cost; see `benchmarks.filters`."""
-    if find_spec("benchmarks.filters") is None:
-        return Result(skipped={"mail filters": "this checkout has no benchmark of them"})
-    found: Result = import_module("benchmarks.filters").measure(options)
-    return found
 
 
 def measure(scale: Scale, options: Options) -> Result:

@@ -46,10 +46,10 @@ def full() -> Scale:
 def quick() -> Scale:
     """Within 60 s; the mailboxes keep their sizes, which targets name."""
     return Scale(
-        smtp.Scale(messages=1000, rounds=5, loops=smtp.event_loops()[:1]),
-        imap.Scale(small=1000, large=20_000, commands={NOOP: 500, FETCH: 300, STORE: 50}, rounds=7),
+        smtp.Scale(messages=1000, rounds=3, loops=smtp.event_loops()[:1]),
+        imap.Scale(small=1000, large=20_000, commands={NOOP: 500, FETCH: 300, STORE: 50}, rounds=5),
         extension_messages=500,
-        extension_rounds=5,
+        extension_rounds=3,
     )
 
 

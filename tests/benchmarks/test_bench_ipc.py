@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks import bench_ipc
 from benchmarks.bench_ipc import measure
-from benchmarks.harness import Options, Result, as_json, as_text
+from benchmarks.harness import Options, Result, Target, as_json, as_text
 from benchmarks.ipc import inprocess, instructions, kernel, native, published, pythonic, work
 from benchmarks.ipc.cores import SAME, TWO, Cores
 from benchmarks.ipc.instructions import Counts
@@ -236,3 +236,19 @@ def test_counts_become_rows() -> None:
     rows = Report(Options(), [], {}, {}, counts).result().rows
     assert [(row.name, row.median, row.unit) for row in rows] == [("instructions", 400.0, "instructions")]
     assert rows[0].params == {"form": "spinrt_from_cython", "transactional": "yes", "counter": "callgrind"}
+
+
+def test_mail_filters_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked with the same options, and what they find is appended."""
+    asked: list[Options] = []
+
+    def found(options: Options) -> Result:
+        asked.append(options)
+        return Result(targets=[Target("milter_over_three_extensions", None, ">=", 20, "no Postfix")])
+
+    monkeypatch.setattr(bench_ipc.filters, "measure", found)
+    monkeypatch.setattr(bench_ipc, "QUICK", TINY)
+    options = Options(quick=True, only=Selection.parse(["getpid"]))
+    result = bench_ipc.benchmark(options)
+    assert asked == [options]
+    assert [target.name for target in result.targets] == [*TARGETS, "milter_over_three_extensions"]
