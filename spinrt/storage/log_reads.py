@@ -23,7 +23,7 @@ from spinrt.storage.carry import Carried, decode_carried
 from spinrt.storage.device import Device
 from spinrt.storage.files import device_error
 from spinrt.storage.places import Places
-from spinrt.storage.reading import RecordReader, body_range
+from spinrt.storage.reading import FIRST_READ_BYTES, RecordReader, body_range
 from spinrt.storage.record import (
     CHAIN_START,
     COMPRESSED,
@@ -89,15 +89,18 @@ class LogReads:
         shared = self._segments[0].header.salt[:SALT_SHARED_BYTES]
         return sha256(b"spinrt log " + shared).digest()[:DIGEST_BYTES]
 
-    def read(self, name: int) -> Record:
+    def read(self, name: int, about: int = FIRST_READ_BYTES) -> Record:
         """Return the record of that position, durable or not, after checking header and body.
 
         Of one that was carried the record is what it was, but for ``next_position``, which says nothing.
 
+        Args:
+            about: How long the body may be as stored: a longer one takes two reads.
+
         Raises:
             CorruptRecord: No record is there, or its bytes are wrong.
         """
-        kind, time_ns, stored = self._stored(name)
+        kind, time_ns, stored = self._stored(name, about)
         after = name + HEADER_BYTES + len(stored)
         return Record(name, kind & KIND_MAX, time_ns, stored, after, kind & COMPRESSED != 0)
 
@@ -106,7 +109,7 @@ class LogReads:
 
         The digest is that of the record's header: 16 bytes of SHA-256. Raises as `read`.
         """
-        kind, time_ns, stored = self._stored(name)
+        kind, time_ns, stored = self._stored(name, FIRST_READ_BYTES)
         return kind, time_ns, stored, body_digest(stored)
 
     def read_body(self, name: int, offset: int, length: int) -> bytes:
@@ -160,23 +163,23 @@ class LogReads:
             self._reader.keep(place, body)
         return body
 
-    def _stored(self, name: int) -> tuple[int, int, bytes]:
+    def _stored(self, name: int, about: int) -> tuple[int, int, bytes]:
         start = self.start
         try:
-            return self._stored_once(name)
+            return self._stored_once(name, about)
         except StorageError:
             if self.start == start:
                 raise
-            return self._stored_once(name)
+            return self._stored_once(name, about)
 
-    def _stored_once(self, name: int) -> tuple[int, int, bytes]:
+    def _stored_once(self, name: int, about: int) -> tuple[int, int, bytes]:
         found, place = self._find(name)
         if place != name:
             _, kind, time_ns, stored = self._read_carried(name, found, place)
             return kind, time_ns, stored
         if isinstance(found, LogEntry):
             return found.kind, found.time_ns, found.body
-        header, stored = self._reader.stored(found, name)
+        header, stored = self._reader.stored(found, name, about)
         return header.kind, header.time_ns, stored
 
     def _read_carried(self, name: int, found: LogEntry | Segment, place: int) -> Carried:

@@ -15,6 +15,7 @@ from spinrt.storage.record import COMPRESSED, HEADER_BYTES, Header, check_body, 
 from spinrt.storage.segment import Segment, damage_error
 
 READ_AHEAD_BYTES: Final = 256 * 1024
+FIRST_READ_BYTES: Final = 16 * 1024
 KEPT_BYTES_MAX: Final = 1024 * 1024
 """A longer body is decompressed anew for each range that is asked of it."""
 
@@ -27,14 +28,17 @@ class RecordReader:
         self._kept: tuple[int, bytes] = (-1, b"")
         """The last body that was decompressed for a range of it, and its position; replaced as a whole."""
 
-    def stored(self, segment: Segment, position: int) -> tuple[Header, bytes]:
+    def stored(self, segment: Segment, position: int, about: int = FIRST_READ_BYTES) -> tuple[Header, bytes]:
         """Return the record at that position: its header, and its body as it is stored, checked.
+
+        Args:
+            about: How long the body may be: what is longer takes a second read.
 
         Raises:
             CorruptRecord: No record is there, or its bytes are wrong.
             StorageError: It cannot be read.
         """
-        header, data = self._read_from(segment, position, 0, READ_AHEAD_BYTES)
+        header, data = self._read_from(segment, position, 0, about)
         body = data
         if len(body) < header.length:
             body = self._files.read(segment, position + HEADER_BYTES, header.length)

@@ -87,7 +87,7 @@ class Once:
         if self._may_go(name):
             return False
         try:
-            record = self._log.read(name)
+            record = self._log.read(name, len(chunk))
             return record.kind == KIND_BODY and record.body == chunk
         except SpinError:  # a hint that leads nowhere
             return False
