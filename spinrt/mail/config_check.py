@@ -12,6 +12,7 @@ from spinrt._core import LogRecord
 from spinrt.errors import ConfigError, SpinError
 from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.extensions import load_extensions, make_runtime
+from spinrt.mail.mirror_server import check_identities
 from spinrt.mail.service import loop_factory
 from spinrt.mail.tls import load_context
 from spinrt.runtime.domain import Domain
@@ -44,6 +45,8 @@ def _read_files(config: Config) -> None:
         load_context(config.tls.certificate, config.tls.key)
     if config.smarthost is not None:
         config.smarthost.connection()
+    if config.mirror.listen is not None or any(target.at for target in config.mirror.targets.values()):
+        check_identities(config)
 
 
 def _drop(record: LogRecord) -> None:

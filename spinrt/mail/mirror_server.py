@@ -36,6 +36,15 @@ def own_identity(config: Config) -> Identity:
     return Identity(directory / CERTIFICATE_NAME, directory / KEY_NAME)
 
 
+def check_identities(config: Config) -> None:
+    """Read this side's certificate and key, and those certificates that are pinned. Raises ConfigError."""
+    mirror = config.mirror
+    named = [one.certificate for one in mirror.sources.values()]
+    named += [one.certificate for one in mirror.targets.values() if one.certificate is not None]
+    pinned = [load_certificate(path) for path in named]
+    make_context(own_identity(config), pinned, server=False)
+
+
 class KeptMirror:
     """The mirror of one source. Implements ``link.Peer``."""
 

@@ -15,6 +15,7 @@ import yaml
 
 from spinrt.errors import ConfigError, NotFound, PeerFailed
 from spinrt.mail.config import Config, parse
+from spinrt.mail.config_check import rehearse
 from spinrt.mail.control import request
 from spinrt.mail.mirror_operations import ask_mirrors
 from spinrt.mail.mirror_server import identity_directory
@@ -236,3 +237,12 @@ def test_a_server_without_its_certificate_says_what_to_do(tmp_path: Path) -> Non
         asyncio.run(start())
 
     assert "spinrt mirror init" in caught.value.hint
+
+
+def test_a_certificate_that_is_none_is_found_by_config_check(tmp_path: Path) -> None:
+    source, _ = both(tmp_path)
+    rehearse(source)
+    (tmp_path / "standby" / "mirror" / "certificate.pem").write_text("no certificate")
+
+    with pytest.raises(ConfigError, match="found no certificate"):
+        rehearse(source)
