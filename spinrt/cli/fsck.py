@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spinrt.cli.common import add_config, add_json, load_config, print_json
+from spinrt.errors import UsageError
 from spinrt.mail.config_values import format_size
-from spinrt.mail.store.fsck import REBUILD, DirectoryCheck
-from spinrt.mail.store.recovery import suspect_index
+from spinrt.mail.mending import Fetch, mend_directory
+from spinrt.mail.repair import find_mirror, repair_from, repair_identity
+from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.storage.datadir import held
 from spinrt.storage.fsck.finding import Finding, Severity
-from spinrt.storage.fsck.pages import REBUILD_TABLE
-from spinrt.storage.fsck.places import REBUILD_PLACES
-from spinrt.storage.page_table import remove_table
-from spinrt.storage.places import remove_places
+
+if TYPE_CHECKING:
+    from spinrt.mail.config import Config
+    from spinrt.storage.mirror.link import Identity
 
 EPILOG = """\
 Checks every byte of the log and of the pages, every snapshot, and the index
@@ -33,6 +35,7 @@ examples:
   spinrt fsck
   spinrt fsck --data /var/backups/spinrt-2026-11-21
   spinrt fsck --repair
+  spinrt fsck --repair --from cellar
 """
 DAMAGED: Final = 3
 BAR_CELLS: Final = 30
@@ -44,11 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: the configuration's)")
     parser.add_argument("--quick", action="store_true", help="do not compare the index with the log row by row")
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="MIRROR",
+        help="with --repair: get what is damaged from there, one of mirror.targets or a mirror's directory",
+    )
     add_config(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.source is not None and not arguments.repair:
+        raise UsageError("fsck: --from without --repair", hint="say --repair, too")
     path: Path = arguments.data if arguments.data is not None else load_config(arguments).data_directory
     with held(path):
         check = DirectoryCheck(path, replayed=not arguments.quick)
@@ -56,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         check.advance = bar.advance
         found = _tell(check.findings(), bar, quiet=arguments.json)
         if arguments.repair:
-            found = repair(path, found)
+            found = _tell(mend_directory(path, found, _fetch(arguments, path)), bar, quiet=arguments.json)
     damaged = [finding for finding in found if finding.severity is Severity.DAMAGE]
     if arguments.json:
         print_json(as_json(path, found))
@@ -65,25 +76,24 @@ def run(arguments: argparse.Namespace) -> int:
     return DAMAGED if damaged else 0
 
 
-def repair(path: Path, found: list[Finding]) -> list[Finding]:
-    """Mend what can be mended; return the findings as they are then. What is derived the next start builds anew."""
-    remedies = {finding.remedy for finding in found}
-    for remedy, forget in _DERIVED.items():
-        if remedy in remedies:
-            forget(path)
-    return [
-        finding._replace(severity=Severity.REPAIRED, remedy="the next start builds it anew")
-        if finding.remedy in _DERIVED
-        else finding
-        for finding in found
-    ]
+def _fetch(arguments: argparse.Namespace, path: Path) -> Fetch | None:
+    """What asks the mirror that ``--from`` names."""
+    if arguments.source is None:
+        return None
+    config = load_config(arguments) if arguments.data is None else None
+    target = find_mirror(config, arguments.source)
+
+    def fetch(digests: Sequence[bytes], positions: Sequence[int]) -> object:
+        return repair_from(target, _identity(config), path, digests=digests, positions=positions)
+
+    return fetch
 
 
-_DERIVED: Final[dict[str, Callable[[Path], None]]] = {
-    REBUILD: lambda path: suspect_index(path / "index"),
-    REBUILD_TABLE: lambda path: remove_table(path / "pages"),
-    REBUILD_PLACES: lambda path: remove_places(path / "log"),
-}
+def _identity(config: Config | None) -> Callable[[], Identity]:
+    def none() -> Identity:
+        raise UsageError("fsck: a mirror elsewhere needs the configuration", hint="leave --data out")
+
+    return none if config is None else repair_identity(config)
 
 
 def as_json(path: Path, found: list[Finding]) -> dict[str, object]:

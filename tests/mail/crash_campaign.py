@@ -9,7 +9,8 @@ started again. At the end everything is read back over IMAP:
 * an attempt that was acknowledged lies once in each recipient's mailbox;
 * an attempt without an answer lies once with every recipient, or with none: a transaction is stored whole or not;
 * an attempt that was refused, or cut before its end, lies nowhere;
-* every message got through. Copies that a client's second try made are counted, not judged (RFC 1047).
+* every message got through. Copies that a client's second try made are counted, not judged (RFC 1047);
+* `spinrt fsck` finds no damage: log, pages of the snapshots that were taken meanwhile, index.
 
 The moments of kills replay from the seed; what the threads do in between is the scheduler's.
 """
@@ -35,10 +36,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from spinrt.mail.store.fsck import DirectoryCheck
+from spinrt.storage.fsck.finding import Severity
 from tests.mail.service_support import Dialogue, config_text, fetch_at, free_port, message
 
 USERS = ("alice", "bob")
 START_TIMEOUT_S = 60.0
+SNAPSHOT_INTERVAL = "150 ms"
+"""So that kills come while one is taken, too."""
 BODY_SIZES = (100, 4_000, 300_000)
 """One chunk of a body, and more than one."""
 
@@ -165,13 +170,15 @@ class Outcome:
     unknown_stored: int
     sent_again: int
     """Copies beyond the first of a message, for one recipient."""
+    snapshots: int
+    """There in the end; retention deletes the others."""
     problems: list[str]
 
     def text(self) -> str:
         return (
             f"kills {self.kills}, acknowledged {self.acknowledged}, without an answer {self.unknown}"
             f" (of them stored {self.unknown_stored}), copies sent again {self.sent_again},"
-            f" problems {len(self.problems)}"
+            f" snapshots {self.snapshots}, problems {len(self.problems)}"
         )
 
 
@@ -195,16 +202,19 @@ def run(directory: Path, *, kills: int, seed: int, clients: int = 6) -> Outcome:
         alive = sum(thread.is_alive() for thread in threads)
         stored = [_stored(server, user) for user in USERS]
         code = server.stop()
-    problems = [f"{alive} clients never got their message through"] if alive else []
+    found = list(DirectoryCheck(directory / "data").findings())
+    problems = [f"fsck: {finding.line()}" for finding in found if finding.severity is Severity.DAMAGE]
+    problems += [f"{alive} clients never got their message through"] if alive else []
     problems += [f"the server ended with status {code}"] if code else []
-    return _judge(attempts, stored, kills, problems)
+    return _judge(attempts, stored, kills, len(list((directory / "data" / "pages").glob("*.snap"))), problems)
 
 
 def _server(directory: Path) -> Server:
     smtp, imap = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
     config = directory / "spinrt.yaml"
     listen = {"smtp": f"{smtp[0]}:{smtp[1]}", "lmtp": None, "imap": f"{imap[0]}:{imap[1]}"}
-    config.write_text(config_text(directory, users=USERS, listen=listen, logging={"level": "warning"}))
+    more = {"logging": {"level": "warning"}, "snapshots": {"interval": SNAPSHOT_INTERVAL}}
+    config.write_text(config_text(directory, users=USERS, listen=listen, **more))
     return Server(config, smtp, imap)
 
 
@@ -224,7 +234,7 @@ def _stored(server: Server, user: str) -> Counter[int]:
     return Counter(int(match[1]) for text, _ in found if (match := re.search(rb"X-Attempt: (\d+)", text)))
 
 
-def _judge(attempts: Attempts, stored: list[Counter[int]], kills: int, problems: list[str]) -> Outcome:
+def _judge(attempts: Attempts, stored: list[Counter[int]], kills: int, snapshots: int, problems: list[str]) -> Outcome:
     expected = {
         Answer.ACKNOWLEDGED: [[1] * len(stored)],
         Answer.UNKNOWN: [[0] * len(stored), [1] * len(stored)],
@@ -243,7 +253,7 @@ def _judge(attempts: Attempts, stored: list[Counter[int]], kills: int, problems:
     problems += [f"message of attempt {attempt}, which nobody made" for attempt in strangers]
     tally = Counter(attempts.answers.values())
     again = sum(count - 1 for count in copies.values() if count > 1)
-    return Outcome(kills, tally[Answer.ACKNOWLEDGED], tally[Answer.UNKNOWN], unknown_stored, again, problems)
+    return Outcome(kills, tally[Answer.ACKNOWLEDGED], tally[Answer.UNKNOWN], unknown_stored, again, snapshots, problems)
 
 
 def main() -> int:

@@ -15,3 +15,4 @@ def test_no_acknowledged_message_is_lost_or_doubled_by_kills(tmp_path: Path) -> 
     outcome = crash_campaign.run(tmp_path, kills=5, seed=20261121)
     assert outcome.problems == []
     assert outcome.acknowledged > 20
+    assert outcome.snapshots > 0

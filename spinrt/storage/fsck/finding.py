@@ -31,6 +31,8 @@ class Finding(NamedTuple):
     problem: str
     remedy: str = ""
     """What to do next."""
+    wanted: bytes | int | None = None
+    """What a second copy can be asked for: a page by its digest, the body of a record by its position."""
 
     def line(self) -> str:
         """For people, on one line."""
@@ -43,9 +45,18 @@ def note(place: str, offset: int | None, subject: str, problem: str, remedy: str
     return Finding(Severity.NOTE, place, offset, subject, problem, remedy)
 
 
-def damage(place: str, offset: int | None, subject: str, problem: str, remedy: str = "") -> Finding:
-    return Finding(Severity.DAMAGE, place, offset, subject, problem, remedy)
+def damage(
+    place: str, offset: int | None, subject: str, problem: str, remedy: str = "", wanted: bytes | int | None = None
+) -> Finding:
+    return Finding(Severity.DAMAGE, place, offset, subject, problem, remedy, wanted)
 
+
+def repaired(place: str, offset: int | None, subject: str, problem: str) -> Finding:
+    return Finding(Severity.REPAIRED, place, offset, subject, problem)
+
+
+Mend = Callable[[str, int, int], None]
+"""Called with a file's name, an offset in it, and the byte that must be there."""
 
 Advance = Callable[[int], None]
 """Called now and then with the bytes that were checked since the last call."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from spinrt.errors import CorruptRecord, FormatUnknown
+from spinrt.storage.compress import BODY_BYTES_MAX
 from spinrt.storage.device import Device, File
-from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.finding import Advance, Finding, Mend, damage, note, repaired, unwatched
 from spinrt.storage.record import (
     HEADER_BYTES,
     RECORD_MAGIC,
@@ -25,6 +26,7 @@ from spinrt.storage.record import (
     decode_header,
     decode_segment,
 )
+from spinrt.storage.repair import Flip, find_flip, find_segment_flip
 from spinrt.storage.segment import WINDOW_BYTES, Segment, Window, segment_name, segment_starts, was_durable
 
 RESTORE: Final = "a mirror or a backup may still have it"
@@ -38,11 +40,13 @@ class LogCheck:
         device: Holds the segments.
         place: How the directory is called in findings.
         advance: Told how far it is.
+        mend: Puts a byte right that was found by trying, so that the device shows it; none: nothing is tried.
     """
 
     device: Device
     place: str = "log"
     advance: Advance = unwatched
+    mend: Mend | None = None
     start: int = 0
     """Position at which the log begins."""
     end: int = 0
@@ -76,6 +80,10 @@ class LogCheck:
         try:
             size = file.size()
             head = file.read(0, HEADER_BYTES)
+            mended = self._mend_head(name, head, start, file.read(HEADER_BYTES, HEADER_BYTES))
+            if mended is not None:
+                yield mended
+                head = file.read(0, HEADER_BYTES)
             try:
                 segment = Segment(decode_segment(head, name), 0)
                 segment.seed = checksum_seed(segment.header.salt)
@@ -87,6 +95,13 @@ class LogCheck:
             yield from _Records(self, segment, file, place, size, newest).findings()
         finally:
             file.close()
+
+    def _mend_head(self, name: str, head: bytes, start: int, record: bytes) -> Finding | None:
+        flip = None if self.mend is None else find_segment_flip(head, start, record)
+        if self.mend is None or flip is None:
+            return None
+        self.mend(name, flip.offset, flip.right)
+        return _mended(f"{self.place}/{name}", flip.offset, "segment header", flip)
 
     def _bad_head(self, place: str, size: int, head: bytes, newest: bool, problem: str) -> Finding:
         self.chain = None
@@ -131,19 +146,28 @@ class _Records:
             try:
                 header = self._header(window, offset, position)
             except CorruptRecord as error:
+                if (mended := self._mend(offset, position)) is not None:
+                    yield mended
+                    window = Window(self.file)
+                    continue
                 if self._is_torn(position):
                     yield self._torn(offset)
                     return
                 following = self._next_good(window, offset + 1)
-                yield damage(self.place, offset, f"record at {position}", _problem(error), RESTORE)
+                yield damage(self.place, offset, f"record at {position}", _problem(error), RESTORE, position)
                 check.chain = None
             else:
                 following = offset + HEADER_BYTES + header.length
                 found = self._body(window, offset, header)
-                if found is not None and self._is_torn(position):
-                    yield self._torn(offset)
-                    return
-                yield from () if found is None else (found,)
+                if found is not None:
+                    if (mended := self._mend(offset, position)) is not None:
+                        yield mended
+                        window = Window(self.file)
+                        continue
+                    if self._is_torn(position):
+                        yield self._torn(offset)
+                        return
+                    yield found
                 check.records += 1
                 check.chain = header.chain
             check.advance(following - offset)
@@ -157,12 +181,24 @@ class _Records:
             raise CorruptRecord(f"record at {position}: ends at offset {after}, the file at {self.size}")
         return header
 
+    def _mend(self, offset: int, position: int) -> Finding | None:
+        """Try to find the byte that makes the record right, and put it there."""
+        mend = self.check.mend
+        if mend is None:
+            return None
+        data = self.file.read(offset, HEADER_BYTES + BODY_BYTES_MAX)
+        flip = find_flip(data, position, self.segment.seed, self.check.chain)
+        if flip is None:
+            return None
+        mend(self.segment.name, offset + flip.offset, flip.right)
+        return _mended(self.place, offset + flip.offset, f"record at {position}", flip)
+
     def _body(self, window: Window, offset: int, header: Header) -> Finding | None:
         subject = f"record at {header.position}, kind {header.kind:#06x}, body of {header.length} bytes"
         try:
             check_body(header, window.read(offset + HEADER_BYTES, header.length))
         except CorruptRecord as error:
-            return damage(self.place, offset + HEADER_BYTES, subject, _problem(error), RESTORE)
+            return damage(self.place, offset + HEADER_BYTES, subject, _problem(error), RESTORE, header.position)
         try:
             if self.check.chain is not None:
                 check_chain(header, self.check.chain)
@@ -193,6 +229,11 @@ class _Records:
                     return offset + at
             offset += max(len(data) - HEADER_BYTES + 1, 1)
         return self.size
+
+
+def _mended(place: str, offset: int, subject: str, flip: Flip) -> Finding:
+    problem = f"one byte was {flip.found:#04x}, only {flip.right:#04x} fits its checksums; it is that again"
+    return repaired(place, offset, subject, problem)
 
 
 def _problem(error: CorruptRecord) -> str:

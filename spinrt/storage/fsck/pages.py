@@ -122,7 +122,7 @@ class PagesCheck:
                     content = store.get(entry.digest)
                 except (CorruptRecord, NotFound) as error:
                     self.missing.append(entry.digest)
-                    yield damage(self.place, None, subject, str(error), FROM_MIRROR)
+                    yield damage(self.place, None, subject, str(error), FROM_MIRROR, entry.digest)
                 else:
                     if entry.level == 0 and len(content) != shape.page_size(entry.number):
                         problem = f"page {entry.digest.hex()} has {len(content)} bytes"
@@ -174,7 +174,7 @@ class PagesCheck:
         self._told.add((place.pack, ranges[at][0]))
         use = f"referred to {leaves + nodes} times" if leaves + nodes else "referred to by nothing"
         file = f"{self.place}/{pack_name(place.pack)}"
-        return damage(file, place.offset, f"page {digest.hex()}", f"its entry is damaged; {use}", FROM_MIRROR)
+        return damage(file, place.offset, f"page {digest.hex()}", f"its entry is damaged; {use}", FROM_MIRROR, digest)
 
     def _gaps(self) -> Iterator[Finding]:
         """Ranges without a good entry, that no row points into: as a crash leaves what was not synced yet."""

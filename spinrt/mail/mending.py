@@ -1,0 +1,103 @@
+"""What ``spinrt fsck --repair`` does with what it found, in a data directory whose lock the caller holds.
+
+First single bytes are found by trying and put right where they lie, then what is left is fetched from a mirror if there
+is one, then derived tables that do not fit are removed: the next start builds them anew. In the end everything is
+checked once more, and what is no longer wrong counts as repaired.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from spinrt.mail.store.fsck import REBUILD, DirectoryCheck
+from spinrt.mail.store.recovery import suspect_index
+from spinrt.storage.fsck.finding import Finding, Mend, Severity
+from spinrt.storage.fsck.log import LogCheck
+from spinrt.storage.fsck.packs import mend_packs
+from spinrt.storage.fsck.pages import REBUILD_TABLE, PagesCheck
+from spinrt.storage.fsck.places import REBUILD_PLACES
+from spinrt.storage.page_table import remove_table
+from spinrt.storage.places import remove_places
+from spinrt.storage.readonly import ReadOnlyDevice
+
+_DERIVED: Final[dict[str, Callable[[Path], None]]] = {
+    REBUILD: lambda path: suspect_index(path / "index"),
+    REBUILD_TABLE: lambda path: remove_table(path / "pages"),
+    REBUILD_PLACES: lambda path: remove_places(path / "log"),
+}
+
+
+class Fetch(Protocol):
+    """Gets damaged pages, by digest, and bodies of records, by position, from a second copy and puts them right."""
+
+    def __call__(self, digests: Sequence[bytes], positions: Sequence[int]) -> object: ...
+
+
+def mend_directory(path: Path, found: Iterable[Finding], fetch: Fetch | None = None) -> list[Finding]:
+    """Mend what can be mended; return the findings as they are then.
+
+    Args:
+        found: What a check found.
+        fetch: Asks a mirror.
+
+    Raises:
+        SpinError: The mirror cannot be asked; what was mended until then stays so.
+        OSError: A file cannot be written.
+    """
+    before = list(found)
+    if not any(finding.severity is Severity.DAMAGE for finding in before):
+        return before
+    mended = list(_by_trying(path))
+    if fetch is not None:
+        _from_mirror(path, fetch)
+    left = _without_derived(path, list(DirectoryCheck(path).findings()))
+    still = {(finding.place, finding.subject) for finding in left}
+    for finding in before:
+        if finding.severity is Severity.DAMAGE and (finding.place, finding.subject) not in still:
+            mended.append(finding._replace(severity=Severity.REPAIRED, remedy=""))
+    return [*mended, *left]
+
+
+def _by_trying(path: Path) -> Iterator[Finding]:
+    """Single bytes of log and packs."""
+    check = LogCheck(ReadOnlyDevice(path / "log"), mend=_writer(path / "log"))
+    yield from (finding for finding in check.findings() if finding.severity is Severity.REPAIRED)
+    yield from mend_packs(ReadOnlyDevice(path / "pages"), "pages", _writer(path / "pages"))
+
+
+def _writer(directory: Path) -> Mend:
+    """Return what puts a byte into a file, durably."""
+
+    def write(name: str, offset: int, byte: int) -> None:
+        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, bytes((byte,)), offset)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    return write
+
+
+def _from_mirror(path: Path, fetch: Fetch) -> None:
+    checks = (LogCheck(ReadOnlyDevice(path / "log")), PagesCheck(ReadOnlyDevice(path / "pages")))
+    wanted = {finding.wanted for check in checks for finding in check.findings()}
+    digests = sorted(one for one in wanted if isinstance(one, bytes))
+    positions = sorted(one for one in wanted if isinstance(one, int))
+    if digests or positions:
+        fetch(digests, positions)
+
+
+def _without_derived(path: Path, found: list[Finding]) -> list[Finding]:
+    """Remove the derived tables that are wrong, and count what was said of them as repaired."""
+    for remedy in {finding.remedy for finding in found} & _DERIVED.keys():
+        _DERIVED[remedy](path)
+    return [
+        finding._replace(severity=Severity.REPAIRED, remedy="the next start builds it anew")
+        if finding.remedy in _DERIVED
+        else finding
+        for finding in found
+    ]
