@@ -22,6 +22,7 @@ from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
+from spinrt.storage.background import background
 from spinrt.storage.datadir import FORMAT_NAME, DataDirectory
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
@@ -55,8 +56,9 @@ def _delete(store: Store, wanted: list[str], pinned: set[bytes]) -> list[str]:
                 f"snapshot {snapshot.identity.hex()[:12]}: a mirror or a branch builds on it",
                 hint="discard the branch, or bring the mirror up to date first",
             )
-    for snapshot in found:
-        pages.delete(snapshot.identity)
+    with background():
+        for snapshot in found:
+            pages.delete(snapshot.identity)
     return [snapshot.identity.hex() for snapshot in found]
 
 

@@ -23,6 +23,7 @@ from spinrt.mail.store.snapshots import Attachment, newest
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import branch_bases
 from spinrt.sandbox.manifest import Manifest
+from spinrt.storage.background import background
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.schedule import Keep, kept
 from spinrt.storage.snapshot import KIND_CONFIGURATION, KIND_EXTENSION
@@ -79,9 +80,10 @@ class Snapshotting:
         store = self._store.snapshots.pages
         stay = pinned | branch_bases(self.config.data_directory)
         found = expired(store.snapshots(), self._store.log.identity, self.config.snapshots.keep, stay)
-        for snapshot in found:
-            with contextlib.suppress(NotFound):  # somebody else was faster
-                store.delete(snapshot.identity)
+        with background():
+            for snapshot in found:
+                with contextlib.suppress(NotFound):  # somebody else was faster
+                    store.delete(snapshot.identity)
         return found
 
     async def _run(self) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 TABLE_NAME: Final = "pages.sqlite"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+CHECKPOINT_PAGES: Final = 8192
+"""Pages that gather in the table's write-ahead log: a checkpoint syncs, and others wait for the same device."""
 
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
@@ -31,10 +33,12 @@ CREATE TABLE pages (
     pack   INTEGER NOT NULL,
     offset INTEGER NOT NULL,
     bytes  INTEGER NOT NULL,        -- of the entry, header and all
-    leaves INTEGER NOT NULL,        -- references as a page
-    nodes  INTEGER NOT NULL,        -- references as a node
-    put_s  INTEGER NOT NULL         -- when it was put last, about
+    leaves INTEGER NOT NULL,        -- counted references as a page
+    nodes  INTEGER NOT NULL,        -- counted references as a node
+    put_s  INTEGER NOT NULL,        -- when it was put last, about
+    base   BLOB                     -- the node that it is counted against (see references.py)
 ) WITHOUT ROWID;
+CREATE INDEX pages_base ON pages (base) WHERE base IS NOT NULL;
 CREATE TABLE counted (
     identity BLOB PRIMARY KEY,
     stored   BLOB NOT NULL          -- the snapshot, to take its references back when its file is gone
@@ -92,6 +96,7 @@ class PageTable:
         if not read_only:
             self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._db.execute("PRAGMA cache_size = -32768")
         self._db.execute("PRAGMA cell_size_check = ON")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -126,7 +131,7 @@ class PageTable:
     def add(self, rows: Iterable[tuple[bytes, Place, int]]) -> None:
         """Enter pages (digest, place, put_s) that are not there; leave those that are."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, 0, 0, ?)",
+            "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, 0, 0, ?, NULL)",
             ((digest, *place, put_s) for digest, place, put_s in rows),
         )
 
@@ -155,6 +160,22 @@ class PageTable:
         """
         row = self._db.execute(_COUNT_NODE if node else _COUNT_LEAF, (change, digest)).fetchone()
         return None if row is None else (row[0], row[1], Place(row[2], 0, row[3]))
+
+    def is_live_node(self, digest: bytes) -> bool:
+        row = self._db.execute("SELECT nodes FROM pages WHERE digest = ?", (digest,)).fetchone()
+        return row is not None and row[0] > 0
+
+    def base_of(self, digest: bytes) -> bytes | None:
+        """Return the node that a node is counted against."""
+        row = self._db.execute("SELECT base FROM pages WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_base(self, digest: bytes, base: bytes | None) -> None:
+        self._db.execute("UPDATE pages SET base = ? WHERE digest = ?", (base, digest))
+
+    def dependents(self, digest: bytes) -> list[bytes]:
+        """Return the nodes that are counted against a node."""
+        return [row[0] for row in self._db.execute("SELECT digest FROM pages WHERE base = ?", (digest,))]
 
     def page_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM pages").fetchone()[0])

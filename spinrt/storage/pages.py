@@ -265,12 +265,15 @@ class LocalPages:
             with table.transaction():
                 References(table, self, strict=False).remove(gone)
                 table.remove_counted(identity)
-        for identity in self._snapshots.keys() - counted.keys():
-            found = self._snapshots[identity]
+        done = {identity: found for identity, found in self._snapshots.items() if identity in counted}
+        for found in self._in_order():
+            if found.identity in done:
+                continue
             with table.transaction():
                 references = References(table, self, strict=False)
-                references.add(found)
-                table.add_counted(identity, snapshot_files.encode_snapshot(found))
+                references.add(found, _before(found, done))
+                table.add_counted(found.identity, snapshot_files.encode_snapshot(found))
+            done[found.identity] = found
             if references.missing:
                 name = snapshot_files.snapshot_name(found)
                 self.damaged[name] = CorruptRecord(f"snapshot {name}: {references.missing} pages of it are not there")
@@ -439,7 +442,10 @@ class LocalPages:
             if self._read_only:
                 self._snapshots.clear()
                 self._load_snapshots()
-            return sorted(self._snapshots.values(), key=lambda one: (one.position, one.time_ns, one.identity))
+            return self._in_order()
+
+    def _in_order(self) -> list[Snapshot]:
+        return sorted(self._snapshots.values(), key=lambda one: (one.position, one.time_ns, one.identity))
 
     def commit(self, snapshot: Snapshot) -> None:
         """See `PageStore.commit`."""
@@ -453,7 +459,7 @@ class LocalPages:
             table = self._usable()
             try:
                 with table.transaction():
-                    References(table, self, strict=True).add(snapshot)
+                    References(table, self, strict=True).add(snapshot, _before(snapshot, self._snapshots))
                     table.add_counted(snapshot.identity, encoded)
                     self._write_snapshot(name, encoded)
             except BaseException:
@@ -596,3 +602,11 @@ def _of_name(found: Snapshot, name: str) -> Snapshot:
     if snapshot_files.snapshot_name(found) != name:
         raise CorruptRecord(f"snapshot {name}: holds snapshot {found.identity.hex()}")
     return found
+
+
+def _before(snapshot: Snapshot, among: dict[bytes, Snapshot]) -> Snapshot | None:
+    """Return the snapshot that this one is most like: its parent, or the last of the same log, or any."""
+    if snapshot.parent in among:
+        return among[snapshot.parent]
+    others = [one for one in among.values() if one.log_identity == snapshot.log_identity] or list(among.values())
+    return max(others, key=lambda one: (one.position, one.time_ns), default=None)

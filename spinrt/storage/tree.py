@@ -84,6 +84,14 @@ def split(digests: bytes) -> list[bytes]:
     return [digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES)]
 
 
+def split_node(content: bytes, level: int, digest: bytes) -> list[bytes]:
+    """Return the digests of a node of which nothing but its level is known. Raises CorruptRecord: it is none."""
+    count = (len(content) - _NODE.size) // DIGEST_BYTES
+    if not 0 < count <= FAN_OUT:
+        raise CorruptRecord(f"page {digest.hex()}: found no node of level {level}")
+    return split(decode_node(content, level, count, digest))
+
+
 def read_node(store: Pages, shape: Shape, level: int, number: int, digest: bytes) -> bytes:
     """Return the joined digests of a node of an object; those of a hole are holes. Raises as ``PageStore.get``."""
     count = shape.children(level, number)

@@ -6,17 +6,21 @@ import contextlib
 import errno
 import random
 import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spinrt.errors import CorruptRecord, DeviceFailed, DeviceFull, NotFound, StorageError, UsageError
 from spinrt.storage.pack import Gap
 from spinrt.storage.page_table import TABLE_NAME
 from spinrt.storage.pages import LocalPages
-from spinrt.storage.protocols import Snapshot
-from spinrt.storage.tree import pages, update
+from spinrt.storage.protocols import HOLE, Snapshot
+from spinrt.storage.tree import build, pages, split_node, update, walk
 from spinrt.testing.device import CrashDevice, FaultDevice, PowerLost
 from spinrt.testing.page_store import PAGE, content, snapshot_of, store_object
 
@@ -70,20 +74,44 @@ class Work:
 
 
 def check_counts(store: LocalPages) -> None:
-    """The table is what a new one of the same packs and snapshots would be, but for where copies lie."""
+    """What is counted is what is reachable; counts are those of their definition; so is what is live in packs."""
     table = store._usable()
-    counts = {digest: (leaves, nodes) for digest, _, leaves, nodes in table.rows(limit=10**6) if leaves + nodes}
+    rows = {digest: (place, leaves, nodes) for digest, place, leaves, nodes in table.rows(limit=10**6)}
+    counted = {digest for digest, (_, leaves, nodes) in rows.items() if leaves + nodes}
+    roots, nodes_at = reachable(store)
     live: dict[int, int] = {}
-    for _, place, leaves, nodes in table.rows(limit=10**6):
-        if leaves + nodes:
-            live[place.pack] = live.get(place.pack, 0) + place.entry_bytes
+    for digest in counted:
+        place = rows[digest][0]
+        live[place.pack] = live.get(place.pack, 0) + place.entry_bytes
+    expected: Counter[tuple[bytes, bool]] = Counter(roots)
+    for digest, (level, slots) in nodes_at.items():
+        base = table.base_of(digest)
+        base_slots = nodes_at[base][1] if base is not None else []
+        for index, child in enumerate(slots):
+            if child != HOLE and (index >= len(base_slots) or base_slots[index] != child):
+                expected[child, level > 1] += 1
+    found = {(digest, False): leaves for digest, (_, leaves, _) in rows.items() if leaves}
+    found |= {(digest, True): nodes for digest, (_, _, nodes) in rows.items() if nodes}
+    assert found == expected
+    pages_of_nodes = {child for level, slots in nodes_at.values() if level == 1 for child in slots}
+    assert counted == ({digest for digest, _ in roots} | set(nodes_at) | pages_of_nodes) - {HOLE}
     assert {row.number: row.live for row in table.packs() if row.live} == live
-    fresh = LocalPages.open(store.directory / "fresh", store._device, rebuild=True, unused_keep_s=0)
-    try:
-        found = fresh._usable().rows(limit=10**6)
-        assert {digest: (leaves, nodes) for digest, _, leaves, nodes in found if leaves + nodes} == counts
-    finally:
-        fresh.close()
+
+
+def reachable(store: LocalPages) -> tuple[list[tuple[bytes, bool]], dict[bytes, tuple[int, list[bytes]]]]:
+    """Roots (digest, whether it is a node), one for each reference; and every node with its level and slots."""
+    roots: list[tuple[bytes, bool]] = []
+    nodes: dict[bytes, tuple[int, list[bytes]]] = {}
+    for snapshot in store.snapshots():
+        roots.append((snapshot.identity, False))
+        for item in snapshot.objects:
+            if item.root != HOLE:
+                roots.append((item.root, item.depth > 0))
+            for entry in walk(store, item):
+                if entry.level:
+                    slots = split_node(store.get(entry.digest), entry.level, entry.digest)
+                    nodes[entry.digest] = (entry.level, slots)
+    return roots, nodes
 
 
 @pytest.mark.parametrize(("seed", "table"), [(0, "kept"), (1, "lost"), (2, "old")])
@@ -184,7 +212,7 @@ def test_every_flipped_byte_is_found_and_named(tmp_path: Path) -> None:
     device = CrashDevice(1)
     snapshot, given = filled(tmp_path / "kept", device)
     for name in device.list():
-        for offset in range(0, device.open(name).size(), 7):
+        for offset in range(0, device.open(name).size(), 29):
             for table in ("kept", "lost"):
                 directory = tmp_path / f"{name}-{offset}-{table}"
                 if table == "kept":
@@ -331,3 +359,57 @@ def test_second_process_reads_beside_the_first(tmp_path: Path) -> None:
             change()
     reading.close()
     store.close()
+
+
+SIZES = st.sampled_from([1, 2, 127, 128, 129, 300, 128 * 3])
+
+
+class Lineages:
+    """Objects that grow, shrink, change, go back and share pages; snapshots of them that come and go in any order."""
+
+    def __init__(self, store: LocalPages, rng: random.Random) -> None:
+        self.store = store
+        self.rng = rng
+        self.kept: list[Snapshot] = []
+        self.position = 0
+
+    def commit(self, parent: int, changes: int, size: int) -> None:
+        rng, store = self.rng, self.store
+        before = self.kept[parent % len(self.kept)] if self.kept else None
+        if before is None:
+            thing = build(store, [b"%03d " % n * 16 for n in range(size)], name="thing", kind=9, page_bytes=64)
+        else:
+            numbers = {rng.randrange(size) for _ in range(changes)}
+            changed = {n: b"%03d " % rng.randrange(20) * 16 for n in numbers}
+            thing = update(store, before.objects[0], changed, size=size * 64)
+        self.position += 1
+        made = snapshot_of(thing, position=self.position, parent=before if rng.random() < 0.8 else None)
+        store.commit(made)
+        self.kept.append(made)
+
+    def delete(self, which: int) -> None:
+        if self.kept:
+            self.store.delete(self.kept.pop(which % len(self.kept)).identity)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 999),
+    st.lists(st.one_of(st.tuples(st.integers(0, 9), st.integers(0, 4), SIZES), st.integers(0, 9)), max_size=14),
+)
+def test_counts_are_right_after_any_history(seed: int, steps: list[tuple[int, int, int] | int]) -> None:
+    """Branches, objects that change their depth, pages that come back; and at the end nothing is left."""
+    with tempfile.TemporaryDirectory() as directory:
+        store = LocalPages.open(Path(directory), CrashDevice(1), unused_keep_s=0, clock_s=lambda: 1e9)
+        lineages = Lineages(store, random.Random(seed))
+        for step in steps:
+            if isinstance(step, int):
+                lineages.delete(step)
+            else:
+                lineages.commit(*step)
+            check_counts(store)
+        while lineages.kept:
+            lineages.delete(0)
+            check_counts(store)
+        assert not any(leaves + nodes for _, _, leaves, nodes in store._usable().rows())
+        store.close()

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from spinrt.errors import CorruptRecord, NotFound, UsageError
 from spinrt.mail.store.checkpoint import Cut
+from spinrt.storage.background import background
 from spinrt.storage.device import Device, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.pages import LocalPages
@@ -77,28 +78,33 @@ class SnapshotStore:
         """
         base = None
         try:
-            store = self.pages
-            parent = newest(store, cut.log_identity)
-            index = store_index(store, cut.changes, parents=store.snapshots())
-            objects = [index, *(_store_attachment(store, one) for one in attachments)]
-            if parent and not label and (parent.position, list(parent.objects)) == (cut.position, sorted(objects)):
-                base = parent.identity
-                return parent
-            snapshot = seal(
-                parent=parent and parent.identity,
-                log_identity=cut.log_identity,
-                position=cut.position,
-                time_ns=time_ns,
-                objects=tuple(objects),
-                label=label,
-            )
-            store.commit(snapshot)
-            base = snapshot.identity
-            return snapshot
+            with background():
+                taken = self._take(cut, attachments, label, time_ns)
+            base = taken.identity
+            return taken
         except OSError as error:
             raise device_error(error, f"snapshot: read of {error.filename or 'the index'}") from error
         finally:
             cut.end(base)
+
+    def _take(self, cut: Cut, attachments: Sequence[Attachment], label: str, time_ns: int) -> Snapshot:
+        store = self.pages
+        earlier = store.snapshots()
+        parent = next((one for one in reversed(earlier) if one.log_identity == cut.log_identity), None)
+        index = store_index(store, cut.changes, parents=earlier)
+        objects = [index, *(_store_attachment(store, one) for one in attachments)]
+        if parent and not label and (parent.position, list(parent.objects)) == (cut.position, sorted(objects)):
+            return parent
+        snapshot = seal(
+            parent=parent and parent.identity,
+            log_identity=cut.log_identity,
+            position=cut.position,
+            time_ns=time_ns,
+            objects=tuple(objects),
+            label=label,
+        )
+        store.commit(snapshot)
+        return snapshot
 
 
 def _store_attachment(store: Pages, attachment: Attachment) -> Object:
