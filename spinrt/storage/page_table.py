@@ -161,6 +161,9 @@ class PageTable:
         row = self._db.execute(_COUNT_NODE if node else _COUNT_LEAF, (change, digest)).fetchone()
         return None if row is None else (row[0], row[1], Place(row[2], 0, row[3]))
 
+    def reset_counts(self) -> None:
+        self._db.execute("UPDATE pages SET leaves = 0, nodes = 0, base = NULL")
+
     def is_live_node(self, digest: bytes) -> bool:
         row = self._db.execute("SELECT nodes FROM pages WHERE digest = ?", (digest,)).fetchone()
         return row is not None and row[0] > 0

@@ -23,6 +23,7 @@ from typing import Final
 from spinrt.errors import CorruptRecord, NotFound, UsageError
 from spinrt.storage.page_table import PageTable
 from spinrt.storage.protocols import FAN_OUT, HOLE, Object, Snapshot
+from spinrt.storage.snapshot import decode_snapshot
 from spinrt.storage.tree import Pages, Shape, TreeReader, read_node, shape_of, split, split_node
 
 _trace: Final = logging.getLogger("spinrt.storage")
@@ -191,6 +192,68 @@ class References:
     def _pass_over(self, error: Exception) -> None:
         _trace.warning("references: %s", error)
         self.missing += 1
+
+
+def recount(expected: PageTable, found: PageTable, store: Pages) -> None:
+    """Set the counts in ``expected`` to what those in ``found`` must be: by the snapshots that are counted there, each
+    node against the base that it has there. A base that is not live, or leads back to the node, counts as none.
+
+    Memory: a digest for each node.
+
+    Raises:
+        CorruptRecord: ``found`` has a snapshot that is none.
+    """
+    snapshots = [decode_snapshot(stored, identity.hex()) for identity, stored in found.counted().items()]
+    with expected.transaction():
+        expected.reset_counts()
+        live = _live_nodes(store, snapshots)
+        for digest, base in _bases(found, live).items():
+            slots = _slots(store, digest, live[digest])
+            base_slots = [] if base is None else _slots(store, base, live[digest])
+            for index in _differing(slots, base_slots):
+                expected.count(slots[index], +1, node=live[digest] > 1)
+        for snapshot in snapshots:
+            expected.count(snapshot.identity, +1, node=False)
+            for item in snapshot.objects:
+                expected.count(item.root, +1, node=item.depth > 0)
+
+
+def _live_nodes(store: Pages, snapshots: list[Snapshot]) -> dict[bytes, int]:
+    """Return the nodes of snapshots and their levels."""
+    waiting = [(item.root, item.depth) for snapshot in snapshots for item in snapshot.objects]
+    live: dict[bytes, int] = {}
+    while waiting:
+        digest, level = waiting.pop()
+        if level > 0 and digest != HOLE and digest not in live:
+            live[digest] = level
+            if level > 1:
+                waiting += [(child, level - 1) for child in _slots(store, digest, level)]
+    return live
+
+
+def _bases(found: PageTable, live: dict[bytes, int]) -> dict[bytes, bytes | None]:
+    """Return the base of each node; none where it is none that can be."""
+    bases = {digest: found.base_of(digest) for digest in live}
+    sound: set[bytes] = set()
+    for digest in live:
+        path: list[bytes] = []
+        at: bytes | None = digest
+        while at is not None and at not in sound:
+            base = bases[at]
+            path.append(at)
+            if base is not None and (live.get(base) != live[at] or base in path):
+                bases[at] = base = None
+            at = base
+        sound.update(path)
+    return bases
+
+
+def _slots(store: Pages, digest: bytes, level: int) -> list[bytes]:
+    """Return the digests of a node; none of one that cannot be read."""
+    try:
+        return split_node(store.get(digest), level, digest)
+    except (CorruptRecord, NotFound):
+        return []
 
 
 def _differing(slots: list[bytes], base: list[bytes]) -> list[int]:

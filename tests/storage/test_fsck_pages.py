@@ -87,7 +87,10 @@ def test_table_that_is_wrong_is_damage_that_can_be_mended(directory: Path) -> No
     for statement in (
         "UPDATE pages SET leaves = leaves + 1",
         "DELETE FROM pages WHERE digest = (SELECT min(digest) FROM pages)",
-        "INSERT INTO pages VALUES (x'00', 1, 64, 100, 0, 0, 0)",
+        "INSERT INTO pages VALUES (x'00', 1, 64, 100, 0, 0, 0, NULL)",
+        "UPDATE pages SET base = digest WHERE base IS NOT NULL",
+        "UPDATE pages SET base = NULL",
+        "UPDATE counted SET stored = x'00'",
     ):
         path = directory / TABLE_NAME
         whole = path.read_bytes()

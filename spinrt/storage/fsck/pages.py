@@ -26,6 +26,7 @@ from spinrt.storage.page_table import TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.references import recount
 from spinrt.storage.tree import difference, shape_of
 
 REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
@@ -73,7 +74,7 @@ class PagesCheck:
                 for number, _ in store.packs():
                     self._walk(store, number)
                 yield from self._trees(store)
-                yield from self._table(directory)
+                yield from self._table(store, directory)
                 yield from self._gaps()
             finally:
                 store.close()
@@ -130,8 +131,8 @@ class PagesCheck:
 
     # ------------------------------------------------------------------------------------------------------- table
 
-    def _table(self, directory: Path) -> Iterator[Finding]:
-        """Compare the table that is there with the one that was built anew."""
+    def _table(self, store: LocalPages, directory: Path) -> Iterator[Finding]:
+        """Compare the table that is there with the one that was built anew, its counts for the snapshots it counts."""
         place = f"{self.place}/{TABLE_NAME}"
         source = self.device.directory / TABLE_NAME
         if not source.exists():
@@ -145,8 +146,9 @@ class PagesCheck:
                 contextlib.closing(PageTable(directory / TABLE_NAME)) as found,
                 contextlib.closing(PageTable(directory / "anew" / TABLE_NAME)) as expected,
             ):
+                recount(expected, found, store)
                 yield from self._compare(place, found, expected)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, CorruptRecord) as error:
             yield damage(place, None, "table of pages", str(error), REBUILD_TABLE)
 
     def _compare(self, place: str, found: PageTable, expected: PageTable) -> Iterator[Finding]:
