@@ -20,6 +20,8 @@ SCHEMA_VERSION: Final = 2
 CHECKPOINT_PAGES: Final = 8192
 """Pages that gather in the table's write-ahead log: a checkpoint syncs, and others wait for the same device."""
 
+_INCOMPLETE: Final = 1
+
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE packs (
@@ -219,6 +221,17 @@ class PageTable:
         self._db.execute("DELETE FROM packs WHERE number = ?", (number,))
 
     # --------------------------------------------------------------------------------------------------- snapshots
+
+    def mark_incomplete(self) -> None:
+        """Remember that something could not be read, and so not be counted."""
+        self._db.execute(f"PRAGMA application_id = {_INCOMPLETE}")
+
+    def is_incomplete(self) -> bool:
+        return bool(self._db.execute("PRAGMA application_id").fetchone()[0] == _INCOMPLETE)
+
+    def distrust(self) -> None:
+        """Have the table built anew at the next start."""
+        self._db.execute("PRAGMA user_version = -1")
 
     def counted(self) -> dict[bytes, bytes]:
         """Return the snapshots whose references are in the counts: id → stored bytes."""

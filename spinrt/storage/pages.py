@@ -31,6 +31,7 @@ from spinrt.storage.device import Device, OsDevice
 from spinrt.storage.files import device_error
 from spinrt.storage.pack import Entry, Gap, check_content, compress, decompress, pack_name
 from spinrt.storage.packs import Packs, where
+from spinrt.storage.page_cover import cover, drop_torn, fits
 from spinrt.storage.page_table import TABLE_NAME, PageTable, Place, remove_table
 from spinrt.storage.protocols import DIGEST_BYTES, Snapshot
 from spinrt.storage.references import References
@@ -39,7 +40,6 @@ PACK_BYTES_MAX: Final = 64 * 1024 * 1024
 PENDING_MAX: Final = 8192
 """Pages put and not synced; with more of them `put` syncs by itself."""
 UNUSED_KEEP_S: Final = 24 * 3600
-ROWS_BATCH: Final = 4096
 
 _trace: Final = logging.getLogger("spinrt.storage")
 
@@ -73,6 +73,8 @@ class LocalPages:
         self._touched: set[bytes] = set()
         self._snapshots: dict[bytes, Snapshot] = {}
         self._table: PageTable | None = None
+        self._is_distrusted = False
+        """The counts may be too low: nothing is deleted by them, and the next start builds the table anew."""
 
     @classmethod
     def open(
@@ -146,7 +148,7 @@ class LocalPages:
         table = None if rebuild else self._open_table()
         salts = {row.number: row.salt for row in table.packs()} if table else {}
         sizes = self._packs.load(salts, clean=not self._read_only)
-        if table is not None and not self._fits(table, sizes):
+        if table is not None and not fits(table, self._packs, sizes):
             table.close()
             table = None
         if self._read_only:
@@ -159,10 +161,10 @@ class LocalPages:
             self._load_snapshots()
         else:
             self._table = table = table or self._new_table()
-            broken = self._cover(table, sizes)
+            broken = cover(table, self._packs, sizes, int(self._clock_s()))
             self._load_snapshots()
             self._recount(table)
-            self._drop_torn(table, broken)
+            drop_torn(table, broken)
         self.damaged.update(self._packs.damaged)
 
     def _open_table(self) -> PageTable | None:
@@ -178,51 +180,6 @@ class LocalPages:
     def _new_table(self) -> PageTable:
         remove_table(self.directory)
         return PageTable(self.directory / TABLE_NAME)
-
-    def _fits(self, table: PageTable, sizes: dict[int, int]) -> bool:
-        try:
-            rows = table.packs()
-        except sqlite3.DatabaseError:
-            return False
-        return all(
-            sizes.get(row.number, -1) >= row.covered and self._packs.salt(row.number) == row.salt for row in rows
-        )
-
-    def _cover(self, table: PageTable, sizes: dict[int, int]) -> list[tuple[bytes, Place, int]]:
-        """Enter what packs hold and the table does not know; return the rows of entries that are not whole."""
-        covered = {row.number: row.covered for row in table.packs()}
-        broken: list[tuple[bytes, Place, int]] = []
-        for number, size in sizes.items():
-            if covered.get(number, 0) < size:
-                self._cover_pack(table, number, covered.get(number), size, broken)
-        with table.transaction():  # last: a whole copy of the same page has the row already
-            table.add(broken)
-        return broken
-
-    def _drop_torn(self, table: PageTable, broken: list[tuple[bytes, Place, int]]) -> None:
-        """Forget entries that are not whole and that no snapshot needs: `put` of such a page must store it again."""
-        rows = ((digest, place, table.find(digest)) for digest, place, _ in broken)
-        torn = [digest for digest, place, row in rows if row is not None and row.place == place]
-        with table.transaction():
-            table.remove(torn)
-
-    def _cover_pack(
-        self, table: PageTable, number: int, start: int | None, end: int, broken: list[tuple[bytes, Place, int]]
-    ) -> None:
-        rows: list[tuple[bytes, Place, int]] = []
-        now_s = int(self._clock_s())
-        walk = self._packs.walk(number, end=end) if start is None else self._packs.walk(number, start, end)
-        for found in walk:
-            if isinstance(found, Entry):
-                row = (found.header.digest, Place(number, found.offset, found.header.entry_bytes), now_s)
-                (rows if found.whole else broken).append(row)
-            if len(rows) >= ROWS_BATCH:
-                with table.transaction():
-                    table.add(rows)
-                rows.clear()
-        with table.transaction():
-            table.add(rows)
-            table.cover(number, self._packs.salt(number), end)
 
     def _load_snapshots(self) -> None:
         for name in self._device.list():
@@ -262,9 +219,7 @@ class LocalPages:
         counted = table.counted()
         for identity in counted.keys() - self._snapshots.keys():
             gone = snapshot_files.decode_snapshot(counted[identity], identity.hex())
-            with table.transaction():
-                References(table, self, strict=False).remove(gone)
-                table.remove_counted(identity)
+            self._take_back(table, gone)
         done = {identity: found for identity, found in self._snapshots.items() if identity in counted}
         for found in self._in_order():
             if found.identity in done:
@@ -275,6 +230,7 @@ class LocalPages:
                 table.add_counted(found.identity, snapshot_files.encode_snapshot(found))
             done[found.identity] = found
             if references.missing:
+                table.mark_incomplete()
                 name = snapshot_files.snapshot_name(found)
                 self.damaged[name] = CorruptRecord(f"snapshot {name}: {references.missing} pages of it are not there")
 
@@ -312,6 +268,9 @@ class LocalPages:
             known = self._usable().find(digest)
             place = self._append(digest, stored, compressed, len(content))
             self._sync()
+            if self._usable().is_incomplete():  # what lies below it may not be counted, now that it can be read
+                self._usable().distrust()
+                self._is_distrusted = True
             if known is not None:
                 self._move([(digest, place)], {known.place.pack: -known.place.entry_bytes * bool(known.references)})
 
@@ -488,10 +447,19 @@ class LocalPages:
             self._device.remove(snapshot_files.snapshot_name(found))
             self._device.sync()
             del self._snapshots[identity]
-            with table.transaction():
-                References(table, self, strict=False).remove(found)
-                table.remove_counted(identity)
+            self._take_back(table, found)
             self._compact()
+
+    def _take_back(self, table: PageTable, gone: Snapshot) -> None:
+        """Take the references of a snapshot back whose file is gone."""
+        if self._is_distrusted:
+            return  # the next start counts anew
+        with table.transaction():
+            references = References(table, self, strict=False)
+            references.remove(gone)
+            table.remove_counted(gone.identity)
+        if references.missing:
+            table.mark_incomplete()
 
     def _known(self, identity: bytes) -> Snapshot:
         if self._read_only:
@@ -509,6 +477,8 @@ class LocalPages:
             return self._compact()
 
     def _compact(self) -> int:
+        if self._is_distrusted:
+            return 0
         self._sync()
         table, writer = self._usable(), self._packs.writer
         freed = 0

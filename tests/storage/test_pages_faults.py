@@ -266,6 +266,39 @@ def test_damaged_page_is_replaced(tmp_path: Path) -> None:
     store.close()
 
 
+def test_repaired_node_is_counted_before_anything_is_deleted(tmp_path: Path) -> None:
+    """A node that could not be read when it was counted: what lies below it stays, whatever is deleted after."""
+    device, spare = CrashDevice(1), LocalPages.open(tmp_path / "spare")
+    given = content(300)
+    thing = store_object(spare, given)
+    store = LocalPages.open(tmp_path / "it", device, unused_keep_s=0, clock_s=lambda: 1e9)
+    assert store_object(store, given) == thing
+    changed = update(store, thing, {299: b"x" * PAGE})
+    store.commit(snapshot_of(thing))
+    store.commit(snapshot_of(changed, position=200))
+    (name,) = (one for one in device.list() if one.endswith(".pack"))
+    node = next(entry.digest for entry in walk(store, thing) if entry.level == 1)
+    offset = store._find(node).offset
+    store.close()
+    device.flip(name, offset + 100)
+    store = LocalPages.open(tmp_path / "it", device, rebuild=True, unused_keep_s=0, clock_s=lambda: 1e9)
+    assert store.damaged
+    store.close()
+    store = LocalPages.open(tmp_path / "it", device, unused_keep_s=0, clock_s=lambda: 1e9)
+
+    store.replace(node, *spare.get_stored(node))
+    store.delete(store.snapshots()[1].identity)
+    store.compact()
+
+    assert list(pages(store, thing)) == given
+    store.close()
+    store = LocalPages.open(tmp_path / "it", device, unused_keep_s=0, clock_s=lambda: 1e9)
+    assert not store.damaged
+    assert list(pages(store, thing)) == given
+    check_counts(store)
+    store.close()
+
+
 def test_damaged_snapshot_is_written_anew_from_its_page(tmp_path: Path) -> None:
     """Named when it is only looked at, repaired when the store is opened for good; also without the table."""
     for table in ("kept", "lost"):
