@@ -16,6 +16,10 @@ PEERS   := $(VENV)/.peers
 CORE_SOURCES := $(shell find cython_core \( -name '*.py[x]' -o -name '*.px[id]' -o -name '*.[hc]' -o -name build_ext.py \) \
                   -not -name '_core.c' 2>/dev/null)
 EDITABLE := --no-build-isolation --config-settings editable_mode=compat -e
+define install
+	$(PIP) install 'setuptools>=80' 'Cython>=3.1,<4'
+	$(PIP) install $(EDITABLE) '.[$(1)]'
+endef
 
 # Where `make run` keeps its configuration and data.
 CONFIG ?= var/spinrt.yaml
@@ -27,6 +31,7 @@ export MAIL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help setup demo run test test-clients crash-test mirror-campaign crash-campaign undo-campaign load-campaign hostile campaign check format bench build-extensions clean distclean
 
 help: ## list the targets
@@ -102,16 +107,15 @@ $(MADE):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# Installing compiles the core: what has all extras installs once, and has those of the runtime too.
 $(RUNTIME): pyproject.toml | $(MADE)
-	$(PIP) install 'setuptools>=80' 'Cython>=3.1,<4'
-	$(PIP) install $(EDITABLE) '.[demo]'
+	$(call install,demo)
 	@touch $@
 
-$(DEV): pyproject.toml $(RUNTIME)
-	$(PIP) install $(EDITABLE) '.[dev]'
-	@touch $@
+$(DEV): pyproject.toml | $(MADE)
+	$(call install,dev)
+	@touch $(RUNTIME) $@
 
-# What benchmarks compare with. Without root, or where it fails, they skip what is missing and say so.
 $(PEERS): benchmarks/install-peers | $(MADE)
 	@if benchmarks/install-peers; then touch $@; else echo 'bench: goes on without the servers that are missing' >&2; fi
 
