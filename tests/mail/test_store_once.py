@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from spinrt.errors import DeviceFull
 from spinrt.mail.store.bodies import CHUNK_BYTES_MAX
 from spinrt.mail.store.changes import KIND_BODY
 from spinrt.mail.store.model import Copy
 from spinrt.mail.store.store import Store
 from spinrt.storage.hints import HINTS_NAME, SLOT_BYTES, SLOTS_MIN
-from tests.mail.store_support import USER, deliver, inbox, open_store, run, with_store
+from spinrt.testing.device import CrashDevice, FaultDevice
+from tests.mail.store_support import USER, deliver, inbox, open_store, run, ticking_clock, with_store
 
 
 def message(number: int, size: int = 2000) -> bytes:
@@ -135,6 +138,25 @@ def test_hints_of_what_a_crash_took_are_not_believed(tmp_path: Path) -> None:
         await deliver(store, message(3), id_="three")
         await deliver(store, message(2), id_="two")
         await check_messages(store, [message(1), message(3), message(2)])
+        await store.close()
+
+    run(test)
+
+
+def test_a_body_that_a_full_device_took_is_not_referred_to(tmp_path: Path) -> None:
+    """Not even when it was the last one: the message is stored anew."""
+
+    async def test() -> None:
+        device = FaultDevice(CrashDevice(), error=errno.ENOSPC)
+        store = Store.open(tmp_path / "data", device=device, clock_ns=ticking_clock())
+        await store.ensure_account(USER)
+        device.fail_at = device.step_count + 1
+        with pytest.raises(DeviceFull):
+            await deliver(store, message(1), id_="lost")
+        device.heal()
+        for number in range(2):
+            await deliver(store, message(1), id_=f"id-{number}")
+        await check_messages(store, [message(1)] * 2)
         await store.close()
 
     run(test)

@@ -37,6 +37,8 @@ class Once:
         self._is_live = is_live
         self._clock_ns = clock_ns
         self._saved_ns = clock_ns()
+        self._last: tuple[bytes, int, bytes] = (b"", 0, b"")
+        """Digest, name and bytes of the last body: a message for many comes once for each of them."""
         self.floor = 0
         """Names below it may go away; set by retention, never lowered."""
         self.pinned: set[int] = set()
@@ -53,12 +55,17 @@ class Once:
             DeviceFull, DeviceFailed: As ``Log.append``.
         """
         digest = hashlib.sha256(chunk).digest() if sha256 is None else sha256
+        last_digest, name, last = self._last
+        if digest == last_digest and chunk == last and not self._is_gone(name):
+            return name
         known = self._hints.find(digest)
         if known is not None and self._is_same(known, chunk):
+            self._last = digest, known, chunk
             return known
         time_ns = self._clock_ns()
         name = self._log.append(KIND_BODY, (chunk,), time_ns=time_ns, sha256=digest, may_compress=True)
         self._hints.put(digest, name)
+        self._last = digest, name, chunk
         if time_ns - self._saved_ns > SAVE_NS:
             self._saved_ns = time_ns
             threading.Thread(target=self._hints.save, name="spinrt-hints", daemon=True).start()
@@ -83,8 +90,12 @@ class Once:
         """Tell whether retention may have removed a body, or be about to."""
         return name < self.floor and name not in self.pinned and not self._is_live(name)
 
+    def _is_gone(self, name: int) -> bool:
+        """Tell whether a body may not be referred to again: it expires, or was given up as the device was full."""
+        return self._may_go(name) or (self._log.has_lost and self._log.is_lost(name))
+
     def _is_same(self, name: int, chunk: bytes) -> bool:
-        if self._may_go(name):
+        if self._is_gone(name):
             return False
         try:
             record = self._log.read(name, len(chunk))
