@@ -190,7 +190,8 @@ def _open_trusted(path: Path, log: Log) -> Index | None:
         connection = connect(path)
         index = Index(connection, log.identity)
         missing = _missing(index, log)
-        reason = missing if missing and not index.counters.last_position else _damage(index, path, clean=clean)
+        reason = missing if missing and not index.counters.last_position else None
+        reason = reason or _left_behind(index, log) or _damage(index, path, clean=clean)
     except sqlite3.DatabaseError as error:
         missing, reason = None, str(error)
     if reason is None and missing is None:
@@ -227,6 +228,17 @@ def _missing(index: Index, log: Log) -> str | None:
     if last.time_ns != counters.last_time_ns:
         return f"found another record at {counters.last_position} than the last one that the index covers"
     return None
+
+
+def _left_behind(index: Index, log: Log) -> str | None:
+    """Return why the log cannot bring the index up to date, or none.
+
+    A crash may take back the index's last transactions, and with them what a snapshot covers and the log has given up.
+    """
+    begins = log.segment_list()[0].header.previous_end
+    if log.whole or index.counters.applied >= begins:
+        return None
+    return f"covers the log up to {index.counters.applied}, what follows up to {begins} has expired"
 
 
 def _damage(index: Index, path: Path, *, clean: bool) -> str | None:

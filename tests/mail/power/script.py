@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from spinrt.errors import DeviceFull, SpinError
 from spinrt.storage.protocols import Snapshot
+from spinrt.storage.retention import Expired, Retention
 from spinrt.testing.device import PowerLost
 from tests.mail.power.world import Peer, World
 
@@ -116,7 +117,29 @@ class TakeSnapshot:
         return answer == b"full"
 
 
-Step: TypeAlias = Deliver | Command | TakeSnapshot
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """A pass of retention that keeps as little of the log as it may. It changes nothing that shows."""
+
+    def start(self, world: World) -> asyncio.Task[Expired]:
+        return asyncio.ensure_future(world.store.expire(Retention(log_bytes_max=1), young_s=0.0))
+
+    async def finish(self, task: asyncio.Task[Expired]) -> bytes:
+        try:
+            return b"expired %d" % (await task).segments
+        except DeviceFull:
+            return b"full"
+        except (PowerLost, SpinError) as error:
+            return repr(error).encode()
+
+    def taken(self, answer: bytes) -> bool:
+        return answer.startswith(b"expired")
+
+    def refused_for_now(self, answer: bytes) -> bool:
+        return answer == b"full"
+
+
+Step: TypeAlias = Deliver | Command | TakeSnapshot | Expire
 Batch: TypeAlias = tuple[Step, ...]
 
 
@@ -140,6 +163,7 @@ def scripted() -> tuple[Batch, ...]:
         (alice("STORE 2,4 +FLAGS (\\Deleted)"),),
         (alice("EXPUNGE"),),
         (TakeSnapshot("second"),),
+        (Expire(),),
         (Command("bob", "", "APPEND Drafts (\\Draft)", b"Subject: draft\r\n\r\nnot finished"),),
         (alice("RENAME Projects Archive/Projects", ""),),
         (alice("MOVE 1 Trash"),),
@@ -152,7 +176,19 @@ def scripted() -> tuple[Batch, ...]:
 def seeded(seed: int, batches: int = 12) -> tuple[Batch, ...]:
     """A script drawn from a seed."""
     choices = random.Random(f"script/{seed}")
-    makers = (_deliveries, _deliveries, _deliveries, _flags, _flags, _copy, _mailbox, _append, _expunge, _snapshot)
+    makers = (
+        _deliveries,
+        _deliveries,
+        _deliveries,
+        _flags,
+        _flags,
+        _copy,
+        _mailbox,
+        _append,
+        _expunge,
+        _snapshot,
+        _expire,
+    )
     return (_deliveries(choices), *(choices.choice(makers)(choices) for _ in range(batches - 1)))
 
 
@@ -173,6 +209,10 @@ def _deliveries(choices: random.Random) -> Batch:
 
 def _snapshot(choices: random.Random) -> Batch:
     return (TakeSnapshot(f"label {choices.randrange(100)}"),)
+
+
+def _expire(choices: random.Random) -> Batch:
+    return (Expire(),)
 
 
 def _some(choices: random.Random) -> str:

@@ -40,6 +40,8 @@ from tests.mail.service_support import config_of, shipped
 USERS: Final = ("alice", "bob")
 RULES: Final = "header Subject contains load -> file INBOX/load; flag $Load; stop"
 START_S: Final = 1_700_000_000
+SEGMENT_BYTES_MAX: Final = 20_000
+"""Small, so that there is something to expire."""
 ANSWER_S: Final = 20.0
 _POLL_S: Final = 0.0005
 
@@ -179,7 +181,13 @@ class World:
     async def open(cls, rig: Rig, path: Path, devices: Devices, clock: StepClock, has_power: HasPower) -> World:
         """Start: recover the store, make sure of the accounts. Raises SpinError or PowerLost."""
         clock.move_to(0)
-        store = Store.open(path, device=devices.log, pages_device=devices.pages, clock_ns=clock)
+        store = Store.open(
+            path,
+            device=devices.log,
+            pages_device=devices.pages,
+            clock_ns=clock,
+            segment_bytes_max=SEGMENT_BYTES_MAX,
+        )
         world = cls(rig, store, clock, has_power)
         try:
             for user in USERS:
