@@ -110,6 +110,16 @@ def test_missing_table_is_a_note(directory: Path) -> None:
     assert found.severity is Severity.NOTE
 
 
+def test_table_of_another_version_is_a_note(directory: Path) -> None:
+    """The next start builds it anew, as after every upgrade."""
+    with sqlite3.connect(directory / TABLE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    (found,) = check(directory)
+    assert found.severity is Severity.NOTE
+    assert "schema 99" in found.problem
+
+
 def test_torn_tail_of_a_pack_is_a_note(directory: Path) -> None:
     """Bytes behind what the table covers were never durable."""
     pack = sorted(directory.glob("*.pack"))[-1]

@@ -22,7 +22,7 @@ from typing import Final
 from spinrt.errors import CorruptRecord, NotFound
 from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
 from spinrt.storage.pack import Entry, pack_name, pack_numbers
-from spinrt.storage.page_table import TABLE_NAME, PageTable, Place
+from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
@@ -142,6 +142,10 @@ class PagesCheck:
             if (beside := source.with_name(TABLE_NAME + suffix)).exists():
                 shutil.copyfile(beside, directory / beside.name)
         try:
+            if (version := _schema_of(directory / TABLE_NAME)) != SCHEMA_VERSION:
+                problem = f"has schema {version}, expected {SCHEMA_VERSION}"
+                yield note(place, None, "table of pages", problem, "the next start builds it anew")
+                return
             with (
                 contextlib.closing(PageTable(directory / TABLE_NAME)) as found,
                 contextlib.closing(PageTable(directory / "anew" / TABLE_NAME)) as expected,
@@ -187,6 +191,11 @@ class PagesCheck:
                     yield note(
                         place, start, f"{end - start} bytes", "hold no entry, and none is known to have been here"
                     )
+
+
+def _schema_of(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _rows(table: PageTable) -> Iterator[_Row]:
