@@ -7,22 +7,12 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spinrt import trace
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Leave the loggers as they were."""
-    logger = logging.getLogger(trace.ROOT)
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 def written(*, json_lines: bool = False, **fields: object) -> str:

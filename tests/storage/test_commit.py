@@ -138,6 +138,7 @@ def test_close_serves_what_was_requested_and_refuses_more() -> None:
     """A request just before close is durable; one after it is an error; the thread is gone."""
 
     async def body() -> None:
+        before = set(threading.enumerate())
         waiters = Waiters(open_log(CrashDevice()))
         future = waiters.write(b"last")
         await waiters.commit.close()
@@ -145,7 +146,7 @@ def test_close_serves_what_was_requested_and_refuses_more() -> None:
         assert future.done()
         with pytest.raises(ClosedError):
             waiters.commit.request()
-        assert not any(thread.name == "spinrt-commit" for thread in threading.enumerate())
+        assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "spinrt-commit"]
 
     run(body)
 

@@ -381,6 +381,7 @@ def test_group_commit_on_a_failed_device_tells_every_request_and_its_thread_ends
     """As in test_commit, by the way that needs no GIL."""
 
     async def body() -> None:
+        before = set(threading.enumerate())
         device = DivertedDevice(tmp_path / "log")
         log = open_log(device)
         waiters = Waiters(log)
@@ -392,7 +393,7 @@ def test_group_commit_on_a_failed_device_tells_every_request_and_its_thread_ends
         await waiters.changed.wait()
         assert [type(error) for error in waiters.errors] == [DeviceFailed, DeviceFailed]
         await waiters.commit.close()
-        assert not any(thread.name == "spinrt-commit" for thread in threading.enumerate())
+        assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "spinrt-commit"]
         log.close()
 
     with Path("/dev/null").open("rb") as unwritable:
