@@ -253,6 +253,7 @@ def _message(reader: SnapshotReader, arguments: argparse.Namespace) -> tuple[Any
 
 def _export(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     from spinrt.mail.snapshot_operations import reading
+    from spinrt.mail.store.changes import OPAQUE_KINDS
     from spinrt.mail.store.export import export_snapshot
     from spinrt.mail.store.snapshots import find_snapshot
     from spinrt.storage.log import Log
@@ -261,7 +262,8 @@ def _export(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     target = arguments.target.absolute()
     with reading(config.data_directory) as pages:
         snapshot = find_snapshot(pages.snapshots(), arguments.snapshot)
-        log = Log.open(config.data_directory / "log", device=ReadOnlyDevice(config.data_directory / "log"))
+        directory = config.data_directory / "log"
+        log = Log.open(directory, device=ReadOnlyDevice(directory), opaque_kinds=OPAQUE_KINDS)
         try:
             log_bytes = export_snapshot(pages, snapshot, log, target)
         finally:

@@ -19,6 +19,7 @@ from spinrt.mail.config import Config
 from spinrt.mail.control import Handler, NoServer, request
 from spinrt.mail.mirroring import recorded_pins
 from spinrt.mail.snapshotting import Snapshotting
+from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
@@ -119,7 +120,7 @@ def _build_table(data_directory: Path, directory: Path) -> None:
 @contextlib.contextmanager
 def opened(data_directory: Path, pages: LocalPages, snapshot: Snapshot) -> Iterator[SnapshotReader]:
     """A snapshot opened for reading, its bodies from the log as it is now, which is only looked at."""
-    log = Log.open(data_directory / "log", device=ReadOnlyDevice(data_directory / "log"))
+    log = Log.open(data_directory / "log", device=ReadOnlyDevice(data_directory / "log"), opaque_kinds=OPAQUE_KINDS)
     try:
         with SnapshotReader(pages, snapshot, log) as reader:
             yield reader

@@ -47,7 +47,7 @@ from spinrt.storage.record import (
     SEGMENT_VERSION,
     Record,
 )
-from spinrt.storage.recovery import recover
+from spinrt.storage.recovery import Witness, recover
 from spinrt.storage.segment import Segment, segment_name, segment_starts
 
 MIB: Final = 1024 * 1024
@@ -128,6 +128,8 @@ class Log(LogReads):
         generation: int = 0,
         compression: bool = True,
         clock_ns: Callable[[], int] = time.time_ns,
+        opaque_kinds: Iterable[int] = (),
+        witness: Witness | None = None,
     ) -> Log:
         """Open or create the log in a directory; cut a torn tail.
 
@@ -139,9 +141,12 @@ class Log(LogReads):
             generation: Of a new log: its positions start at ``generation * GENERATION_BYTES``.
             compression: Whether bodies may be stored compressed from now on.
             clock_ns: Gives the time of records that carry a body, nanoseconds since 1970-01-01 UTC.
+            opaque_kinds: Of records whose damaged body is told to who reads it, and no reason to refuse the rest.
+            witness: Asked before a tail is cut.
 
         Raises:
-            CorruptRecord: Damage before the tail: segment and offset are named, nothing was changed.
+            CorruptRecord: Damage before the tail, or in what the witness says was durable: segment and offset are
+                named, nothing was changed.
             FormatUnknown: A newer version wrote it.
             DeviceFull, DeviceFailed: The device refused.
 
@@ -159,14 +164,15 @@ class Log(LogReads):
         )
         log._places_path = None if device is not None else directory / PLACES_NAME
         try:
-            log._recover(generation * GENERATION_BYTES)
+            log._opaque |= frozenset(opaque_kinds)
+            log._recover(generation * GENERATION_BYTES, witness)
             log._find_carried()
         except OSError as error:
             raise device_error(error, "open the log") from error
         return log
 
-    def _recover(self, start: int) -> None:
-        found = recover(self.device, start)
+    def _recover(self, start: int, witness: Witness | None) -> None:
+        found = recover(self.device, start, self._is_opaque, witness)
         self._segments, self._file = found.segments, found.file
         if found.segments and found.segments[-1].header.version == SEGMENT_VERSION:
             self._tail = found.segments[-1]  # else the next record starts a segment of this version

@@ -12,7 +12,6 @@ import threading
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from itertools import pairwise
 from operator import attrgetter
 from typing import Final
@@ -27,13 +26,13 @@ from spinrt.storage.reading import FIRST_READ_BYTES, RecordReader, body_range
 from spinrt.storage.record import (
     CHAIN_START,
     COMPRESSED,
-    DIGEST_BYTES,
     HEADER_BYTES,
     KIND_CARRIED,
     KIND_MAX,
-    SALT_SHARED_BYTES,
+    Header,
     Record,
     body_digest,
+    log_identity,
     plain_body,
 )
 from spinrt.storage.segment import HeaderWalk, Segment, Walk, damage_error
@@ -53,6 +52,8 @@ class LogReads:
         self._closed = False
         self._durable = 0
         self._reader = RecordReader(device)
+        self._opaque: frozenset[int] = frozenset((KIND_CARRIED,))
+        """Kinds of records that nobody needs whole to go on behind them."""
         # Guarded by _lock.
         self._segments: list[Segment] = []
         self._buffer = LogBuffer(0, CHAIN_START)
@@ -86,8 +87,7 @@ class LogReads:
     @property
     def identity(self) -> bytes:
         """16 bytes that tell this log from any other, also when its first segment is gone."""
-        shared = self._segments[0].header.salt[:SALT_SHARED_BYTES]
-        return sha256(b"spinrt log " + shared).digest()[:DIGEST_BYTES]
+        return log_identity(self._segments[0].header.salt)
 
     def read(self, name: int, about: int = FIRST_READ_BYTES) -> Record:
         """Return the record of that position, durable or not, after checking header and body.
@@ -230,7 +230,8 @@ class LogReads:
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield the records that are durable now, from the first at or after ``start``, which must be a record's start,
-        a ``next_position``, or 0. No segment expires until the last was taken.
+        a ``next_position``, or 0. No segment expires until the last was taken. Opaque ones whose body is
+        damaged are left out.
 
         Raises:
             CorruptRecord: Damage; segment and offset are named.
@@ -251,7 +252,7 @@ class LogReads:
             file = self.device.open(segment.name)
         except OSError as error:
             raise device_error(error, f"open of log segment {segment.name}") from error
-        walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES))
+        walk = Walk(segment, file, end, max(start, segment.start + HEADER_BYTES), self._is_opaque)
         try:
             yield from walk
             return walk.chain
@@ -259,6 +260,9 @@ class LogReads:
             raise damage_error(segment, walk.position, error) from None
         finally:
             file.close()
+
+    def _is_opaque(self, header: Header) -> bool:
+        return header.kind & KIND_MAX in self._opaque
 
     def headers(self, segment: Segment, start: int = 0) -> Iterator[HeaderWalk.Found]:
         """Yield headers of a segment's durable records from ``start`` on, and the first bytes of the bodies.

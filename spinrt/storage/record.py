@@ -132,6 +132,11 @@ def chain_after(chain: bytes, front: bytes) -> bytes:
     return sha256(chain + front).digest()[:DIGEST_BYTES]
 
 
+def log_identity(salt: bytes) -> bytes:
+    """Return the 16 bytes that tell the log whose segments have that salt from any other."""
+    return sha256(b"spinrt log " + salt[:SALT_SHARED_BYTES]).digest()[:DIGEST_BYTES]
+
+
 def checksum_seed(salt: bytes) -> int:
     """Return the number that seeds the checksums of a segment with that salt."""
     return crc32(salt)

@@ -4,18 +4,22 @@ Only the newest segment can end in a torn tail: every other one was synced befor
 segment's header is durable before its first record. So recovery walks the newest segment, and
 
     - a clean end: done;
-    - a bad record that no later record claims to have been durable: the tail was torn, it is cut there;
-    - a bad record that a later one claims to have been durable: damage, `CorruptRecord`, nothing is changed;
+    - a bad record that no later record claims to have been durable, nor a `Witness`: the tail was torn, it is cut;
+    - a record that was durable and whose body alone is bad, of a kind that nobody needs to go on: it is stepped over,
+      and whoever reads it is told;
+    - any other bad record that was durable: damage, `CorruptRecord`, nothing is changed;
     - a newest segment too short for a header: its creation was torn, it is removed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.device import Device, File
-from spinrt.storage.record import CHAIN_START, HEADER_BYTES, SALT_SHARED_BYTES
+from spinrt.storage.record import CHAIN_START, HEADER_BYTES, SALT_SHARED_BYTES, Header, log_identity
 from spinrt.storage.segment import (
     Segment,
     Walk,
@@ -25,6 +29,10 @@ from spinrt.storage.segment import (
     segment_starts,
     was_durable,
 )
+
+Witness: TypeAlias = Callable[[bytes], int]
+"""Given a log's identity, returns up to which position something else than the log knows that it was durable, or 0."""
+RESTORE: Final = "try `spinrt fsck --repair`, or restore the data directory from a backup or a mirror"
 
 
 @dataclass(slots=True)
@@ -37,11 +45,18 @@ class Recovered:
     chain: bytes
 
 
-def recover(device: Device, start: int = 0) -> Recovered:
+def recover(
+    device: Device,
+    start: int = 0,
+    is_opaque: Callable[[Header], bool] | None = None,
+    witness: Witness | None = None,
+) -> Recovered:
     """Check the segments on a device, cut a torn tail, and make what is left durable.
 
     Args:
         start: Position at which a log begins that is new.
+        is_opaque: Whether nobody needs a record's body to go on behind it.
+        witness: Asked before a tail is cut.
 
     Raises:
         CorruptRecord, FormatUnknown: As ``Log.open``.
@@ -57,7 +72,7 @@ def recover(device: Device, start: int = 0) -> Recovered:
         _check_same_log(segments[0], follower)
     file = device.open(segments[-1].name, write=True)
     try:
-        end, chain = _recover_tail(segments[-1], file)
+        end, chain = _Tail(segments, file, is_opaque, witness).recover()
         device.sync()
     except BaseException:
         file.close()
@@ -109,16 +124,53 @@ def _check_same_log(first: Segment, segment: Segment) -> None:
         )
 
 
-def _recover_tail(segment: Segment, file: File) -> tuple[int, bytes]:
-    end = segment.start + file.size()
-    walk = Walk(segment, file, end)
-    try:
-        for _ in walk:
-            pass
-    except CorruptRecord as error:
-        if was_durable(segment, file, end, walk.position):
-            raise damage_error(segment, walk.position, error) from None
-        file.truncate(walk.position - segment.start)
-    file.sync()
-    assert walk.chain is not None
-    return walk.position, walk.chain
+class _Tail:
+    """The newest segment at recovery."""
+
+    def __init__(
+        self,
+        segments: list[Segment],
+        file: File,
+        is_opaque: Callable[[Header], bool] | None,
+        witness: Witness | None,
+    ) -> None:
+        self._segment = segments[-1]
+        self._identity = log_identity(segments[0].header.salt)
+        self._file = file
+        self._end = self._segment.start + file.size()
+        self._is_opaque = is_opaque
+        self._witness = witness
+
+    def recover(self) -> tuple[int, bytes]:
+        """Cut what is torn; return the end and the chain there. Raises CorruptRecord: nothing was changed."""
+        walk = Walk(self._segment, self._file, self._end, spares=self._spares)
+        try:
+            for _ in walk:
+                pass
+        except CorruptRecord as error:
+            self._refuse_durable(walk.position, error)
+            self._file.truncate(walk.position - self._segment.start)
+        self._file.sync()
+        assert walk.chain is not None
+        return walk.position, walk.chain
+
+    def _spares(self, header: Header) -> bool:
+        if self._is_opaque is None or not self._is_opaque(header):
+            return False
+        return self._was_durable(header.position) or self._witnessed() > header.position
+
+    def _was_durable(self, position: int) -> bool:
+        return was_durable(self._segment, self._file, self._end, position)
+
+    def _witnessed(self) -> int:
+        return 0 if self._witness is None else self._witness(self._identity)
+
+    def _refuse_durable(self, position: int, error: CorruptRecord) -> None:
+        if self._was_durable(position):
+            raise damage_error(self._segment, position, error) from None
+        if (covered := self._witnessed()) > position:
+            raise CorruptRecord(
+                f"log segment {self._segment.name}, offset {position - self._segment.start}: {error}; index or"
+                f" snapshots cover the log up to {covered}, so this was stored; the log was left as it is",
+                hint=RESTORE,
+            ) from None

@@ -6,7 +6,7 @@ Owns no state beyond one open file. Formats are in ``record``; who may write is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,10 +116,21 @@ class Walk:
 
     After an error or at the end, ``position`` is where the walk stopped and ``chain`` the last good chain value.
     A walk that starts inside a segment cannot check the chain of its first record and takes its word.
+
+    Args:
+        spares: Told of a record whose body alone is wrong, says whether to step over it; none: the walk ends there.
     """
 
-    def __init__(self, segment: Segment, file: File, end: int, position: int | None = None) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        file: File,
+        end: int,
+        position: int | None = None,
+        spares: Callable[[Header], bool] | None = None,
+    ) -> None:
         self.segment = segment
+        self._spares = spares
         self.position = segment.start + HEADER_BYTES if position is None else position
         self.end = end
         at_start = self.position == segment.start + HEADER_BYTES
@@ -128,18 +139,26 @@ class Walk:
 
     def __iter__(self) -> Iterator[Record]:
         while self.position < self.end:
-            yield self._next()
+            record = self._next()
+            if record is not None:
+                yield record
 
-    def _next(self) -> Record:
+    def _next(self) -> Record | None:
         offset = self.position - self.segment.start
         header = decode_header(self._window.read(offset, HEADER_BYTES), self.position, self.segment.seed)
         after = self.position + HEADER_BYTES + header.length
         if after > self.end:
             raise CorruptRecord(f"record at {self.position}: ends at {after}, the segment at {self.end}")
         body = self._window.read(offset + HEADER_BYTES, header.length)
-        check_body(header, body)
         if self.chain is not None:
             check_chain(header, self.chain)
+        try:
+            check_body(header, body)
+        except CorruptRecord:
+            if self._spares is None or not self._spares(header):
+                raise
+            self.position, self.chain = after, header.chain
+            return None
         compressed = header.kind & COMPRESSED != 0
         record = Record(self.position, header.kind & KIND_MAX, header.time_ns, body, after, compressed)
         self.position, self.chain = after, header.chain

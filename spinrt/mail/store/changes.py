@@ -38,6 +38,8 @@ VERSION: Final = 1
 KIND_BODY: Final = 0x0100
 """A run of a message's bytes; the record's body is those bytes and nothing else."""
 KIND_DELIVER: Final = 0x0101
+OPAQUE_KINDS: Final = frozenset({KIND_BODY})
+"""Of records that only who reads the message needs."""
 KIND_FIRST: Final = 0x0100
 KIND_LAST: Final = 0x01FF
 

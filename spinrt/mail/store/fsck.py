@@ -14,14 +14,17 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
+from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
 from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.mail.store.snapshots import index_of, write_object
+from spinrt.mail.store.witness import covered_position, opened_index, snapshots_cover
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
 from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
 from spinrt.storage.fsck.log import RESTORE, LogCheck
@@ -65,13 +68,24 @@ class DirectoryCheck:
         """Check everything; yield what is wrong as it is found."""
         yield from _check_format(self.path)
         yield from _check_modes(self.path)
-        log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance)
+        witness = partial(covered_position, self.path)
+        log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance, witness=witness)
         sound = True
         for finding in log_check.findings():
             sound = sound and finding.severity.value != "damage"
             yield finding
+        yield from self._check_end(log_check)
         yield from PagesCheck(ReadOnlyDevice(self.path / "pages"), advance=self.advance).findings()
         yield from self._check_derived(log_check.end, sound)
+
+    def _check_end(self, log_check: LogCheck) -> Iterator[Finding]:
+        """A log that ends before what a snapshot covers; the index is compared with it by itself."""
+        if log_check.identity is None:
+            return
+        covered = snapshots_cover(ReadOnlyDevice(self.path / "pages"), log_check.identity)
+        if log_check.end and covered > log_check.end:
+            problem = f"is at {log_check.end}, but a snapshot covers the log up to {covered}: records were lost"
+            yield damage("log", None, "end of the log", problem, RESTORE)
 
     def _check_derived(self, log_end: int, sound: bool) -> Iterator[Finding]:
         """The tables that follow from the log: of places, and the index."""
@@ -79,7 +93,9 @@ class DirectoryCheck:
             yield from self._check_index(None, log_end, sound)
             return
         try:
-            log = Log.open(self.path / "log", device=ReadOnlyDevice(self.path / "log"))
+            device = ReadOnlyDevice(self.path / "log")
+            witness = partial(covered_position, self.path)
+            log = Log.open(self.path / "log", device=device, opaque_kinds=OPAQUE_KINDS, witness=witness)
         except (CorruptRecord, FormatUnknown):  # told with the log
             yield from self._check_index(None, log_end, sound)
             return
@@ -97,7 +113,7 @@ class DirectoryCheck:
             yield note(INDEX, None, "index", "is missing", "the next start builds it anew from the log")
             return
         try:
-            with _opened(path) as connection:
+            with opened_index(path) as connection:
                 yield from self._check_opened(connection, log, log_end, sound)
         except sqlite3.Error as error:
             yield damage(INDEX, None, "index", str(error), REBUILD)
@@ -233,21 +249,6 @@ def _check_bodies(connection: sqlite3.Connection, log: Log) -> Iterator[Finding]
                 yield damage("log", None, f"message body {name}, {size} bytes", "is not in the log", RESTORE)
     if missing > ROWS_SHOWN:
         yield damage("log", None, "message bodies", f"{missing - ROWS_SHOWN} more are not in the log", RESTORE)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an index for reading. Beside a write-ahead log SQLite needs a file more; it is gone afterwards."""
-    beside = path.with_name(path.name + "-shm")
-    was_there = beside.exists()
-    alone = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", uri=True, isolation_level=None)
-    try:
-        yield connection
-    finally:
-        connection.close()
-        if not was_there:
-            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

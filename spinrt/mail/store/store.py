@@ -45,7 +45,7 @@ from spinrt.errors import (
 from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.backup import back_up
 from spinrt.mail.store.bodies import BodyWriter
-from spinrt.mail.store.changes import encode_change
+from spinrt.mail.store.changes import OPAQUE_KINDS, encode_change
 from spinrt.mail.store.check import check_change, names_of
 from spinrt.mail.store.checkpoint import Checkpointer, Cut, close_followed, follow_index, load_followed
 from spinrt.mail.store.index import INDEX_NAME, Batch, Index, index_error, is_full
@@ -56,6 +56,7 @@ from spinrt.mail.store.reader import Reader
 from spinrt.mail.store.recovery import Progress, open_index, suspect_index
 from spinrt.mail.store.retention import Expiry
 from spinrt.mail.store.snapshots import Attachment, SnapshotStore
+from spinrt.mail.store.witness import covered_position
 from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import Device
@@ -169,6 +170,8 @@ class Store(Reader):
                 segment_bytes_max=segment_bytes_max,
                 compression=compression,
                 clock_ns=clock_ns,
+                opaque_kinds=OPAQUE_KINDS,
+                witness=partial(covered_position, directory.path, pages_device=pages_device),
             )
             opened.callback(log.close)
             snapshots = SnapshotStore(directory.path, pages_device)

@@ -25,7 +25,9 @@ from spinrt.storage.record import (
     checksum_seed,
     decode_header,
     decode_segment,
+    log_identity,
 )
+from spinrt.storage.recovery import Witness
 from spinrt.storage.repair import Flip, find_flip, find_segment_flip
 from spinrt.storage.segment import WINDOW_BYTES, Segment, Window, segment_name, segment_starts, was_durable
 
@@ -40,6 +42,7 @@ class LogCheck:
         device: Holds the segments.
         place: How the directory is called in findings.
         advance: Told how far it is.
+        witness: Asked before the end is taken for torn.
         mend: Puts a byte right that was found by trying, so that the device shows it; none: nothing is tried.
     """
 
@@ -47,11 +50,14 @@ class LogCheck:
     place: str = "log"
     advance: Advance = unwatched
     mend: Mend | None = None
+    witness: Witness | None = None
     start: int = 0
     """Position at which the log begins."""
     end: int = 0
     """Position behind the last good record."""
     records: int = 0
+    identity: bytes | None = field(default=None)
+    """Of the log; none before a segment's header was read."""
     chain: bytes | None = field(default=None)
     """Chain value behind the last record looked at; none when it is not known."""
 
@@ -87,6 +93,7 @@ class LogCheck:
             try:
                 segment = Segment(decode_segment(head, name), 0)
                 segment.seed = checksum_seed(segment.header.salt)
+                self.identity = self.identity or log_identity(segment.header.salt)
             except (CorruptRecord, FormatUnknown) as error:
                 yield self._bad_head(place, size, head, newest, str(error))
                 return
@@ -207,7 +214,10 @@ class _Records:
         return None
 
     def _is_torn(self, position: int) -> bool:
-        return self.newest and not was_durable(self.segment, self.file, self.segment.start + self.size, position)
+        if not self.newest or was_durable(self.segment, self.file, self.segment.start + self.size, position):
+            return False
+        witness, identity = self.check.witness, self.check.identity
+        return witness is None or identity is None or witness(identity) <= position
 
     def _torn(self, offset: int) -> Finding:
         left = self.size - offset
