@@ -318,7 +318,11 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, tag: str, name: str, answer: bytes) -> None:
         """Tell what happened meanwhile, then the tagged answer."""
-        if self._transport is None or not answer:
+        if self._transport is None:
+            return
+        if not answer:
+            if self.state.phase is Phase.LOGOUT:  # an answer was cut short
+                self._close()
             return
         tell_updates(self, expunge=name not in RENUMBERING_FORBIDDEN)
         self.write(tag.encode("ascii") + b" " + answer + b"\r\n")

@@ -7,21 +7,27 @@ read the header, BODY[] parses nothing.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from operator import itemgetter
 
+from spinrt.errors import CorruptRecord
 from spinrt.mail.imap.command import ROW_FORMS, Fetch, FetchItem, Wanted
 from spinrt.mail.imap.response import body_structure, flag_list, format_envelope, internal_date
-from spinrt.mail.imap.session import Refused, Services, Session, selected, submit
-from spinrt.mail.imap.state import View
+from spinrt.mail.imap.session import Disconnected, Refused, Services, Session, selected, submit
+from spinrt.mail.imap.state import Phase, View
 from spinrt.mail.message.envelope import envelope
 from spinrt.mail.message.view import MessageView, Section, SectionKind, Span
 from spinrt.mail.store.model import Body, FlagsMode, Message, Stored, StoreFlags
 
 BATCH_MESSAGES = 64
 PIECE_BYTES = 64 * 1024
+DAMAGED_TOLD_MAX = 20
+"""UIDs of damaged messages in one answer; of all of them there are lines in the server's log."""
+
+_LOG = logging.getLogger("spinrt.mail.imap")
 
 _NO_BODY = Body(b"", 0, ())
 _WHOLE = SectionKind.WHOLE
@@ -44,6 +50,9 @@ async def fetch(session: Session, arguments: Fetch) -> bytes:
             session.write(piece)
             if session.pressed():
                 await session.breathe()
+    if writer.damaged:
+        uids_told = ", ".join(map(str, writer.damaged[:DAMAGED_TOLD_MAX]))
+        raise Refused(f"damaged where it is stored, and left out: UID {uids_told}", code="CORRUPTION")
     if missing and not arguments.uid:
         raise Refused("some of the messages are gone", code="EXPUNGEISSUED")
     return b"OK FETCH completed"
@@ -75,6 +84,8 @@ class _Writer:
         self._view = view
         self._wanted = wanted
         self._marked: set[int] = set()
+        self.damaged: list[int] = []
+        """UIDs of messages that cannot be read."""
 
     async def mark_seen(self, messages: list[Message]) -> list[Message]:
         r"""Set ``\Seen`` where it is missing; returns the messages that are still there."""
@@ -105,7 +116,24 @@ class _Writer:
         return b"".join(lines)
 
     def _answer(self, message: Message) -> Iterator[bytes]:
-        """One FETCH response, in pieces of about ``PIECE_BYTES``: one piece, unless sections are long or many."""
+        """One FETCH response, in pieces of about ``PIECE_BYTES``: one piece, unless sections are long or many.
+
+        That of a damaged message is left out; when a part of it is on its way already, the connection ends.
+        """
+        begun = False
+        try:
+            for piece in self._pieces(message):
+                yield piece
+                begun = True
+        except CorruptRecord as error:
+            view, state = self._view, self._session.state
+            _LOG.error("IMAP: UID %d in %s of %s is damaged: %s", message.uid, view.mailbox.name, state.user, error)
+            if begun:  # inside a literal: whatever follows would be taken for the message
+                state.phase = Phase.LOGOUT
+                raise Disconnected from error
+            self.damaged.append(message.uid)
+
+    def _pieces(self, message: Message) -> Iterator[bytes]:
         stored = _StoredMessage(self._session.services, message)
         parts, held = [b"* %d FETCH (" % self._view.sequence(message.uid)], 0
         separator = b""

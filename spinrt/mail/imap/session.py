@@ -12,7 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spinrt.errors import AlreadyExists, DeviceFull, MailError, NotFound, QuotaExceeded, SpinError, UsageError
+from spinrt.errors import (
+    AlreadyExists,
+    CorruptRecord,
+    DeviceFull,
+    MailError,
+    NotFound,
+    QuotaExceeded,
+    SpinError,
+    UsageError,
+)
 from spinrt.errors import StorageError as StoreFailure
 from spinrt.mail.imap.limits import ImapLimits
 from spinrt.mail.imap.response import flag_list, text
@@ -166,6 +175,8 @@ def refusal(error: SpinError, *, missing: str = "NONEXISTENT") -> Refused:
             return Refused("no room is left to store this", code="OVERQUOTA")
         case QuotaExceeded():
             return Refused(str(error), code="OVERQUOTA")
+        case CorruptRecord():
+            return Refused("a message is damaged where it is stored", code="CORRUPTION")
         case StoreFailure():
             return Refused("the mail store cannot be changed at present", code="UNAVAILABLE")
         case UsageError() | MailError():

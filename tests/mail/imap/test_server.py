@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -473,5 +475,56 @@ def test_servers_of_one_store_share_what_is_recent(serve: Serve) -> None:
         other = await Client.logged_in(second)
         assert b"* 0 RECENT" in await other.run("SELECT INBOX")
         await second.close(1.0)
+
+    serve(scenario)
+
+
+def spoil(directory: Path, found: bytes) -> None:
+    """Change bytes of the log under the server."""
+    (segment,) = (directory / "data/log").glob("*.log")
+    offset = segment.read_bytes().index(found)
+    with segment.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(len(found)))
+
+
+def test_a_damaged_message_is_named_and_the_others_come(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its UID is in the answer and in the server's log; the connection goes on."""
+
+    async def scenario(server: ImapServer, _: Store) -> None:
+        client = await Client.logged_in(server)
+        for number in range(3):
+            await client.append("INBOX", b"Subject: %d\r\n\r\nsay number %d" % (number, number))
+        spoil(tmp_path, b"say number 1")
+        await client.run("SELECT INBOX")
+        *answers, end = await client.run("FETCH 1:* BODY.PEEK[]")
+        assert [answer.split()[1] for answer in answers] == [b"1", b"3"]
+        assert end.startswith(b"NO [CORRUPTION]")
+        assert end.endswith(b"UID 2")
+        assert await client.run("NOOP") == [b"OK NOOP completed"]
+        await client.close()
+
+    serve(scenario)
+    assert "UID 2 in INBOX" in caplog.text
+
+
+def test_damage_behind_what_was_sent_ends_the_connection(serve: Serve, tmp_path: Path) -> None:
+    """Inside a literal nothing else can be said: the client must not take an answer for the message."""
+
+    async def scenario(server: ImapServer, _: Store) -> None:
+        client = await Client.logged_in(server)
+        message = b"Subject: long\r\n\r\n" + b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(20_000))
+        await client.append("INBOX", message)
+        await client.run("SELECT INBOX")
+        (segment,) = (tmp_path / "data/log").glob("*.log")
+        content = segment.read_bytes()
+        header = content.rindex(b"R\x01\x01\x00", 0, content.index(message[600_000:600_100]))
+        spoil(tmp_path, content[header : header + 64])
+        client.send(b"f FETCH 1 BODY.PEEK[]\r\n")
+        received = await client.reader.read()
+        assert len(received) < len(message)
+        assert b"f NO" not in received
 
     serve(scenario)
