@@ -14,6 +14,7 @@ from spinrt.errors import NotFound, SpinError, StateError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
+from spinrt.mail.store.mirrored import judge
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
@@ -55,7 +56,7 @@ class KeptMirror:
         self._source = source
 
     async def begin(self) -> Receiver:
-        return self.directory.receiver(self._source.update_bytes_max)
+        return self.directory.receiver(judge, self._source.update_bytes_max)
 
     async def end(self, receiver: Receiver | None, error: BaseException | None) -> None:
         if receiver is not None:

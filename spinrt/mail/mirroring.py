@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 from spinrt import trace
 from spinrt.errors import InternalError, NotFound, PeerFailed, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
-from spinrt.mail.store.mirrored import body_names
+from spinrt.mail.store.mirrored import body_names, judge
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.device import sync_directory
 from spinrt.storage.mirror import pipe
@@ -297,7 +297,7 @@ def carry_here(
     mirror = MirrorDirectory.open(directory)
     receiver = None
     try:
-        receiver = mirror.receiver()
+        receiver = mirror.receiver(judge)
         pipe.run(client, receiver, spend)
         if receiver.updated is not None and keep is not None:
             thin_out(mirror, keep)

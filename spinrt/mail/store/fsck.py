@@ -20,13 +20,14 @@ from typing import Any, Final, TypeAlias
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.changes import OPAQUE_KINDS
+from spinrt.mail.store.fsck_snapshots import check_snapshots, missing_bodies
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
 from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.mail.store.witness import covered_position, opened_index, snapshots_cover
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
-from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
 from spinrt.storage.fsck.log import RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.fsck.places import check_places
@@ -36,8 +37,6 @@ from spinrt.storage.pages import LocalPages
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.segment import segment_starts
 
-ROWS_SHOWN: Final = 5
-"""Rows of one table that are told one by one; of more only how many there are."""
 REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from the log"
 INDEX: Final = f"index/{INDEX_NAME}"
 
@@ -101,6 +100,7 @@ class DirectoryCheck:
             return
         try:
             yield from check_places(self.path / "log", log)
+            yield from check_snapshots(self.path, log)
             yield from self._check_index(log, log_end, sound)
         finally:
             log.close()
@@ -241,14 +241,8 @@ def _files(path: Path) -> list[Path]:
 
 def _check_bodies(connection: sqlite3.Connection, log: Log) -> Iterator[Finding]:
     """Every body that the index names is in the log; its bytes were checked with the log."""
-    missing = 0
-    for name, size in connection.execute("SELECT name, bytes FROM bodies ORDER BY name"):
-        if not log.holds(name):
-            missing += 1
-            if missing <= ROWS_SHOWN:
-                yield damage("log", None, f"message body {name}, {size} bytes", "is not in the log", RESTORE)
-    if missing > ROWS_SHOWN:
-        yield damage("log", None, "message bodies", f"{missing - ROWS_SHOWN} more are not in the log", RESTORE)
+    rows = connection.execute("SELECT name, bytes FROM bodies ORDER BY name")
+    yield from missing_bodies(((name, f"{name}, {size} bytes") for name, size in rows), log, RESTORE)
 
 
 @contextlib.contextmanager

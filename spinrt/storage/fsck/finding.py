@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+ROWS_SHOWN: Final = 5
+"""Of one kind of damage in one table so many are told one by one; of more only how many there are."""
 
 
 class Severity(Enum):

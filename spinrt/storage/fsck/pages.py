@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt.errors import CorruptRecord, NotFound
-from spinrt.storage.fsck.finding import Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
 from spinrt.storage.pack import Entry, pack_name, pack_numbers
 from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
@@ -31,7 +31,6 @@ from spinrt.storage.tree import difference, shape_of
 
 REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
 FROM_MIRROR: Final = "a mirror may still have it: `spinrt fsck --repair --from MIRROR`"
-ROWS_SHOWN: Final = 5
 _Row = tuple[bytes, Place, int, int]
 
 

@@ -30,6 +30,10 @@ class Standing:
     """Identity of the snapshot that the last finished update brought."""
     incoming: bytes | None = None
     """The one that was about to become visible."""
+    previous: bytes | None = None
+    """What was current before; it stays until the next update is there, whatever the schedule says."""
+    complete: bool = False
+    """Whether all bodies that the current snapshot needs were found here."""
     aside: tuple[bytes, ...] = ()
     """Snapshots of a history that was left; they stay until they are deleted by hand."""
     resync: bool = False
@@ -43,13 +47,19 @@ class Standing:
 
     def settled(self, present: set[bytes]) -> Standing:
         """Return it as it is after a crash, given the snapshots that are there."""
-        current = self.incoming if self.incoming in present else self.current
+        there = self if self.incoming is None or self.incoming not in present else self.advanced(self.incoming)
         return replace(
-            self,
-            current=current if current in present else None,
+            there,
+            current=there.current if there.current in present else None,
             incoming=None,
+            previous=there.previous if there.previous in present else None,
             aside=tuple(one for one in self.aside if one in present),
         )
+
+    def advanced(self, current: bytes) -> Standing:
+        """Return it with another current snapshot; the one before is *previous*."""
+        previous = self.previous if current == self.current else self.current
+        return replace(self, current=current, incoming=None, previous=previous)
 
 
 class Book(Protocol):
@@ -111,6 +121,7 @@ def encode_standing(standing: Standing) -> bytes:
     found = asdict(standing)
     found["current"] = _hex(standing.current)
     found["incoming"] = _hex(standing.incoming)
+    found["previous"] = _hex(standing.previous)
     found["aside"] = [one.hex() for one in standing.aside]
     return json.dumps({"version": _VERSION, **found}, indent=1).encode() + b"\n"
 
@@ -127,6 +138,8 @@ def decode_standing(data: bytes, name: str) -> Standing:
         return Standing(
             _identity(found["current"]),
             _identity(found["incoming"]),
+            _identity(found.get("previous")),
+            bool(found.get("complete")),
             tuple(bytes.fromhex(one) for one in found["aside"]),
             bool(found["resync"]),
             int(found["updated_ns"]),

@@ -16,7 +16,7 @@ from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.log import GENERATION_COUNT, Log
 from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
 from spinrt.storage.mirror.receiver import Receiver
-from spinrt.storage.mirror.update import Bodies, Update
+from spinrt.storage.mirror.update import Bodies, Judge, Update
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.schedule import Keep, kept
@@ -72,15 +72,20 @@ class MirrorDirectory:
             data.close()
             raise
 
-    def receiver(self, bytes_max: int = UPDATE_BYTES_MAX) -> Receiver:
-        """Return a receiver for one connection. Give it back with `end`."""
+    def receiver(self, judge: Judge, bytes_max: int = UPDATE_BYTES_MAX) -> Receiver:
+        """Return a receiver for one connection. Give it back with `end`.
+
+        Args:
+            judge: See `Update`.
+            bytes_max: Contents that one update may bring.
+        """
         update: Update | None = None
 
         def claim() -> None:
             assert update is not None
             self._claim(update)
 
-        update = Update(self.pages, self.open_log, self.book, claim=claim, bytes_max=bytes_max)
+        update = Update(self.pages, self.open_log, self.book, judge=judge, claim=claim, bytes_max=bytes_max)
         return Receiver(update)
 
     def _claim(self, update: Update) -> None:
@@ -122,9 +127,10 @@ class MirrorDirectory:
         raise NotFound(f"mirror {self.data.path}: has no snapshot yet", hint="wait for the first update")
 
     def prune(self, keep: Keep) -> list[Snapshot]:
-        """Delete the snapshots that are due; the current one, those set aside and those with a label stay."""
+        """Delete the snapshots that are due; the current one, the one before it, those set aside and those with a label
+        stay."""
         standing = self.standing()
-        stay = {standing.current, *standing.aside}
+        stay = {standing.current, standing.previous, *standing.aside}
         mine = [one for one in self.pages.snapshots() if one.identity not in standing.aside]
         times = kept((one.time_ns for one in mine), keep)
         gone = [one for one in mine if not (one.identity in stay or one.label or one.time_ns in times)]

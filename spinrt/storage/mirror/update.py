@@ -5,17 +5,18 @@ Invariants
     *Bodies first*: bodies and pages are synced before the snapshot is committed, so all that it names is there.
     *Nothing is believed*: a page is stored under a digest only if it has that digest; maps are built here from the
     digests that were offered and must have the roots that the snapshot says.
+    *Judged*: before a snapshot becomes visible, what it says of itself and all bodies that it needs are looked for.
     *Kept*: what arrived for an update that was cut off is not asked for again, as pages and bodies are known by name.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from spinrt.errors import CorruptRecord, NotFound, PeerProtocolError, StateError
+from spinrt.errors import CorruptRecord, FormatUnknown, NotFound, PeerProtocolError, StateError
 from spinrt.storage.files import device_error
 from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror.book import Book, Standing
@@ -28,6 +29,18 @@ from spinrt.storage.snapshot import decode_snapshot
 
 SYNC_BYTES: Final = 64 * 1024 * 1024
 """What a crash of the mirror's machine may cost of an update under way, and bounds what the last sync has to write."""
+AHEAD_S_MAX: Final = 3600
+"""How far a snapshot's time may be ahead of the mirror's clock: one of a later year would keep all that follow out."""
+
+Judge: TypeAlias = Callable[[PageStore, Snapshot | None, Snapshot], Iterator[int]]
+"""Yields the names of the bodies that a snapshot needs and its base (none: no base) did not.
+
+Raises CorruptRecord when the snapshot is not what its source should send, FormatUnknown when it cannot be told."""
+
+
+def no_bodies(pages: PageStore, base: Snapshot | None, target: Snapshot) -> Iterator[int]:
+    """A judge of snapshots that need no bodies."""
+    return iter(())
 
 
 class Bodies(Protocol):
@@ -53,6 +66,7 @@ class Update:
         open_log: Returns the mirror's log; makes it, in a generation of its own, when the source's is given the first
             time.
         book: Where the mirror's standing is kept.
+        judge: Looks at a snapshot before it becomes visible, and says which bodies it needs.
         claim: Called before an update, and not before a repair; raises Busy when another is under way.
         bytes_max: Contents that one update may bring.
     """
@@ -63,6 +77,7 @@ class Update:
         open_log: Callable[[int | None], Bodies | None],
         book: Book,
         *,
+        judge: Judge = no_bodies,
         claim: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.time_ns,
         bytes_max: int = 1 << 50,
@@ -70,12 +85,14 @@ class Update:
         self._pages = pages
         self._open_log = open_log
         self._book = book
+        self._judge = judge
         self._claim = claim
         self._clock_ns = clock_ns
         self._bytes_left = bytes_max
         self._unsynced_bytes = 0
         self._snapshots: dict[bytes, Snapshot] = {}
         self._standing = Standing()
+        self._whole = True
         self._target: Snapshot | None = None
         self._base: Snapshot | None = None
         self._aside: tuple[bytes, ...] = ()
@@ -99,8 +116,27 @@ class Update:
                 f"mirror: its own log has generation {own}, as the source's: names would have two meanings",
                 hint="begin a new mirror in an empty directory",
             )
+        current = self._current()
+        self._whole = self._standing.complete or current is None or self._is_whole(current)
+
+    def _current(self) -> Snapshot | None:
+        return self._snapshots.get(self._standing.current or b"")
+
+    def _is_whole(self, snapshot: Snapshot) -> bool:
+        """Whether all bodies that a snapshot needs are here; it is told from all of its names."""
+        try:
+            return not self._missing(None, snapshot)
+        except (CorruptRecord, FormatUnknown, NotFound):
+            return False
+
+    def _missing(self, base: Snapshot | None, snapshot: Snapshot) -> int:
+        log = self._log()
+        return sum(not log.holds(name) for name in self._judge(self._pages, base, snapshot))
 
     def known(self) -> Sequence[bytes]:
+        """Those that an update may build on: none when bodies of the current one are missing, so all are offered."""
+        if not self._whole:
+            return []
         current = self._standing.current
         newest = sorted(self._snapshots.values(), key=lambda one: (one.time_ns, one.position), reverse=True)
         others = [one.identity for one in newest if one.identity != current]
@@ -108,7 +144,7 @@ class Update:
 
     def begin(self, base: bytes | None, encoded: bytes) -> None:
         target = decode_snapshot(encoded, "that the source sends")
-        if base is not None and base not in self._snapshots:
+        if base is not None and base not in self.known():
             raise PeerProtocolError("mirror: the update builds on a snapshot that is not here")
         self._aside = self._left_behind(base, target)
         self._target = target
@@ -116,10 +152,19 @@ class Update:
 
     def _left_behind(self, base: bytes | None, target: Snapshot) -> tuple[bytes, ...]:
         """Return the snapshots that are not of the source's past; refuse unless the operator let the mirror go back."""
-        current = self._snapshots.get(self._standing.current or b"")
+        current = self._current()
+        if target.time_ns > self._clock_ns() + AHEAD_S_MAX * 1_000_000_000:
+            raise StateError(
+                f"mirror: the snapshot's time is {target.time_ns / 1e9:.0f}, more than an hour ahead of the clock here",
+                hint="set the clocks of both machines",
+            )
+        if current is not None and target.identity == current.identity and not self._whole:
+            return ()  # again, with the bodies that are missing
         if target.identity in self._snapshots:
             raise StateError("mirror: has that snapshot, and a newer one after it", hint="is an old copy the source?")
-        if current is None or current.identity == base or _follows(target, current):
+        if current is None or _follows(target, current):
+            return ()
+        if current.identity == base and target.log_identity != current.log_identity:
             return ()
         if not self._standing.resync:
             raise StateError(
@@ -175,21 +220,32 @@ class Update:
         assert target is not None
         while self._patch_index < len(target.objects):
             self._close_patch()
+        self._check_bodies(target)
         self._log().sync()
         standing = replace(self._standing, aside=(*self._standing.aside, *self._aside), incoming=target.identity)
         self._write(standing)
         self._pages.commit(target)
         self._write(
             replace(
-                standing,
-                current=target.identity,
-                incoming=None,
+                standing.advanced(target.identity),
+                complete=True,
                 resync=False,
                 updated_ns=self._clock_ns(),
                 last=asdict(self._traffic),
             )
         )
         return target.identity
+
+    def _check_bodies(self, target: Snapshot) -> None:
+        """Refuse a snapshot of which not all bodies are here; of the current one they are known to be."""
+        base = self._base if self._base is not None and self._base.identity == self._standing.current else None
+        missing = self._missing(base, target)
+        if missing:
+            self._write(replace(self._standing, complete=False))
+            raise StateError(
+                f"mirror: {missing} bodies that snapshot {target.identity.hex()[:12]} needs did not come",
+                hint="the next update offers all; run `spinrt fsck` at the source if that is refused, too",
+            )
 
     def page(self, digest: bytes) -> tuple[bytes, bool] | None:
         try:
@@ -248,8 +304,12 @@ class Update:
 
 
 def _follows(target: Snapshot, current: Snapshot) -> bool:
-    """Whether the target is of the same log and later: the source kept nothing that both have, its history is one."""
-    return target.log_identity == current.log_identity and target.position >= current.position
+    """Whether the target is of the same log and later, so that its history is one with that of the current snapshot.
+
+    Of the same position and a later time is one that differs in its other objects: the configuration was changed.
+    """
+    later = (target.position, target.time_ns) > (current.position, current.time_ns)
+    return target.log_identity == current.log_identity and later
 
 
 def _of_past(one: Snapshot, shared: Snapshot) -> bool:

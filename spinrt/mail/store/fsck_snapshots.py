@@ -1,0 +1,57 @@
+"""Checking that a data directory has the bodies that its snapshots need: the half of a snapshot that is not pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
+from spinrt.mail.store.mirrored import body_names
+from spinrt.mail.store.snapshots import PAGES_NAME
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Finding, damage, note
+from spinrt.storage.log import Log
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.protocols import PageStore, Snapshot
+from spinrt.storage.readonly import ReadOnlyDevice
+
+FETCH: Final = (
+    "a mirror may still have them; the next update of a mirror brings what it lacks; else delete the snapshot"
+)
+
+
+def check_snapshots(path: Path, log: Log) -> Iterator[Finding]:
+    """Look for the bodies that each snapshot needs and the one before it did not: each name is looked for once."""
+    if not (path / PAGES_NAME).is_dir():
+        return
+    try:
+        pages = LocalPages.open(path / PAGES_NAME, ReadOnlyDevice(path / PAGES_NAME), rebuild=True)
+    except (CorruptRecord, FormatUnknown):  # told with the pages
+        return
+    with closing(pages):
+        base: Snapshot | None = None
+        for snapshot in pages.snapshots():
+            yield from _check_snapshot(pages, base, snapshot, log)
+            base = snapshot
+
+
+def _check_snapshot(pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log) -> Iterator[Finding]:
+    subject = f"snapshot {snapshot.identity.hex()[:12]}"
+    try:
+        names = body_names(pages, base, snapshot)
+        yield from missing_bodies(((name, f"{name}, needed by {subject}") for name in names), log, FETCH)
+    except (CorruptRecord, NotFound) as error:  # damage of pages is told with the pages
+        yield note(PAGES_NAME, None, subject, f"which bodies it needs cannot be told: {error.line()}")
+
+
+def missing_bodies(named: Iterable[tuple[int, str]], log: Log, hint: str) -> Iterator[Finding]:
+    """Tell which of the bodies, each with what is said of it, the log does not hold."""
+    missing = 0
+    for name, said in named:
+        if not log.holds(name):
+            missing += 1
+            if missing <= ROWS_SHOWN:
+                yield damage("log", None, f"message body {said}", "is not in the log", hint)
+    if missing > ROWS_SHOWN:
+        yield damage("log", None, "message bodies", f"{missing - ROWS_SHOWN} more are not in the log", hint)
