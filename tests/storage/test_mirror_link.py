@@ -199,7 +199,7 @@ def test_silence_is_not_waited_for(sides: Sides) -> None:
 
 
 def test_a_handshake_that_does_not_come_is_not_waited_for(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(link, "STRANGER_S", 0.3)
 
     async def run() -> None:
         async with serving(Peer(Secondary()), sides("mirror"), sides("source")) as port:
@@ -211,24 +211,49 @@ def test_a_handshake_that_does_not_come_is_not_waited_for(sides: Sides, monkeypa
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("bound", ["CONNECTIONS_MAX", "ADDRESS_CONNECTIONS_MAX"])
-def test_more_connections_than_there_are_slots_are_dropped(
+@pytest.mark.parametrize("bound", ["STRANGERS_MAX", "ADDRESS_STRANGERS_MAX"])
+def test_silent_strangers_do_not_keep_a_pinned_source_out(
     sides: Sides, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
+    """The oldest of those that say nothing makes room for who comes."""
     monkeypatch.setattr(link, bound, 2)
 
     async def run() -> None:
         async with serving(Peer(Secondary()), sides("mirror"), sides("source")) as port:
-            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-            await asyncio.sleep(0.05)
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            async with asyncio.timeout(10):
-                with pytest.raises((ConnectionError, AssertionError)):
-                    assert await reader.read(10)
-            for _, one in [*held, (reader, writer)]:
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            await send(primary.sender(target), port, sides("source"), sides("mirror"))
+            dropped = [reader.at_eof() or await ended(reader) for reader, _ in held[:2]]
+            assert dropped == [True, True]
+            for _, one in held:
                 one.close()
 
+    primary = Primary()
+    target = primary.snapshot({"a": b"a"})
     asyncio.run(run())
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side ends the connection at once, well before a stranger's time is over."""
+    try:
+        async with asyncio.timeout(link.STRANGER_S / 2):
+            return await reader.read(10) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def test_a_pinned_peer_has_so_many_connections_and_no_more(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "PEER_CONNECTIONS_MAX", 0)
+    primary, peer = Primary(), Peer(Secondary())
+
+    async def run() -> None:
+        async with serving(peer, sides("mirror"), sides("source")) as port:
+            with pytest.raises(PeerFailed):
+                await send(primary.sender(primary.snapshot({"a": b"a"})), port, sides("source"), sides("mirror"))
+
+    asyncio.run(run())
+    assert peer.ended == []
 
 
 def test_a_mirror_that_is_not_there_is_a_matter_of_trying_again(sides: Sides) -> None:

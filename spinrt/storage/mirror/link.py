@@ -1,8 +1,9 @@
 """Frames over TCP: TLS 1.3, each side knows the other's certificate beforehand, and nobody waits for ever.
 
-A certificate is *pinned*: the peer's own, byte for byte, not who signed it. A connection costs the mirror a slot from
-the first byte on; one that does not finish its handshake in ``HANDSHAKE_S``, or is silent for ``SILENCE_S``, is
-dropped.
+A certificate is *pinned*: the peer's own, byte for byte, not who signed it. Until its handshake is done a connection is
+a stranger's: it has one of the slots for those, and ``STRANGER_S``; when there is no slot, the oldest of the address
+that has most makes room, so who says nothing keeps nobody out. A pinned peer has slots of its own, and is dropped when
+it is silent for ``SILENCE_S``.
 What the engines do (pages, bodies, syncs) runs on a thread, one call at a time; the event loop carries bytes.
 """
 
@@ -27,12 +28,17 @@ from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.throttle import Throttle
 
 HANDSHAKE_S: Final = 10.0
+"""For the source, which waits for a mirror that it knows."""
+STRANGER_S: Final = 3.0
+"""For a handshake, at the mirror."""
 SILENCE_S: Final = 120.0
 CONNECT_S: Final = 20.0
 READ_BYTES: Final = 256 * 1024
-CONNECTIONS_MAX: Final = 64
-ADDRESS_CONNECTIONS_MAX: Final = 8
-"""From one address, so that one stranger, or one source that misbehaves, does not take all."""
+STRANGERS_MAX: Final = 64
+ADDRESS_STRANGERS_MAX: Final = 8
+"""From one address, so that one stranger does not take all."""
+PEER_CONNECTIONS_MAX: Final = 8
+"""Of one pinned peer, so that one that misbehaves takes no more."""
 
 _LOG = trace.component("mirror")
 T = TypeVar("T")
@@ -181,7 +187,10 @@ class LinkServer:
         self._peers = receivers
         self._silence_s = silence_s
         self._connections: set[asyncio.Task[None]] = set()
-        self._addresses: Counter[str] = Counter()
+        self._strangers: dict[asyncio.Task[None], str] = {}
+        """Handshakes under way and where they come from, the oldest first."""
+        self._served: Counter[bytes] = Counter()
+        """Connections of each pinned peer."""
 
     def protocol(self) -> asyncio.StreamReaderProtocol:
         """Make the protocol of one connection; for ``loop.create_server``."""
@@ -197,13 +206,12 @@ class LinkServer:
         task = asyncio.current_task()
         assert task is not None
         address = str((writer.get_extra_info("peername") or ("unknown",))[0])
-        if len(self._connections) >= CONNECTIONS_MAX or self._addresses[address] >= ADDRESS_CONNECTIONS_MAX:
-            writer.transport.abort()
-            return
+        self._make_room(address)
         self._connections.add(task)
-        self._addresses[address] += 1
+        self._strangers[task] = address
         try:
-            await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_S)
+            await writer.start_tls(self._context, ssl_handshake_timeout=STRANGER_S)
+            self._strangers.pop(task, None)
             try:
                 await self._serve(reader, writer)
             finally:
@@ -212,20 +220,39 @@ class LinkServer:
             reason = error.line() if isinstance(error, SpinError) else _reason(error)
             trace.log(_LOG, logging.WARNING, "connection ended", peer=address, reason=reason)
         except asyncio.CancelledError:
-            pass  # the server closes
+            pass  # the server closes, or another stranger needed the slot
         except Exception:
             _LOG.exception("connection failed")
         finally:
             self._connections.discard(task)
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+            self._strangers.pop(task, None)
             writer.transport.abort()
 
+    def _make_room(self, address: str) -> None:
+        """Drop the oldest stranger of an address that has as many as it may, or of the one that has most."""
+        counts = Counter(self._strangers.values())
+        crowded = address if counts[address] >= ADDRESS_STRANGERS_MAX else None
+        if crowded is None and len(self._strangers) >= STRANGERS_MAX:
+            crowded = counts.most_common(1)[0][0]
+        oldest = next((task for task, its in self._strangers.items() if its == crowded), None)
+        if oldest is not None:
+            del self._strangers[oldest]
+            oldest.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = self._peers.get(fingerprint(_peer_of(writer)))
+        known = fingerprint(_peer_of(writer))
+        peer = self._peers.get(known)
         if peer is None:
             raise PeerFailed("mirror: a certificate that is not pinned")
+        if self._served[known] >= PEER_CONNECTIONS_MAX:
+            raise PeerFailed(f"mirror: a peer has {PEER_CONNECTIONS_MAX} connections, and no more")
+        self._served[known] += 1
+        try:
+            await self._serve_peer(peer, reader, writer)
+        finally:
+            self._served[known] -= 1
+
+    async def _serve_peer(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         receiver: Receiver | None = None
         try:
             receiver = await peer.begin()
