@@ -22,10 +22,11 @@ from types import TracebackType
 from typing import Final
 
 from spinrt.errors import ConfigError, CorruptRecord, DataLocked, FormatUnknown
-from spinrt.storage.device import sync_directory
+from spinrt.storage.device import open_regular, read_bounded, sync_directory
 
 FORMAT_VERSION: Final = 1
 FORMAT_NAME: Final = "FORMAT"
+FORMAT_BYTES_MAX: Final = 1024
 LOCK_NAME: Final = "LOCK"
 _WORD: Final = "spinrt-data"
 
@@ -103,7 +104,7 @@ def _create(path: Path) -> None:
 
 def _acquire(path: Path) -> int:
     try:
-        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_regular(path / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ConfigError(f"data directory {path}: {error.strerror}", hint="check its owner") from error
     try:
@@ -127,7 +128,7 @@ def held(path: Path) -> Iterator[None]:
     if not path.is_dir():
         raise ConfigError(f"data directory {path}: does not exist", hint="name one with --data, or its configuration")
     try:
-        descriptor = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path / LOCK_NAME, os.O_RDONLY)
     except FileNotFoundError:  # a copy, or one that nobody has opened yet
         yield
         return
@@ -169,9 +170,11 @@ def _upgrade(path: Path, version: int, upgrades: Mapping[int, Callable[[Path], N
 def read_format(path: Path) -> int | None:
     """Return the format version of a data directory, or none when it has none yet."""
     try:
-        text = (path / FORMAT_NAME).read_text("ascii", "replace")
+        text = read_bounded(path / FORMAT_NAME, FORMAT_BYTES_MAX).decode("ascii", "replace")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CorruptRecord(f"{path / FORMAT_NAME}: {error.strerror}", hint="restore it from a backup") from None
     word, _, number = text.strip().partition(" ")
     if word != _WORD or not number.isdigit():
         raise CorruptRecord(f"{path / FORMAT_NAME}: found {text[:40]!r}, expected '{_WORD} <version>'")
@@ -181,7 +184,7 @@ def read_format(path: Path) -> int | None:
 def write_format(path: Path, version: int) -> None:
     """Write the format version, whole or not at all."""
     new = path / (FORMAT_NAME + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         os.write(descriptor, f"{_WORD} {version}\n".encode())
         os.fsync(descriptor)

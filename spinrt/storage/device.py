@@ -12,7 +12,9 @@ Rules that every implementation keeps:
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -125,13 +127,49 @@ class OsDevice:
         flags = os.O_CLOEXEC | (os.O_RDWR | os.O_APPEND if write or create else os.O_RDONLY)
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        return OsFile(os.open(self._directory / name, flags, 0o600))
+        return OsFile(open_regular(self._directory / name, flags))
 
     def remove(self, name: str) -> None:
         os.unlink(self._directory / name)
 
     def sync(self) -> None:
         sync_directory(self._directory)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Return a descriptor of a file that is, or becomes, a regular one; never waits for who else may have it open.
+
+    Raises:
+        OSError: As ``os.open``; or something else is there, such as a FIFO, and the message names it.
+    """
+    descriptor = None
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        found = os.fstat(descriptor)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        if path.exists() and not path.is_file():
+            raise _no_file(path) from None
+        raise
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return descriptor
+
+
+def _no_file(path: Path) -> OSError:
+    return OSError(errno.EINVAL, f"{path.name} is no regular file, expected one: move it away", str(path))
+
+
+def read_bounded(path: Path, bytes_max: int) -> bytes:
+    """Return the content of a small file. Raises OSError: as `open_regular`, or it is longer than ``bytes_max``."""
+    descriptor = open_regular(path, os.O_RDONLY)
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise OSError(errno.EFBIG, f"{path.name} is longer than the {bytes_max} bytes that it may have", str(path))
+    return data
 
 
 def sync_directory(directory: Path) -> None:

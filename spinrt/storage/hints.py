@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt._core import HintTable
+from spinrt.storage.device import open_regular
 
 HINTS_NAME: Final = "bodies.hints"
 SLOT_BYTES: Final = 16
@@ -67,7 +68,7 @@ class Hints:
         table, self.changed = self._table, False
         new = self._path.with_name(self._path.name + ".new")
         with contextlib.suppress(OSError):
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 os.writev(descriptor, [_FRONT.pack(_MAGIC, self._log_identity, table.count), table.memory])
             finally:
@@ -76,7 +77,7 @@ class Hints:
 
 
 def _load(path: Path, log_identity: bytes) -> HintTable | None:
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         front = file.read(_FRONT.size)
         if len(front) < _FRONT.size:
             return None

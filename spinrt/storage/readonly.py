@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spinrt.storage.device import File, OsFile
+from spinrt.storage.device import File, OsFile, open_regular
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class ReadOnlyDevice:
         elif not there:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         path = self.directory / name
-        inner = OsFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) if path.exists() else None
+        inner = OsFile(open_regular(path, os.O_RDONLY)) if path.exists() else None
         return _ReadOnlyFile(self, name, inner)
 
     def remove(self, name: str) -> None:

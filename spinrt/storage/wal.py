@@ -33,10 +33,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from spinrt.errors import StorageError
+from spinrt.storage.device import open_regular, read_bounded
 
 FRAME_HEADER_BYTES: Final = 24
 LOG_HEADER_BYTES: Final = 32
 CHANGED_MAX: Final = 200_000
+CHANGED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of the file that `save_changes` writes."""
 """With more pages than this it is as quick to look at all of them, and nothing is remembered: some 20 MiB at most."""
 
 _INDEX_VERSION: Final = 3_007_000
@@ -270,7 +273,7 @@ def save_changes(file: Path, database: Path, known: tuple[bytes, set[int]]) -> N
          "mtime_ns": stat.st_mtime_ns}
     )  # fmt: skip
     text = f"{sha256(body.encode()).hexdigest()}\n{body}\n"
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(text)
 
@@ -278,7 +281,7 @@ def save_changes(file: Path, database: Path, known: tuple[bytes, set[int]]) -> N
 def load_changes(file: Path, database: Path) -> SavedChanges | None:
     """Take away what `save_changes` wrote and return it, unless the database was used since, or it is damaged."""
     try:
-        text = file.read_text("ascii")
+        text = read_bounded(file, CHANGED_BYTES_MAX).decode("ascii")
         file.unlink()
         if _beside(database, "-wal").exists():
             return None

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from spinrt.errors import ConfigError, CorruptRecord, DataLocked, FormatUnknown
-from spinrt.storage.datadir import DataDirectory, read_format
+from spinrt.errors import ConfigError, CorruptRecord, DataLocked, DeviceFailed, FormatUnknown
+from spinrt.storage.datadir import DataDirectory, held, read_format
+from spinrt.storage.hints import Hints
+from spinrt.storage.log import Log
+from spinrt.storage.wal import load_changes
 
 
 def test_new_directory_is_versioned_and_for_its_owner_only(tmp_path: Path) -> None:
@@ -108,3 +111,45 @@ def test_other_directories_are_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "data" / "FORMAT").write_text("nonsense")
     with pytest.raises(CorruptRecord, match="nonsense"):
         DataDirectory.open(tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["FORMAT", "LOCK"])
+def test_a_fifo_in_place_of_a_file_is_told(tmp_path: Path, name: str) -> None:
+    """Nobody waits for who writes into it."""
+    DataDirectory.open(tmp_path / "data").close()
+    (tmp_path / "data" / name).unlink()
+    os.mkfifo(tmp_path / "data" / name)
+    with pytest.raises((ConfigError, CorruptRecord), match=f"{name}.*no regular file"):
+        DataDirectory.open(tmp_path / "data")
+    if name == "LOCK":
+        with pytest.raises(ConfigError, match="no regular file"), held(tmp_path / "data"):
+            pass
+
+
+def test_an_endless_format_is_told(tmp_path: Path) -> None:
+    """It is not read to its end."""
+    DataDirectory.open(tmp_path / "data").close()
+    with (tmp_path / "data/FORMAT").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CorruptRecord, match="longer than"):
+        DataDirectory.open(tmp_path / "data")
+
+
+def test_a_fifo_in_place_of_a_segment_is_told(tmp_path: Path) -> None:
+    """By its name, and not as a file that exists."""
+    (tmp_path / "log").mkdir()
+    os.mkfifo(tmp_path / "log" / f"{0:020d}.log")
+    with pytest.raises(DeviceFailed, match=r"0\.log is no regular file"):
+        Log.open(tmp_path / "log")
+
+
+def test_derived_files_that_are_none_say_nothing(tmp_path: Path) -> None:
+    """A FIFO, or one without an end, is as good as none."""
+    path, endless = tmp_path / "fifo", tmp_path / "endless"
+    os.mkfifo(path)
+    with endless.open("wb") as file:
+        file.truncate(1 << 40)
+    assert load_changes(path, tmp_path / "database") is None
+    assert load_changes(endless, tmp_path / "database") is None
+    Hints.open(path, bytes(16)).save()
+    assert Hints.open(path, bytes(16)).find(bytes(32)) is None
