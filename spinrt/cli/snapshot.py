@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return below
 
     create = action("create", "take a snapshot now")
-    create.add_argument("--label", default="", help="name it; retention leaves it alone then")
+    create.add_argument("--label", help="name it; retention leaves it alone then")
     listing = action("list", "list snapshots, the oldest first")
     show = action("show", "show what a snapshot holds")
     show.add_argument("snapshot")

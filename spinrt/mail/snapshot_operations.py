@@ -36,7 +36,10 @@ def snapshot_handlers(snapshotting: Snapshotting, store: Store) -> Mapping[str, 
     """Operations for the control socket."""
 
     async def create(arguments: Mapping[str, Any]) -> Any:
-        return snapshot_as_json(await snapshotting.take(str(arguments.get("label", ""))))
+        label = arguments.get("label")
+        if label == "":
+            raise UsageError("snapshot label '': is empty", hint="leave --label out")
+        return snapshot_as_json(await snapshotting.take("" if label is None else str(label)))
 
     async def delete(arguments: Mapping[str, Any]) -> Any:
         wanted = arguments.get("snapshots")

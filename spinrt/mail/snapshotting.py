@@ -11,15 +11,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from spinrt import trace
-from spinrt.errors import NotFound, SpinError
+from spinrt.errors import AlreadyExists, NotFound, SpinError, UsageError
 from spinrt.mail.config import Config
 from spinrt.mail.extensions import directory_of
-from spinrt.mail.store.snapshots import Attachment, newest
+from spinrt.mail.store.snapshots import NEWEST, Attachment, newest
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import branch_bases
 from spinrt.sandbox.manifest import Manifest
@@ -35,6 +35,17 @@ RETRY_S: Final = 60.0
 """After a snapshot that could not be taken."""
 
 _LOG = trace.component("snapshots")
+
+
+def check_label(label: str, snapshots: Iterable[Snapshot]) -> None:
+    """Raise UsageError or AlreadyExists unless an operator can name one snapshot by that label, and no other."""
+    if label == NEWEST or not label.strip() or not label.isprintable() or "/" in label or "\\" in label:
+        raise UsageError(
+            f"snapshot label {label!r}: cannot name a snapshot",
+            hint=f"use printable characters without slashes, and not {NEWEST!r}",
+        )
+    if any(one.label == label for one in snapshots):
+        raise AlreadyExists(f"snapshot label {label!r}: another snapshot has it", hint="choose another label")
 
 
 def nothing_pinned() -> set[bytes]:
@@ -68,8 +79,19 @@ class Snapshotting:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def take(self, label: str = "") -> Snapshot:
-        """Take a snapshot now. Raises as `Store.snapshot`."""
+        """Take a snapshot now.
+
+        Raises:
+            UsageError: The label cannot name a snapshot.
+            AlreadyExists: Another one has that label.
+            StorageError: As `Store.snapshot`.
+        """
+        if label:
+            await asyncio.to_thread(self._check_label, label)
         return await self._store.snapshot(label, await asyncio.to_thread(lambda: list(attachments(self.config))))
+
+    def _check_label(self, label: str) -> None:
+        check_label(label, self._store.snapshots.pages.snapshots())
 
     async def expire(self) -> list[Snapshot]:
         """Delete the snapshots that retention does not keep; return them. Raises StorageError."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from spinrt.cli.main import main
-from spinrt.errors import StateError
+from spinrt.errors import StateError, UsageError
 from spinrt.mail.config import load
 from spinrt.mail.service import running
 from spinrt.mail.snapshot_operations import ask_snapshots, reading
-from spinrt.mail.snapshotting import Snapshotting, attachments, expired
+from spinrt.mail.snapshotting import Snapshotting, attachments, check_label, expired
 from spinrt.mail.store.snapshots import object_bytes
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import Branch
@@ -228,3 +228,22 @@ def test_attached_is_what_there_is(place: Path) -> None:
         await store.close()
 
     run(take)
+
+
+@pytest.mark.parametrize("label", ["newest", " ", "a/b", "a\nb", "a\\b"])
+def test_a_label_that_names_no_snapshot_is_refused(label: str) -> None:
+    """What an operator says must mean one snapshot."""
+    with pytest.raises(UsageError, match="label"):
+        check_label(label, [])
+
+
+def test_a_label_names_one_snapshot() -> None:
+    """The second of that name is refused, and an empty one."""
+
+    async def body(_: Any) -> None:
+        assert await asyncio.to_thread(main, ["snapshot", "create", "--label", "before"]) == 0
+        assert await asyncio.to_thread(main, ["snapshot", "create", "--label", "before"]) != 0
+        assert await asyncio.to_thread(main, ["snapshot", "create", "--label", ""]) != 0
+        assert await asyncio.to_thread(main, ["snapshot", "create"]) == 0
+
+    with_server(body)

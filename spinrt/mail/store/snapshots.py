@@ -28,6 +28,8 @@ INDEX_OBJECT: Final = "index"
 PAGES_NAME: Final = "pages"
 """Directory of the page store, in the data directory."""
 IDENTITY_DIGITS_MIN: Final = 4
+NEWEST: Final = "newest"
+"""What an operator calls the newest snapshot."""
 
 
 class Attachment(NamedTuple):
@@ -152,7 +154,7 @@ def find_snapshot(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
     Raises:
         NotFound: None, or more than one.
     """
-    if wanted == "newest" and snapshots:
+    if wanted == NEWEST and snapshots:
         return snapshots[-1]
     found = [one for one in snapshots if one.label and one.label == wanted]
     if not found and len(wanted) >= IDENTITY_DIGITS_MIN:
