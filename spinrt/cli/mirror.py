@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,9 +75,12 @@ def _init(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     certificate, key = pinned_pair(identity_directory(config), config.hostname)
     print(certificate.read_text(encoding="ascii"), end="")
-    print(f"certificate {certificate}, SHA-256 {fingerprint(certificate)}")
-    print(f"key         {key}: stays here")
-    print("give the certificate to the other side, and name the other side's in mirror.targets or mirror.sources")
+    for line in (
+        f"certificate {certificate}, SHA-256 {fingerprint(certificate)}",
+        f"key         {key}: stays here",
+        "give the certificate to the other side, and name the other side's in mirror.targets or mirror.sources",
+    ):
+        print(line, file=sys.stderr)
     return 0
 
 

@@ -40,6 +40,7 @@ def test_init_makes_a_pair_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["mirror", "init", "--config", str(path)]) == OK
 
     assert first == capsys.readouterr().out
+    assert first == (tmp_path / "mirror" / "certificate.pem").read_text()
     assert first.startswith("-----BEGIN CERTIFICATE-----")
     assert "PRIVATE" not in first
     assert (tmp_path / "mirror" / "key.pem").stat().st_mode & 0o777 == 0o600
