@@ -11,8 +11,8 @@ import pytest
 from spinrt.errors import CorruptRecord, NotFound, StateError
 from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.mail.store.mirrored import body_names, judge
-from spinrt.mail.store.model import Expunge, FlagsMode, StoreFlags
-from spinrt.mail.store.promote import promote, step_down
+from spinrt.mail.store.model import CreateMailbox, Expunge, FlagsMode, StoreFlags
+from spinrt.mail.store.promote import NUMBERS_GAP, promote, step_down
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.mirror import pipe
@@ -119,6 +119,45 @@ def test_the_old_primary_follows_and_what_it_wrote_is_set_aside(tmp_path: Path) 
     assert len(stored(old)["INBOX"]) == 33  # type: ignore[arg-type]
     assert bodies_readable(old, aside.identity) == 32
     assert len(wrote["INBOX"]) == 32  # type: ignore[arg-type]
+
+
+def test_numbers_that_the_old_primary_gave_out_are_not_used_again(tmp_path: Path) -> None:
+    """Of many mailboxes, so that their rows need more pages than before; also after the index was lost."""
+    old, new = tmp_path / "data", tmp_path / "mirror"
+    names = [f"box {number:04d}" for number in range(300)]
+
+    async def before() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        for name in names:
+            await store.submit(CreateMailbox(USER, name))
+        await deliver_some(store, 0, 3)
+        await mirror_to(store, new)
+        await deliver_some(store, 1000, 5)
+        await store.close()
+
+    async def after() -> None:
+        store = Store.open(new)
+        for mailbox in store.mailboxes(USER):
+            status = store.status(mailbox.id)
+            numbers[mailbox.name] = (status.uidnext, status.highest_modseq)
+        await deliver_some(store, 2000, 1)
+        await store.close()
+
+    numbers: dict[str, tuple[int, int]] = {}
+    run(before)
+    promote(new)
+    shutil.rmtree(new / "index")
+    run(after)
+
+    assert len(numbers) >= len(names) + 1
+    assert all(uidnext > NUMBERS_GAP and modseq >= NUMBERS_GAP for uidnext, modseq in numbers.values())
+    given = {row[0]: row[2] for row in stored(old)["INBOX"]}  # type: ignore[attr-defined]
+    again = {row[0]: row[2] for row in stored(new)["INBOX"]}  # type: ignore[attr-defined]
+    assert len(given) == 8
+    assert len(again) == 4
+    assert [uid for uid in given if uid in again] == [1, 2, 3]
+    assert [line.line() for line in DirectoryCheck(new).findings()] == []
 
 
 def bodies_readable(path: Path, identity: bytes) -> int:

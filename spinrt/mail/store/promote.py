@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt.errors import DeviceFailed, NotFound
-from spinrt.mail.store.index import INDEX_NAME, connect
+from spinrt.mail.store.index import INDEX_NAME, UID_MAX, connect
 from spinrt.mail.store.snapshots import INDEX_OBJECT, index_of, write_object
 from spinrt.mail.store.store import Store
 from spinrt.storage.datadir import DataDirectory
@@ -39,6 +39,10 @@ from spinrt.storage.record import KIND_PROMOTED
 from spinrt.storage.snapshot import seal
 from spinrt.storage.tree import TreeReader, put_page, update_digests
 
+NUMBERS_GAP: Final = 1 << 20
+"""UIDs and mod-sequences of each mailbox that a promotion leaves out: the old primary may have given out those that
+follow on what the snapshot has, and a client must not meet one of them again with another message (RFC 3501 section
+2.3.1.1). Of UIDs there are 2^32, so they last for 4,000 promotions."""
 ASIDE_LABEL: Final = "set aside"
 
 
@@ -93,12 +97,16 @@ def _write_index(mirror: MirrorDirectory, log: Log, current: Snapshot) -> Snapsh
 
 
 def _rehome(index: Path, log_identity: bytes, position: int) -> None:
-    """Tell an index that it covers all of another log, up to a position."""
+    """Tell an index that it covers all of another log, up to a position, and to go on behind `NUMBERS_GAP`."""
     try:
         with closing(connect(index)) as connection:
             connection.execute(
                 "UPDATE state SET log_identity = ?, applied = ?, last_position = NULL, last_time_ns = NULL",
                 (log_identity, position),
+            )
+            connection.execute(
+                "UPDATE mailboxes SET uidnext = min(uidnext + ?, ?), modseq = modseq + ?",
+                (NUMBERS_GAP, UID_MAX, NUMBERS_GAP),
             )
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
@@ -107,16 +115,16 @@ def _rehome(index: Path, log_identity: bytes, position: int) -> None:
 
 def _store_changed(pages: LocalPages, item: Object, index: Path) -> Object:
     """Store an index that differs from an object in a few pages."""
-    reader = TreeReader(pages, item)
+    reader, size = TreeReader(pages, item), index.stat().st_size
 
     def changed() -> Iterator[tuple[int, bytes, int]]:
         with index.open("rb") as file:
-            for number in range(reader.shape.counts[0]):
+            for number in range(size // item.page_bytes):
                 content = file.read(item.page_bytes)
-                if content != reader.page(number):
+                if number >= reader.shape.counts[0] or content != reader.page(number):
                     yield number, put_page(pages, content), len(content)
 
-    return update_digests(pages, item, changed())
+    return update_digests(pages, item, changed(), size)
 
 
 def step_down(path: Path) -> Snapshot | None:
