@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from spinrt.errors import CorruptRecord
+from spinrt.mail.mending import mend_directory
 from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.mail.store.model import Message
+from spinrt.mail.store.recovery import SUSPECT_NAME
 from spinrt.mail.store.store import Store
 from spinrt.storage.fsck.finding import Finding, Severity
+from spinrt.storage.log import Log
 from tests.mail.store_support import USER, deliver, inbox, open_store, run
 
 COUNT = 6
@@ -157,3 +160,25 @@ def test_a_torn_end_that_nothing_covers_is_cut(tmp_path: Path, data: Path) -> No
     assert damaged(data) == []
     open_store(tmp_path).release()
     assert segment(data).stat().st_size == size
+
+
+@pytest.mark.parametrize("loss", ["page", "mark", "gone"])
+def test_an_index_that_cannot_be_built_anew_is_damage_and_stays(
+    data: Path, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the log's beginning and without a snapshot nothing is repaired, and nothing is said to be."""
+    index = data / "index/mail.sqlite"
+    match loss:
+        case "page":
+            content = bytearray(index.read_bytes())
+            content[4096 * 3 : 4096 * 3 + 8] = b"\xff" * 8
+            index.write_bytes(content)
+        case "mark":
+            (data / "index" / SUSPECT_NAME).touch()
+        case "gone":
+            index.unlink()
+    before = sorted(data.rglob("*"))
+    monkeypatch.setattr(Log, "whole", False)
+    found = mend_directory(data, DirectoryCheck(data).findings())
+    assert any(one.severity is Severity.DAMAGE and "built anew" in one.problem for one in found), found
+    assert sorted(data.rglob("*")) == before

@@ -38,6 +38,7 @@ from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.segment import segment_starts
 
 REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from the log"
+BUILT: Final = "the next start builds it anew from the log"
 INDEX: Final = f"index/{INDEX_NAME}"
 
 _trace = logging.getLogger("spinrt.mail.store")
@@ -106,11 +107,32 @@ class DirectoryCheck:
             log.close()
 
     def _check_index(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
+        """What is wrong with the index; what the next start would build anew is damage when it could not."""
+        buildable = None
+        for finding in self._index_findings(log, log_end, sound):
+            if buildable is None and finding.remedy in (REBUILD, BUILT):
+                buildable = self._is_buildable(log)
+            if buildable is False and finding.remedy in (REBUILD, BUILT):
+                problem = f"{finding.problem}; it cannot be built anew: no log from its beginning, no snapshot"
+                yield damage(finding.place, finding.offset, finding.subject, problem, RESTORE)
+            else:
+                yield finding
+
+    def _is_buildable(self, log: Log | None) -> bool:
+        """Whether there is what an index is built from; of a log that cannot be opened that was told already."""
+        if log is None:
+            return not (self.path / INDEX).exists()
+        if log.whole:
+            return True
+        with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
+            return self._restore(Path(name), log, log.durable)
+
+    def _index_findings(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
         path = self.path / INDEX
         if not path.exists() and is_mirror(self.path):
             return
         if not path.exists():
-            yield note(INDEX, None, "index", "is missing", "the next start builds it anew from the log")
+            yield note(INDEX, None, "index", "is missing", BUILT)
             return
         try:
             with opened_index(path) as connection:
@@ -124,14 +146,14 @@ class DirectoryCheck:
         version = schema_version(connection)
         if version != SCHEMA_VERSION:
             problem = f"has schema {version}, expected {SCHEMA_VERSION}"
-            yield note(INDEX, None, "index", problem, "the next start builds it anew from the log")
+            yield note(INDEX, None, "index", problem, BUILT)
             return
         broken = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({ROWS_SHOWN})")]
         if broken != ["ok"]:
             yield from (damage(INDEX, None, "index", text.replace("\n", " "), REBUILD) for text in broken)
             return
         if (path := self.path / "index" / SUSPECT_NAME).exists():
-            yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running")
+            yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running", BUILT)
         (applied,) = connection.execute("SELECT applied FROM state").fetchone() or (0,)
         if applied > log_end:
             problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
