@@ -51,11 +51,23 @@ def run(arguments: argparse.Namespace) -> int:
     flags += [word for row in arguments.only for word in ("--only", row)]
     for flag in ("--save", "--mail", "--report"):
         flags += [flag, getattr(arguments, flag[2:])] if getattr(arguments, flag[2:]) else []
+    for flag in ("--save", "--report"):
+        _check_target(flag, getattr(arguments, flag[2:]))
     sys.stdout.flush()
     # A process of its own: what this one imported must not be part of what is measured.
     search_path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", f"benchmarks.bench_{arguments.name}", *flags]
     return _run(command, os.environ | {"PYTHONPATH": search_path})
+
+
+def _check_target(flag: str, named: str | None) -> None:
+    """Raise UsageError when a result could not be written there: before what takes minutes, not after it."""
+    if not named:
+        return
+    path = Path(named)
+    if path.is_dir() or not path.parent.is_dir():
+        found = "a directory" if path.is_dir() else f"no directory {path.parent}"
+        raise UsageError(f"bench {flag} {named}: found {found}, expected a file's name", hint="name a file")
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> int:
