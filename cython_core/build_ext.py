@@ -84,9 +84,22 @@ class BuildExt(build_ext):
             self.force = True
 
     def run(self) -> None:
+        if self.inplace and not self.editable_mode and not self.force and self._is_current():
+            return
         super().run()
         MODE_STAMP.parent.mkdir(exist_ok=True)
         MODE_STAMP.write_text(self.mode_name, encoding="ascii")  # only now: a build that failed stays forced
+
+    def _is_current(self) -> bool:
+        """Whether what stands in place is newer than all that it is made of. Installing compiles elsewhere and copies it
+        here, where ``build_ext`` by itself would not look.
+        """
+        for extension in self.extensions:
+            made = Path(self.get_ext_fullpath(extension.name))
+            sources = [*extension.sources, *extension.depends]
+            if not made.exists() or made.stat().st_mtime < max(Path(one).stat().st_mtime for one in sources):
+                return False
+        return True
 
     def _cythonize(self, mode: Mode) -> None:
         from Cython.Build import cythonize  # a build requirement: absent when only metadata is asked for
