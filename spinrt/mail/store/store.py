@@ -183,8 +183,10 @@ class Store(Reader):
             except sqlite3.Error as error:
                 raise index_error(error, "open") from error
             changes = follow_index(index.path, saved)
+            opened.callback(changes.close)
+            store = cls(directory, log, index, clock_ns, changes, snapshots)
             opened.pop_all()
-        return cls(directory, log, index, clock_ns, changes, snapshots)
+        return store
 
     @property
     def log(self) -> Log:
