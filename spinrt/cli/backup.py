@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from spinrt.cli.common import add_config, add_json, load_config, print_json
+from spinrt.mail.asking import ask
 from spinrt.mail.config_values import format_size
-from spinrt.mail.operations import ask
 
 EPILOG = """\
 Works with and without a running server. The copy is itself a data directory:

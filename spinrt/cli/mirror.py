@@ -85,9 +85,9 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    from spinrt.mail.mirror_operations import ask_mirrors
+    from spinrt.mail.asking import ask
 
-    found = ask_mirrors(load_config(arguments), "mirror.push", target=arguments.target)
+    found = ask(load_config(arguments), "mirror.push", target=arguments.target)
     if arguments.json:
         print_json(found)
         return 0
@@ -101,11 +101,11 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from spinrt.mail.mirror_operations import ask_mirrors
+    from spinrt.mail.asking import ask
 
     config = load_config(arguments)
     has_store = (config.data_directory / "FORMAT").exists()
-    found = ask_mirrors(config, "mirror.status") if has_store else {"targets": [], "sources": []}
+    found = ask(config, "mirror.status") if has_store else {"targets": [], "sources": []}
     if not found["sources"]:
         found["sources"] = _kept(config)
     if arguments.json:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spinrt.cli.common import add_config, add_json, load_config, print_json, print_table
-from spinrt.mail.operations import QUEUE_ACTIONS, ask
+from spinrt.mail.asking import ask
+from spinrt.mail.operations import QUEUE_ACTIONS
 
 EPILOG = """\
 Works with and without a running server. Several ids are changed all or none.

@@ -79,16 +79,16 @@ Show = Callable[[Any], None]
 
 
 def _create(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
-    from spinrt.mail.snapshot_operations import ask_snapshots
+    from spinrt.mail.asking import ask
 
-    made = ask_snapshots(config, "snapshot.create", label=arguments.label)
+    made = ask(config, "snapshot.create", label=arguments.label)
     return made, lambda one: print(f"snapshot {one['id'][:ID_DIGITS]} at log position {one['position']}")
 
 
 def _delete(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
-    from spinrt.mail.snapshot_operations import ask_snapshots
+    from spinrt.mail.asking import ask
 
-    gone = ask_snapshots(config, "snapshot.delete", snapshots=arguments.snapshots)
+    gone = ask(config, "snapshot.delete", snapshots=arguments.snapshots)
     return gone, lambda ids: print(f"deleted {', '.join(id_[:ID_DIGITS] for id_ in ids)}")
 
 

@@ -1,7 +1,6 @@
 """What an operator can ask of a mail system: its queue, a backup, accounts and extensions anew, what extensions hold.
 
-Each operation is a handler for the control socket. ``ask`` sends it to the server that runs, or, when none runs, opens
-the store and does it here: the same handler either way.
+Each operation is a handler for the control socket; `spinrt.mail.asking` has it carried out.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from spinrt.errors import NotFound, StateError, StorageError, UsageError
 from spinrt.mail import config as configuration
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config
-from spinrt.mail.control import Handler, NoServer, request
+from spinrt.mail.control import Handler
 from spinrt.mail.reload import Reloaded
 from spinrt.mail.store.model import QueueEntry, QueueState, QueueUpdate
 from spinrt.mail.store.store import Store
 from spinrt.runtime.inspect import add_faults, describe, fault_reports
 from spinrt.runtime.profile import Recording
 from spinrt.runtime.runtime import Runtime
-from spinrt.storage.datadir import FORMAT_NAME
 
 QUEUE_ACTIONS: Mapping[str, tuple[frozenset[QueueState], QueueState]] = {
     "hold": (frozenset({QueueState.WAITING}), QueueState.HELD),
@@ -38,29 +36,6 @@ TLS_NAME = "tls"
 PROFILE_SECONDS_MAX = 600
 OPEN_STATES = (QueueState.WAITING, QueueState.HELD, QueueState.FAILED)
 """States that the operator may have to do something about."""
-
-
-def ask(config: Config, operation: str, **arguments: Any) -> Any:
-    """Carry out an operation, in the server when one runs, else here; return its result.
-
-    Raises:
-        NotFound: There is no data directory yet.
-        SpinError: What the operation raised; DataLocked when a server that does not answer holds the data directory.
-    """
-    try:
-        return request(config.data_directory, operation, arguments)
-    except NoServer:
-        return asyncio.run(_do_here(config.data_directory, operation, arguments))
-
-
-async def _do_here(data_directory: Path, operation: str, arguments: Mapping[str, Any]) -> Any:
-    if not (data_directory / FORMAT_NAME).exists():
-        raise NotFound(f"data directory {data_directory}: not there yet", hint="`spinrt serve` makes it")
-    store = Store.open(data_directory)
-    try:
-        return await store_handlers(store, data_directory)[operation](arguments)
-    finally:
-        await store.close()
 
 
 ReloadExtensions: TypeAlias = Callable[[Config], Awaitable[Reloaded]]

@@ -10,21 +10,18 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spinrt.errors import DataLocked, NotFound, StateError, UsageError
-from spinrt.mail.config import Config
-from spinrt.mail.control import Handler, NoServer, request
-from spinrt.mail.mirroring import recorded_pins
+from spinrt.mail.control import Handler
 from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
 from spinrt.storage.background import background
-from spinrt.storage.datadir import FORMAT_NAME, DataDirectory
+from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
@@ -64,30 +61,6 @@ def _delete(store: Store, wanted: list[str], pinned: set[bytes]) -> list[str]:
         for snapshot in found:
             pages.delete(snapshot.identity)
     return [snapshot.identity.hex() for snapshot in found]
-
-
-def ask_snapshots(config: Config, operation: str, **arguments: Any) -> Any:
-    """Carry out an operation, in the server when one runs, else here.
-
-    Raises:
-        NotFound: There is no data directory yet.
-        SpinError: What the operation raised.
-    """
-    try:
-        return request(config.data_directory, operation, arguments)
-    except NoServer:
-        return asyncio.run(_do_here(config, operation, arguments))
-
-
-async def _do_here(config: Config, operation: str, arguments: Mapping[str, Any]) -> Any:
-    if not (config.data_directory / FORMAT_NAME).exists():
-        raise NotFound(f"data directory {config.data_directory}: not there yet", hint="`spinrt serve` makes it")
-    store = Store.open(config.data_directory)
-    try:
-        snapshotting = Snapshotting(config, store, partial(recorded_pins, config.data_directory, config.mirror.targets))
-        return await snapshot_handlers(snapshotting, store)[operation](arguments)
-    finally:
-        await store.close()
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

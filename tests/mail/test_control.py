@@ -16,9 +16,10 @@ from spinrt.mail import config as configuration
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.accounts_file import Account, save_accounts
 from spinrt.mail.address import Address
+from spinrt.mail.asking import ask
 from spinrt.mail.config import Config
 from spinrt.mail.control import REQUEST_BYTES_MAX, ControlServer, NoServer, error_of, request
-from spinrt.mail.operations import ask, server_handlers
+from spinrt.mail.operations import server_handlers
 from spinrt.mail.store.model import Body, Deliver, Outbound
 from spinrt.mail.store.store import Store
 

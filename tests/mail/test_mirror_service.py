@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from spinrt.errors import ConfigError, NotFound, PeerFailed
+from spinrt.mail.asking import ask
 from spinrt.mail.config import Config, parse
 from spinrt.mail.config_check import rehearse
 from spinrt.mail.control import request
-from spinrt.mail.mirror_operations import ask_mirrors
 from spinrt.mail.mirror_server import identity_directory
 from spinrt.mail.store.promote import promote
 from spinrt.mail.tls import pinned_pair
@@ -154,7 +154,7 @@ def test_stopping_does_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
         send(mail, message("hello"), "alice@example.org")
         soon((tmp_path / "source" / "disk" / "log").exists)
 
-    assert ask_mirrors(source, "mirror.push", target="disk")[0]["updates"] == 1
+    assert ask(source, "mirror.push", target="disk")[0]["updates"] == 1
 
 
 def test_nothing_to_send_is_not_sent_again_and_again(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_pushing_works_without_a_server(tmp_path: Path) -> None:
     with serving(source) as mail:
         send(mail, message(), "alice@example.org")
 
-    first = ask_mirrors(source, "mirror.push", target="disk")
-    second = ask_mirrors(source, "mirror.push", target="disk")
+    first = ask(source, "mirror.push", target="disk")
+    second = ask(source, "mirror.push", target="disk")
 
     assert first[0]["updates"] >= 1
     assert second[0]["snapshot"] == first[0]["snapshot"]

@@ -12,9 +12,10 @@ import pytest
 
 from spinrt.cli.main import main
 from spinrt.errors import StateError, UsageError
+from spinrt.mail.asking import ask
 from spinrt.mail.config import load
 from spinrt.mail.service import running
-from spinrt.mail.snapshot_operations import ask_snapshots, reading
+from spinrt.mail.snapshot_operations import reading
 from spinrt.mail.snapshotting import Snapshotting, attachments, check_label, expired
 from spinrt.mail.store.snapshots import object_bytes
 from spinrt.mail.store.store import Store
@@ -203,7 +204,7 @@ def test_what_a_branch_builds_on_is_not_deleted(capsys: pytest.CaptureFixture[st
 
     run(expire)
     with pytest.raises(StateError, match="branch"):
-        ask_snapshots(config, "snapshot.delete", snapshots=[made["id"]])
+        ask(config, "snapshot.delete", snapshots=[made["id"]])
 
 
 def test_attached_is_what_there_is(place: Path) -> None:
