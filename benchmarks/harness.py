@@ -167,7 +167,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an issue demands and what was found; ``value`` none when it could not be measured, with the reason."""
+    """What an issue demands and what was found.
+
+    Attributes:
+        value: None when it could not be measured.
+        reason: Why there is no value; or what a reader should know who sees the target missed.
+    """
 
     name: str
     value: float | None
@@ -352,8 +357,15 @@ def as_text(name: str, command: str, result: Result) -> str:
         *result.notes,
         *(f"Not measured: {what}: {why}." for what, why in result.skipped.items()),
         *([f"Hash of what was computed: {result.digest}"] if result.digest else []),
+        *([_again(result.rows)] if any(row.command for row in result.rows) else []),
     ]
     return "\n\n".join(parts)
+
+
+def _again(rows: Sequence[Row]) -> str:
+    """How a row is measured again: the whole of its command stands in the JSON, and beside it in the report's page."""
+    example = next(row.command for row in rows if row.command)
+    return f"One row again, by its name and parameters: `{example}`"
 
 
 def missed_hint(command: str) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from benchmarks.harness import missed_hint
 from benchmarks.report import pictures
 from benchmarks.report.plot import Plot
 from benchmarks.units import number
@@ -16,7 +17,7 @@ Found: TypeAlias = Mapping[str, Any]
 """The JSON of one benchmark: see the head of ``benchmarks/harness.py``."""
 STYLE: Final = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 COLUMNS: Final = (
-    *("name", "parameters", "median", "95 % interval", "quartiles", "min", "p99", "p99.9", "max", "unit", "n"),
+    *("name", "parameters", "median", "interval of the median", "quartiles", "min", "p99", "p99.9", "max", "unit", "n"),
     "measure it again",
 )
 _QUOTED: Final = re.compile("`([^`]+)`")
@@ -41,7 +42,7 @@ def page(results: Sequence[Found], command: str, when: str, failures: Mapping[st
         _contents(results),
         *(f'<p class="missed">{escape(name)} did not end well: {escape(why)}</p>' for name, why in failures.items()),
         _machine(results[0]["machine"]) if results else "",
-        _verdicts(results),
+        _verdicts(results, command),
         *map(_section, results),
         "</main></body></html>",
     ]
@@ -62,7 +63,7 @@ def _machine(found: Mapping[str, Any]) -> str:
     return f'<section><h2>Machine</h2><dl class="machine">{terms}</dl></section>'
 
 
-def _verdicts(results: Sequence[Found]) -> str:
+def _verdicts(results: Sequence[Found], command: str) -> str:
     """All targets together, those that are missed first."""
     rows = [(one["benchmark"], target) for one in results for target in one["targets"]]
     if not rows:
@@ -70,9 +71,10 @@ def _verdicts(results: Sequence[Found]) -> str:
     order = {False: 0, None: 1, True: 2}
     rows.sort(key=lambda row: order[row[1]["met"]])
     cells = [[_verdict(target), escape(name), *_target(target)] for name, target in rows]
-    table = _table(("", "benchmark", "target", "value", "limit", "why not"), cells)
+    table = _table(("", "benchmark", "target", "value", "limit", "remark"), cells)
     counts = ", ".join(f"{sum(row[1]['met'] is met for row in rows)} {word}" for met, word in VERDICTS.items())
-    return f"<section><h2>Targets</h2><p>{counts}.</p>{table}{_figure(pictures.margins(results))}</section>"
+    hint = f"<p>{escape(missed_hint(command))}</p>" if any(row[1]["met"] is False for row in rows) else ""
+    return f"<section><h2>Targets</h2><p>{counts}.</p>{hint}{table}{_figure(pictures.margins(results))}</section>"
 
 
 def _target(target: Mapping[str, Any]) -> list[str]:
@@ -123,7 +125,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(row: Mapping[str, Any]) -> list[str]:
     tail = row.get("percentiles", {})
-    sure = f" ({row['confidence']:.1%})" if row["confidence"] < 0.95 else ""
+    sure = f" ({row['confidence']:.0%})"
     batch = f" of {tail['batch']}" if tail.get("batch", 1) > 1 else ""
     parameters = " ".join(f"{key}={value}" for key, value in row["params"].items())
     return [

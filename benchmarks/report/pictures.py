@@ -40,17 +40,21 @@ def plots(result: Mapping[str, Any]) -> list[Plot]:
 
 def margins(results: Sequence[Mapping[str, Any]]) -> Plot:
     """Every target that has a value: by what factor it is met, or missed where that is below 1."""
-    marks = []
+    marks, left_out = [], []
     for result in results:
         for target in result["targets"]:
             value, limit = target["value"], target["limit"]
-            if not value or value < 0 or not limit:
+            if value is None:
+                continue
+            if value <= 0 or limit <= 0:
+                left_out.append(f"{target['name']} ({number(value)})")
                 continue
             factor = value / limit if target["relation"] == ">=" else limit / value
             reach = (min(factor, 1.0), max(factor, 1.0))
             name = f"{result['benchmark']}: {target['name']}"
             marks.append(Mark(name, MET if target["met"] else MISSED, factor, reach, reach))
     key = "By what factor each target is met: left of 1 it is missed."
+    key += f" Not drawn, for there is no such factor: {', '.join(left_out)}." if left_out else ""
     return Plot("Targets", "times", marks, {MET: "met", MISSED: "missed"}, lambda one: f"{number(one)} ×", key)
 
 

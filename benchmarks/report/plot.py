@@ -12,7 +12,9 @@ KEY: Final = (
     "A dot is the median, the thick line the quartiles of the runs; the thin one reaches from the smallest sample to "
     "the 99.9th percentile (or the largest, where there are no percentiles), a tick stands at the 99th."
 )
-LABEL_WIDTH: Final = 300
+LABEL_WIDTH_MIN: Final = 180
+LABEL_WIDTH_MAX: Final = 460
+LABEL_GAP: Final = 10
 LEGEND_LEFT: Final = 20
 PLOT_WIDTH: Final = 560
 VALUE_WIDTH: Final = 100
@@ -21,8 +23,8 @@ TOP: Final = 44
 BOTTOM: Final = 40
 SERIES_MAX: Final = 6
 """Colours of the page: ``.s0`` to ``.s5``."""
-LABEL_CHARACTERS_MAX: Final = 44
-_LEGEND_CHARACTER_WIDTH: Final = 6.6
+_CHARACTER_WIDTH: Final = 6.6
+"""Of a letter on average, generously: SVG does not say how wide a text is."""
 _TICKS_MAX: Final = 9
 
 
@@ -55,9 +57,10 @@ class Plot:
             return ""
         scale = _Scale.around(self.marks)
         height = TOP + len(self.marks) * LINE_HEIGHT + BOTTOM
-        width = LABEL_WIDTH + PLOT_WIDTH + VALUE_WIDTH
+        width = scale.left + PLOT_WIDTH + VALUE_WIDTH
         parts = [
-            f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(self.title)}">',
+            f'<svg class="plot" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img"'
+            f' aria-label="{escape(self.title)}">',
             *self._legend(),
             *self._axis(scale, height),
             *(line for at, mark in enumerate(self.marks) for line in self._mark(scale, at, mark)),
@@ -74,7 +77,7 @@ class Plot:
                 continue
             made.append(f'<circle class="s{number}" cx="{at:.1f}" cy="12" r="4"/>')
             made.append(f'<text class="small" x="{at + 8:.1f}" y="16">{escape(name)}</text>')
-            at += 26 + len(name) * _LEGEND_CHARACTER_WIDTH
+            at += 26 + len(name) * _CHARACTER_WIDTH
         return made
 
     def _axis(self, scale: _Scale, height: int) -> list[str]:
@@ -85,14 +88,15 @@ class Plot:
             label = escape(self.show(10.0**decade))
             made.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{low}" y2="{high}"/>')
             made.append(f'<text class="small" text-anchor="middle" x="{at:.1f}" y="{high + 16}">{label}</text>')
-        middle = LABEL_WIDTH + PLOT_WIDTH / 2
+        middle = scale.left + PLOT_WIDTH / 2
         title = f"{escape(self.axis)}, logarithmic"
         made.append(f'<text class="small" text-anchor="middle" x="{middle}" y="{height - 6}">{title}</text>')
         return made
 
     def _mark(self, scale: _Scale, at: int, mark: Mark) -> list[str]:
         y = TOP + at * LINE_HEIGHT + LINE_HEIGHT / 2
-        label = mark.label if len(mark.label) <= LABEL_CHARACTERS_MAX else mark.label[: LABEL_CHARACTERS_MAX - 1] + "…"
+        fitting = int((scale.left - LABEL_GAP) / _CHARACTER_WIDTH)
+        label = mark.label if len(mark.label) <= fitting else mark.label[: fitting - 1] + "…"
         shade = f"s{mark.series % SERIES_MAX}"
 
         def line(kind: str, ends: tuple[float, float]) -> str:
@@ -101,7 +105,7 @@ class Plot:
 
         made = [
             f"<g><title>{escape(mark.label)}: {escape(self.show(mark.median))}</title>",
-            f'<text text-anchor="end" x="{LABEL_WIDTH - 10}" y="{y + 4}">{escape(label)}</text>',
+            f'<text text-anchor="end" x="{scale.left - LABEL_GAP}" y="{y + 4}">{escape(label)}</text>',
             line("reach", mark.reach),
             line("quartiles", mark.quartiles),
             f'<circle class="{shade}" cx="{scale.place(mark.median):.1f}" cy="{y}" r="4"/>',
@@ -109,28 +113,30 @@ class Plot:
         if mark.p99 is not None:
             tick = scale.place(mark.p99)
             made.append(f'<line class="tick {shade}" x1="{tick:.1f}" x2="{tick:.1f}" y1="{y - 5}" y2="{y + 5}"/>')
-        right = LABEL_WIDTH + PLOT_WIDTH + 12
+        right = scale.left + PLOT_WIDTH + 12
         made.append(f'<text class="value" x="{right}" y="{y + 4}">{escape(self.show(mark.median))}</text>')
         return [*made, "</g>"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Whole decades from the left edge to the right one."""
+    """Whole decades from the left edge, behind the labels, to the right one."""
 
     low: int
     high: int
+    left: int
 
     @classmethod
     def around(cls, marks: Sequence[Mark]) -> _Scale:
         low = min(min(mark.reach[0], mark.quartiles[0]) for mark in marks)
         high = max(max(mark.reach[1], mark.quartiles[1]) for mark in marks)
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        return cls(first, max(last, first + 1))
+        widest = int(max(len(mark.label) for mark in marks) * _CHARACTER_WIDTH) + LABEL_GAP
+        return cls(first, max(last, first + 1), min(max(widest, LABEL_WIDTH_MIN), LABEL_WIDTH_MAX))
 
     def place(self, value: float) -> float:
         share = (math.log10(value) - self.low) / (self.high - self.low)
-        return LABEL_WIDTH + share * PLOT_WIDTH
+        return self.left + share * PLOT_WIDTH
 
     def decades(self) -> range:
         step = -(-(self.high - self.low) // _TICKS_MAX)

@@ -92,7 +92,7 @@ def test_the_page_has_everything_that_was_found(text: str) -> None:
     for wanted in (
         *("2 met", "2 missed", "2 not measured", "<script>alert(1)</script>"),
         *("n & n", "see spinrt <x>", "<T>", "Not measured: grpc: not installed.", "Hash of what was computed: abc123."),
-        *("2 runs, 4 samples", "2 samples of 500", "spinrt bench ipc", "(50.0%)", "<b>=&"),
+        *("2 runs, 4 samples", "2 samples of 500", "spinrt bench ipc", "(50%)", "<b>=&"),
         *("core did not end well: exit code 1", "wasmtime", "kernel", "spinrt bench all"),
     ):
         assert wanted in shown, wanted
@@ -135,17 +135,31 @@ def test_targets_are_drawn_by_the_factor_that_they_are_met_by() -> None:
     assert [(mark.median, mark.series) for mark in drawn.marks] == [(1.25, pictures.MET), (0.5, pictures.MISSED)]
 
 
+def test_a_target_that_has_no_factor_is_named_below_the_picture() -> None:
+    result = found() | {"targets": [Target("below_zero", -3.0, ">=", 20).as_json()]}
+    assert "below_zero (-3)" in pictures.margins([result]).key
+
+
+def test_labels_are_cut_only_where_no_page_has_room_for_them() -> None:
+    label, long = "spinrt_raise_many_arguments cores=across outstanding=16", "x" * 200
+    marks = [Mark(one, 0, 1.0, (1.0, 1.0), (1.0, 1.0)) for one in (label, long)]
+    shown = "".join(Checker(Plot("t", "a", marks, show=str).svg()).text)
+    assert label in shown
+    assert "x…" in shown
+
+
 @given(st.lists(st.floats(1e-9, 1e12), min_size=1, max_size=8))
 def test_every_mark_lies_within_the_picture_and_larger_ones_further_right(values: list[float]) -> None:
     marks = [Mark("m", 0, value, (value, value), (value / 2, value * 2), value) for value in sorted(values)]
     drawn = Checker(Plot("t", "a", marks, show=str).svg())
+    left = plot.LABEL_WIDTH_MIN  # the labels are short
     centres = [float(found["cx"] or "nan") for tag, found in drawn.elements if tag == "circle"]
     assert centres == sorted(centres)
     for tag, attributes in drawn.elements:
         for name in ("x1", "x2", "cx"):
             if tag in {"line", "circle"} and name in attributes:
                 at = float(attributes[name] or "nan")
-                assert plot.LABEL_WIDTH - 0.1 <= at <= plot.LABEL_WIDTH + plot.PLOT_WIDTH + 0.1
+                assert left - 0.1 <= at <= left + plot.PLOT_WIDTH + 0.1
 
 
 @pytest.mark.parametrize(
