@@ -91,8 +91,9 @@ class BuildExt(build_ext):
         MODE_STAMP.write_text(self.mode_name, encoding="ascii")  # only now: a build that failed stays forced
 
     def _is_current(self) -> bool:
-        """Whether what stands in place is newer than all that it is made of. Installing compiles elsewhere and copies it
-        here, where ``build_ext`` by itself would not look.
+        """Whether what stands in place is newer than all that it is made of.
+
+        Installing compiles elsewhere and copies it here, where ``build_ext`` by itself would not look.
         """
         for extension in self.extensions:
             made = Path(self.get_ext_fullpath(extension.name))

@@ -44,7 +44,7 @@ class Scale:
     delivery_rounds: int
 
 
-FULL: Final = Scale(100, 400, rounds=11, delivery_run_ns=20_000_000, delivery_rounds=101)
+FULL: Final = Scale(100, 400, rounds=21, delivery_run_ns=20_000_000, delivery_rounds=101)
 QUICK: Final = Scale(30, 60, rounds=3, delivery_run_ns=10_000_000, delivery_rounds=21)
 QUICK_SKIPS: Final = {
     key: "it compiles its expressions for a quarter of a minute, which is not for --quick"

@@ -6,29 +6,19 @@ as a process: ``python -m benchmarks.filters.hook_service PORT TALLY_FILE LIBRAR
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
 from pathlib import Path
-from typing import cast
 
 from benchmarks.filters.library import HEADER, Library, Tally
-from benchmarks.filters.service import serve
+from benchmarks.filters.service import FilterProtocol, serve
 
 LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
-class HookProtocol(asyncio.Protocol):
+class HookProtocol(FilterProtocol):
     """One connection; one request at a time."""
-
-    def __init__(self, library: Library, tally: Tally) -> None:
-        self._library = library
-        self._tally = tally
-        self._input = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not say that it is one
 
     def data_received(self, data: bytes) -> None:
         self._input += data

@@ -6,29 +6,19 @@ So it is not the same filter: the sender's address stands for From, and all else
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from pathlib import Path
-from typing import cast
 
 from benchmarks.filters.library import HEADER, Library, Tally
-from benchmarks.filters.service import serve
+from benchmarks.filters.service import FilterProtocol, serve
 
 _SENDER = re.compile(rb"^sender=(.*)$", re.MULTILINE)
 _END = b"\n\n"
 
 
-class PolicyProtocol(asyncio.Protocol):
+class PolicyProtocol(FilterProtocol):
     """One connection: requests of lines ``name=value``, each ended by an empty line; one answer for each."""
-
-    def __init__(self, library: Library, tally: Tally) -> None:
-        self._library = library
-        self._tally = tally
-        self._input = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not say that it is one
 
     def data_received(self, data: bytes) -> None:
         *requests, self._input = (self._input + data).split(_END)

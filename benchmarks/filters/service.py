@@ -7,11 +7,24 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from benchmarks.filters.library import Tally
+from benchmarks.filters.library import Library, Tally
 from benchmarks.peers.process import HOST, loop_factory
 
 BACKLOG = 1024
+
+
+class FilterProtocol(asyncio.Protocol):
+    """One connection to a filter: what it decides with, and what has come and is not yet answered."""
+
+    def __init__(self, library: Library, tally: Tally) -> None:
+        self._library = library
+        self._tally = tally
+        self._input = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not say that it is one
 
 
 def serve(make_protocol: Callable[[], asyncio.Protocol], at: Path | int, tally: Tally, tally_file: Path) -> None:
