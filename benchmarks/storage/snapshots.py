@@ -24,7 +24,8 @@ from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
-from spinrt.storage.tree import changed_pages, pages
+from spinrt.storage.tree import pages
+from spinrt.storage.tree_count import changed_count
 
 FLAG_MAILBOXES: Final = 10
 FLAGGED: Final = 50
@@ -103,23 +104,23 @@ async def _round(work: Work, found: SnapshotsFound, before: Snapshot) -> Snapsho
     store = work.store.snapshots.pages
     old, new = _index(before), _index(after)
     began = time.perf_counter()
-    changed = list(changed_pages(store, old, new))
+    changed = changed_count(store, old, new)
     found.diff_s.append(time.perf_counter() - began)
-    found.changed.append(len(changed))
+    found.changed.append(changed)
     began = time.perf_counter()
     scanned = _scan(store, old, new)
     found.scan_s.append(time.perf_counter() - began)
     found.open_s.append(open_one(work, before))
     found.copy_s.append(copy_whole(work, before, work.directory / "copy"))
     if scanned != changed:
-        raise SpinError(f"difference of two snapshots: {len(changed)} pages, all compared: {len(scanned)}")
+        raise SpinError(f"difference of two snapshots: {changed} pages, all compared: {scanned}")
     return after
 
 
-def _scan(store: LocalPages, old: Object, new: Object) -> list[int]:
-    """The pages that differ, found by reading all of both."""
+def _scan(store: LocalPages, old: Object, new: Object) -> int:
+    """How many pages differ, found by reading all of both."""
     before = pages(store, old)
-    return [number for number, page in enumerate(pages(store, new)) if page != next(before, None)]
+    return sum(page != next(before, None) for page in pages(store, new))
 
 
 async def _paced_during(work: Work, scale: Scale) -> list[float]:

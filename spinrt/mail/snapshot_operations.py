@@ -26,7 +26,8 @@ from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
-from spinrt.storage.tree import changed_pages, shape_of
+from spinrt.storage.tree import shape_of
+from spinrt.storage.tree_count import changed_count
 
 
 def snapshot_handlers(snapshotting: Snapshotting, store: Store) -> Mapping[str, Handler]:
@@ -150,7 +151,7 @@ def _object_change(pages: LocalPages, name: str, old: Object | None, new: Object
         return {"name": name, "change": change, "pages": shape_of(item.size, item.page_bytes).counts[0]}
     if old == new:
         return {"name": name, "change": "same", "pages": 0}
-    return {"name": name, "change": "changed", "pages": sum(1 for _ in changed_pages(pages, old, new))}
+    return {"name": name, "change": "changed", "pages": changed_count(pages, old, new)}
 
 
 def _mailbox_counters(reader: SnapshotReader) -> dict[tuple[str, str], tuple[int, int, int, int]]:

@@ -30,6 +30,10 @@ _COLUMNS: Final = 4
 _INTEGER_BYTES: Final = (0, 1, 2, 3, 4, 6, 8)
 
 
+class Malformed(CorruptRecord):
+    """Its pages are what their digests say, and yet it is no database, or not the one that is expected."""
+
+
 class Cells(NamedTuple):
     """A page of a table's B-tree: where its cells are; the last child of an interior one."""
 
@@ -42,7 +46,7 @@ def table_root(read: Read, table: str) -> int:
     """Return the number of the page where the table's B-tree begins.
 
     Raises:
-        CorruptRecord: There is no such table, or no database.
+        Malformed: There is no such table, or no database.
     """
     with _Checked():
         for number in leaves(read, _SCHEMA_ROOT):
@@ -51,7 +55,7 @@ def table_root(read: Read, table: str) -> int:
                 kind, name, _, root = _columns(page, record)
                 if kind == b"table" and name == table.encode() and isinstance(root, int):
                     return root
-    raise CorruptRecord(f"index: has no table {table!r}")
+    raise Malformed(f"index: has no table {table!r}")
 
 
 def leaves(read: Read, root: int) -> Iterator[int]:
@@ -79,7 +83,7 @@ def new_keys(read: Read, root: int, read_before: Read, root_before: int, changed
     Cost: the inner pages of both, and the leaves that changed.
     """
     now, before = list(leaves(read, root)), list(leaves(read_before, root_before))
-    shared = {number for number in set(now) & set(before) if number not in changed}
+    shared = {number for number in sorted(set(now) & set(before)) if number not in changed}  # in order: near each other
     gone = keys(read_before, (number for number in before if number not in shared))
     last = next(gone, None)
     for key in keys(read, (number for number in now if number not in shared)):
@@ -96,7 +100,7 @@ class _Checked:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, struct.error | IndexError):
-            raise CorruptRecord("index: a page is none of a table of a database") from None
+            raise Malformed("index: a page is none of a table of a database") from None
 
 
 def _height(read: Read, root: int) -> int:
@@ -104,21 +108,21 @@ def _height(read: Read, root: int) -> int:
     while (cells := _cells(read, number)).last_child:
         height, number = height + 1, cells.last_child
         if height > HEIGHT_MAX:
-            raise CorruptRecord(f"index: table at page {root} is higher than {HEIGHT_MAX} pages")
+            raise Malformed(f"index: table at page {root} is higher than {HEIGHT_MAX} pages")
     return height
 
 
 def _leaves(read: Read, number: int, height: int, seen: set[int]) -> Iterator[int]:
     """The leaves below a page; ``seen`` are the pages met so far: none comes twice, so this ends."""
     if number in seen:
-        raise CorruptRecord(f"index: page {number} is in a table twice")
+        raise Malformed(f"index: page {number} is in a table twice")
     seen.add(number)
     if height == 0:
         yield number
         return
     cells = _cells(read, number)
     if not cells.last_child:
-        raise CorruptRecord(f"index: page {number} is a leaf, expected an inner page")
+        raise Malformed(f"index: page {number} is a leaf, expected an inner page")
     for at in cells.offsets:
         yield from _leaves(read, int(_U32.unpack_from(cells.page, at)[0]), height - 1, seen)
     yield from _leaves(read, cells.last_child, height - 1, seen)
@@ -127,7 +131,7 @@ def _leaves(read: Read, number: int, height: int, seen: set[int]) -> Iterator[in
 def _leaf_cells(read: Read, number: int) -> Iterator[tuple[bytes, int]]:
     cells = _cells(read, number)
     if cells.last_child:
-        raise CorruptRecord(f"index: page {number} is an inner page, expected a leaf")
+        raise Malformed(f"index: page {number} is an inner page, expected a leaf")
     for at in cells.offsets:
         yield cells.page, at
 
@@ -137,7 +141,7 @@ def _cells(read: Read, number: int) -> Cells:
     at = _FILE_HEADER_BYTES if number == 1 else 0
     kind = page[at]
     if kind not in (_LEAF, _INTERIOR):
-        raise CorruptRecord(f"index: page {number} has type {kind}, expected one of a table")
+        raise Malformed(f"index: page {number} has type {kind}, expected one of a table")
     count = _U16.unpack_from(page, at + 3)[0]
     last_child = _U32.unpack_from(page, at + 8)[0] if kind == _INTERIOR else 0
     first = at + (12 if kind == _INTERIOR else 8)

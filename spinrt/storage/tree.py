@@ -52,7 +52,12 @@ class Shape(NamedTuple):
         return min(FAN_OUT, self.counts[level - 1] - number * FAN_OUT)
 
     def page_size(self, number: int) -> int:
-        return min(self.page_bytes, self.size - number * self.page_bytes)
+        return self.bytes_below(0, number)
+
+    def bytes_below(self, level: int, number: int) -> int:
+        """Return how many bytes of the object lie below a node: with digest and level that says all that it means."""
+        span: int = self.page_bytes * FAN_OUT**level
+        return min(span, self.size - number * span)
 
 
 def shape_of(size: int, page_bytes: int) -> Shape:
@@ -297,13 +302,7 @@ class TreeReader:
         length = self.shape.page_size(number)
         if digest == HOLE:
             return _ZEROS[:length]
-        content = self._store.get(digest)
-        if len(content) != length:
-            raise CorruptRecord(
-                f"object {self.item.name!r}, page {number}, digest {digest.hex()}: {len(content)} bytes,"
-                f" expected {length}"
-            )
-        return content
+        return read_page(self._store, self.item, number, digest, length)
 
     def _node(self, level: int, number: int, digest: bytes) -> bytes:
         key = (level, number)
@@ -316,11 +315,29 @@ class TreeReader:
         return found
 
 
+def read_page(store: Pages, item: Object, number: int, digest: bytes, length: int) -> bytes:
+    """Return the page of an object by its digest. Raises as ``PageStore.get``; CorruptRecord: it has another length."""
+    content = store.get(digest)
+    if len(content) != length:
+        raise CorruptRecord(
+            f"object {item.name!r}, page {number}, digest {digest.hex()}: {len(content)} bytes, expected {length}"
+        )
+    return content
+
+
 def pages(store: Pages, item: Object) -> Iterator[bytes]:
     """Yield the content of all pages in order."""
     reader = TreeReader(store, item)
     for number in range(reader.shape.counts[0]):
         yield reader.page(number)
+
+
+def held_pages(store: Pages, item: Object) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of the pages that are no holes, in order. A hole costs nothing, however large it is."""
+    shape = shape_of(item.size, item.page_bytes)
+    for level, number, digest in walk(store, item):
+        if level == 0:
+            yield number, read_page(store, item, number, digest, shape.page_size(number))
 
 
 # ---------------------------------------------------------------------------------------------------------- difference
@@ -340,7 +357,7 @@ def difference(store: Pages, old: Object | None, new: Object) -> Iterator[Entry]
     if old is None or old.page_bytes != new.page_bytes:
         old = new._replace(size=0, depth=0, root=HOLE)
     old_shape, shape = shape_of(old.size, old.page_bytes), shape_of(new.size, new.page_bytes)
-    root = _fitted_root(store, old, shape.depth)
+    root = fitted_root(store, old, shape.depth)
     yield from _differing(store, old_shape, shape, Entry(shape.depth, 0, new.root), root)
 
 
@@ -352,7 +369,7 @@ def _differing(store: Pages, old_shape: Shape, shape: Shape, entry: Entry, old: 
     if level == 0:
         return
     below = split(read_node(store, shape, level, number, digest))
-    before = _children_before(store, old_shape, level, number, old)
+    before = children_before(store, old_shape, level, number, old)
     first = number * FAN_OUT
     for index, child in enumerate(below):
         was = before[index] if index < len(before) else HOLE
@@ -365,19 +382,7 @@ def walk(store: Pages, item: Object) -> Iterator[Entry]:
     return difference(store, None, item)
 
 
-def changed_pages(store: Pages, old: Object | None, new: Object) -> Iterator[int]:
-    """Yield the numbers of the pages of ``new`` that are not what ``old`` has there, ascending.
-
-    Pages that became holes are among them. What ``old`` has and ``new`` does not is not, nor is a hole behind its end.
-    """
-    if old is None or old.page_bytes != new.page_bytes or not new.size:
-        yield from range(shape_of(new.size, new.page_bytes).counts[0])
-        return
-    old_shape, shape = shape_of(old.size, old.page_bytes), shape_of(new.size, new.page_bytes)
-    yield from _changed(store, old_shape, shape, Entry(shape.depth, 0, new.root), _fitted_root(store, old, shape.depth))
-
-
-def _fitted_root(store: Pages, old: Object, depth: int) -> bytes:
+def fitted_root(store: Pages, old: Object, depth: int) -> bytes:
     """The root of an object, or the first of its nodes that is no higher than ``depth``."""
     shape, root = shape_of(old.size, old.page_bytes), old.root
     for level in range(shape.depth, depth, -1):
@@ -385,25 +390,10 @@ def _fitted_root(store: Pages, old: Object, depth: int) -> bytes:
     return root
 
 
-def _children_before(store: Pages, shape: Shape, level: int, number: int, digest: bytes) -> list[bytes]:
+def children_before(store: Pages, shape: Shape, level: int, number: int, digest: bytes) -> list[bytes]:
     """The digests below a node of the old object; of one above its root the root, as the first of them."""
     if level > shape.depth:
         return [digest] if number == 0 else []
     if digest == HOLE or number >= shape.counts[level]:
         return []
     return split(read_node(store, shape, level, number, digest))
-
-
-def _changed(store: Pages, old_shape: Shape, shape: Shape, entry: Entry, old: bytes) -> Iterator[int]:
-    level, number, digest = entry
-    if digest == old and level <= old_shape.depth:
-        return
-    if level == 0:
-        yield number
-        return
-    before = _children_before(store, old_shape, level, number, old)
-    first = number * FAN_OUT
-    for index, child in enumerate(split(read_node(store, shape, level, number, digest))):
-        was = before[index] if index < len(before) else HOLE
-        if child != was or level > old_shape.depth:
-            yield from _changed(store, old_shape, shape, Entry(level - 1, first + index, child), was)

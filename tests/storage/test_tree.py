@@ -14,15 +14,16 @@ from spinrt.storage.snapshot import depth_of
 from spinrt.storage.tree import (
     TreeReader,
     build,
-    changed_pages,
     difference,
     encode_node,
+    held_pages,
     pages,
     read,
     shape_of,
     update,
     walk,
 )
+from spinrt.storage.tree_count import changed_count, held_bytes
 
 PAGE = 8
 
@@ -99,9 +100,10 @@ def assert_difference_is_right(store: Memory, old: Object, new: Object) -> None:
         seen.add((entry.level, entry.number))
     before, after = TreeReader(store, old), TreeReader(store, new)
     differing = [n for n in range(after.shape.counts[0]) if before.digest(0, n) != after.digest(0, n)]
-    found = list(changed_pages(store, old, new))
-    known = set(found)
-    assert [n for n in differing if n in known or after.digest(0, n) != HOLE] == found
+    was = before.shape.counts[0]
+    assert changed_count(store, old, new) == sum(n < was or after.digest(0, n) != HOLE for n in differing)
+    assert held_bytes(store, new) == sum(len(read(store, new, n)) for n in range(after.shape.counts[0])
+                                         if after.digest(0, n) != HOLE)  # fmt: skip
     assert {n for n in differing if after.digest(0, n) != HOLE} == {e.number for e in named if e.level == 0}
 
 
@@ -176,7 +178,8 @@ def test_node_that_is_none_is_damage(node: bytes) -> None:
         lambda: read(store, item, 0),
         lambda: list(walk(store, item)),
         lambda: update(store, item, {0: b"12345678"}),
-        lambda: list(changed_pages(store, item, item._replace(root=hashlib.sha256(b"").digest()))),
+        lambda: changed_count(store, item, item._replace(root=hashlib.sha256(b"").digest())),
+        lambda: held_bytes(store, item),
     ):
         with pytest.raises((CorruptRecord, NotFound)):
             action()
@@ -198,3 +201,31 @@ def test_shape_follows_from_size(pages_: int) -> None:
     assert shape.counts[0] == pages_
     assert shape.counts[-1] == min(pages_, 1)
     assert all(count > 1 for count in shape.counts[:-1])
+
+
+def petabytes(store: Memory, page: bytes, page_bytes: int = PAGE) -> Object:
+    """An object of 2^48 bytes in a few nodes: every child of each is the same one."""
+    size = 2**48
+    depth, root = depth_of(size, page_bytes), store.put(page)
+    for level in range(1, depth + 1):
+        count = shape_of(size, page_bytes).children(level, 0)
+        root = store.put(encode_node(level, root * count))
+    return Object("o", 1, size, page_bytes, depth, root)
+
+
+def test_counting_in_petabytes_costs_a_node_of_each_level() -> None:
+    """What holds a page in every place, against a hole, another page, and itself with another page at its end."""
+    store = Memory()
+    size = 4096
+    new = petabytes(store, b"x" * size, size)
+    hole = new._replace(root=HOLE)
+    store.get_count = 0
+    assert held_bytes(store, new) == new.size
+    assert held_bytes(store, hole) == 0
+    assert changed_count(store, hole, new) == new.size // size
+    assert changed_count(store, new, hole) == new.size // size
+    assert changed_count(store, petabytes(store, b"y" * size, size), new) == new.size // size
+    last = new.size // size - 1
+    assert changed_count(store, new, update(store, new, {last: b"z" * size})) == 1
+    assert list(held_pages(store, update(store, hole, {last: b"z" * size}))) == [(last, b"z" * size)]
+    assert store.get_count < 200

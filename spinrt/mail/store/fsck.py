@@ -24,6 +24,7 @@ from spinrt.mail.store.fsck_snapshots import check_snapshots, missing_bodies
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
 from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
+from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.mail.store.witness import covered_position, opened_index, snapshots_cover
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
@@ -198,10 +199,13 @@ class DirectoryCheck:
             pages = LocalPages.open(target / "pages", ReadOnlyDevice(self.path / "pages"), rebuild=True)
             stack.callback(pages.close)
             for snapshot in reversed(pages.snapshots()):
-                index = index_of(snapshot)
-                if index and snapshot.log_identity == log.identity and log.start <= snapshot.position <= applied:
+                if (
+                    index_of(snapshot)
+                    and snapshot.log_identity == log.identity
+                    and log.start <= snapshot.position <= applied
+                ):
                     with contextlib.suppress(CorruptRecord, NotFound):
-                        write_object(pages, index, target / INDEX_NAME)
+                        write_object(pages, checked_index(pages, snapshot), target / INDEX_NAME)
                         return True
         return False
 

@@ -9,16 +9,20 @@ from typing import Final
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.mirrored import body_names
+from spinrt.mail.store.snapshot_index import check_state, named, open_view
 from spinrt.mail.store.snapshots import PAGES_NAME
 from spinrt.storage.fsck.finding import ROWS_SHOWN, Finding, damage, note
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PageStore, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.rows import Malformed
 
 FETCH: Final = (
     "a mirror may still have them; the next update of a mirror brings what it lacks; else delete the snapshot"
 )
+
+DELETE: Final = "`spinrt snapshot delete` removes it"
 
 
 def check_snapshots(path: Path, log: Log) -> Iterator[Finding]:
@@ -39,10 +43,22 @@ def check_snapshots(path: Path, log: Log) -> Iterator[Finding]:
 def _check_snapshot(pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log) -> Iterator[Finding]:
     subject = f"snapshot {snapshot.identity.hex()[:12]}"
     try:
+        _check_index(pages, snapshot, log)
         names = body_names(pages, base, snapshot)
         yield from missing_bodies(((name, f"{name}, needed by {subject}") for name in names), log, FETCH)
+    except Malformed as error:
+        yield damage(PAGES_NAME, None, named(snapshot), str(error).removeprefix(f"{named(snapshot)}: "), DELETE)
+    except FormatUnknown as error:
+        yield note(PAGES_NAME, None, named(snapshot), str(error).removeprefix(f"{named(snapshot)}: "), error.hint)
     except (CorruptRecord, NotFound) as error:  # damage of pages is told with the pages
         yield note(PAGES_NAME, None, subject, f"which bodies it needs cannot be told: {error.line()}")
+
+
+def _check_index(pages: PageStore, snapshot: Snapshot, log: Log) -> None:
+    """Raises as `open_view`. A branch's snapshot says another log than its index, which began at one of ours."""
+    with closing(open_view(pages, snapshot)) as view:
+        if snapshot.log_identity == log.identity:
+            check_state(view, snapshot)
 
 
 def missing_bodies(named: Iterable[tuple[int, str]], log: Log, hint: str) -> Iterator[Finding]:

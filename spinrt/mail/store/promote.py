@@ -25,7 +25,8 @@ from typing import Final
 
 from spinrt.errors import DeviceFailed, NotFound
 from spinrt.mail.store.index import INDEX_NAME, UID_MAX, connect
-from spinrt.mail.store.snapshots import INDEX_OBJECT, index_of, write_object
+from spinrt.mail.store.snapshot_index import checked_index
+from spinrt.mail.store.snapshots import INDEX_OBJECT, write_object
 from spinrt.mail.store.store import Store
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import sync_directory
@@ -71,9 +72,7 @@ def promote(path: Path) -> Snapshot:
 
 
 def _write_index(mirror: MirrorDirectory, log: Log, current: Snapshot) -> Snapshot:
-    item = index_of(current)
-    if item is None:
-        raise NotFound(f"snapshot {current.identity.hex()[:12]}: has no mail index")
+    item = checked_index(mirror.pages, current)
     directory = mirror.data.index_path
     with suppress(FileNotFoundError):
         shutil.rmtree(directory)  # of a promotion that was cut off

@@ -21,6 +21,7 @@ from spinrt.errors import CorruptRecord, MailError, NotFound
 from spinrt.mail.store.apply import apply_change
 from spinrt.mail.store.changes import decode_change
 from spinrt.mail.store.index import INDEX_NAME, Index, connect, remove_index
+from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import SnapshotStore, index_of, write_object
 from spinrt.storage.files import device_error
 from spinrt.storage.log import Log, Record
@@ -124,13 +125,12 @@ def restore_index(path: Path, log: Log, snapshots: SnapshotStore, end: int) -> I
 
 
 def _restore(path: Path, log: Log, store: LocalPages, snapshot: Snapshot) -> Index | None:
-    item = index_of(snapshot)
-    if item is None:
+    if index_of(snapshot) is None:
         return None
     remove_index(path)
     connection = None
     try:
-        write_object(store, item, path)
+        write_object(store, checked_index(store, snapshot), path)
         connection = connect(path)
         index = Index(connection, log.identity)
         if (index.counters.log_identity, index.counters.applied) == (log.identity, snapshot.position):

@@ -21,18 +21,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from spinrt.errors import DeviceFailed, FormatUnknown
+from spinrt.errors import DeviceFailed
 from spinrt.mail.store.changes import KIND_BODY
 from spinrt.mail.store.index import INDEX_NAME, connect
 from spinrt.mail.store.once import Once
-from spinrt.mail.store.schema import SCHEMA_VERSION, schema_version
+from spinrt.mail.store.snapshot_index import open_view
 from spinrt.mail.store.snapshots import SnapshotStore, index_of, newest
 from spinrt.mail.store.views import branches
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.log import Log
 from spinrt.storage.protocols import PageStore, Snapshot
 from spinrt.storage.retention import Expired, Mover, Plan, Retention, idle_bytes_after, plan
-from spinrt.storage.view import View
 
 BODY_KINDS = frozenset({KIND_BODY})
 
@@ -77,16 +76,10 @@ class LiveBodies:
         return self
 
     def _open_snapshot(self, snapshot: Snapshot, opened: ExitStack) -> None:
-        item = index_of(snapshot)
-        if item is None or self._pages is None:
+        if self._pages is None or index_of(snapshot) is None:
             return
-        view = View(self._pages, item)
+        view = open_view(self._pages, snapshot)
         opened.callback(view.close)
-        if schema_version(view) != SCHEMA_VERSION:  # type: ignore[arg-type]
-            raise FormatUnknown(
-                f"snapshot {snapshot.identity.hex()}: its index is of another version, what it needs is not known",
-                hint="delete that snapshot, then segments can expire",
-            )
         self._connections.append(view)
 
     def __exit__(self, *_: object) -> None:

@@ -13,15 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spinrt.errors import CorruptRecord, NotFound, UsageError
+from spinrt.errors import CorruptRecord, DeviceFull, NotFound, UsageError
 from spinrt.mail.store.checkpoint import Cut
 from spinrt.storage.background import background
-from spinrt.storage.device import Device, sync_directory
+from spinrt.storage.device import Device, open_regular, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PAGE_BYTES_MAX, Object, PageStore, Snapshot
 from spinrt.storage.snapshot import KIND_INDEX, seal
-from spinrt.storage.tree import Pages, build, build_bytes, pages, put_page, update_digests
+from spinrt.storage.tree import Pages, build, build_bytes, held_pages, pages, put_page, update_digests
+from spinrt.storage.tree_count import held_bytes
 from spinrt.storage.wal import Changes, Taken
 
 INDEX_OBJECT: Final = "index"
@@ -169,18 +170,22 @@ def find_snapshot(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
 
 
 def write_object(store: Pages, item: Object, target: Path) -> None:
-    """Write an object's content to a file that is not there, whole and durable or not at all.
+    """Write an object's content to a file that is not there, whole and durable or not at all; holes stay holes.
 
     Raises:
         NotFound, CorruptRecord: A page is missing or damaged.
+        DeviceFull: It needs more room than the device has; nothing was written.
         OSError: The device refused.
     """
+    check_room(target.parent, held_bytes(store, item), f"write of {target}")
     new = target.with_name(target.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            for page in pages(store, item):
+            for number, page in held_pages(store, item):
+                stream.seek(number * item.page_bytes)
                 stream.write(page)
+            stream.truncate(item.size)
             stream.flush()
             os.fsync(stream.fileno())
         new.rename(target)
@@ -189,6 +194,16 @@ def write_object(store: Pages, item: Object, target: Path) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise
+
+
+def check_room(directory: Path, needed_bytes: int, operation: str) -> None:
+    """Raise DeviceFull unless a directory's device has that much room; OSError."""
+    found = os.statvfs(directory)
+    free_bytes = found.f_bavail * found.f_frsize
+    if needed_bytes > free_bytes:
+        raise DeviceFull(
+            f"{operation}: needs {needed_bytes} bytes, the device has {free_bytes} free", hint="make room on the device"
+        )
 
 
 def object_bytes(store: Pages, item: Object, bytes_max: int) -> bytes:

@@ -19,11 +19,11 @@ from spinrt.errors import AlreadyExists, CorruptRecord, DeviceFailed, FormatUnkn
 from spinrt.mail.store.bodies import Records
 from spinrt.mail.store.index import Index
 from spinrt.mail.store.reader import Reader
-from spinrt.mail.store.snapshots import index_of
+from spinrt.mail.store.snapshot_index import checked_index, named, open_view
 from spinrt.storage.device import OsDevice, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.overlay import OVERLAY_NAME, Overlay, read_base
-from spinrt.storage.protocols import Object, PageStore, Snapshot
+from spinrt.storage.protocols import PageStore, Snapshot
 from spinrt.storage.snapshot import seal
 from spinrt.storage.view import View
 
@@ -41,11 +41,11 @@ class SnapshotReader(Reader):
         Raises:
             NotFound: It has no mail index.
             FormatUnknown: Its index is of another version.
-            CorruptRecord: A page is damaged.
+            CorruptRecord: A page is damaged, or the index is none of a mail store.
         """
-        self._view = View(store, _index_object(snapshot))
+        self._view = open_view(store, snapshot)
         try:
-            super().__init__(_open_index(self._view, snapshot), log)
+            super().__init__(_index_on(self._view, snapshot), log)
         except BaseException:
             self._view.close()
             raise
@@ -77,23 +77,12 @@ class SnapshotReader(Reader):
         self.close()
 
 
-def _index_object(snapshot: Snapshot) -> Object:
-    item = index_of(snapshot)
-    if item is None:
-        raise NotFound(f"snapshot {snapshot.identity.hex()}: has no mail index")
-    return item
-
-
-def _open_index(view: View, snapshot: Snapshot) -> Index:
+def _index_on(view: View, snapshot: Snapshot) -> Index:
     try:
         # An index needs of its connection what a view has.
         return Index(cast(sqlite3.Connection, view), snapshot.log_identity)
-    except sqlite3.OperationalError as error:
-        raise DeviceFailed(f"snapshot {snapshot.identity.hex()}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise FormatUnknown(
-            f"snapshot {snapshot.identity.hex()}: {error}", hint="it was made by another version of spinrt"
-        ) from error
+    except sqlite3.Error as error:
+        raise CorruptRecord(f"{named(snapshot)}: {error}", hint="`spinrt fsck` looks closer") from error
 
 
 class Branch:
@@ -105,9 +94,9 @@ class Branch:
         """The snapshot that it began at."""
         self._store = store
         self._overlay = overlay
-        self._view = View(store, _index_object(base), overlay)
+        self._view = open_view(store, base, overlay)
         try:
-            self.index = _open_index(self._view, base)
+            self.index = _index_on(self._view, base)
         except BaseException:
             self._view.close()
             raise
@@ -124,7 +113,7 @@ class Branch:
         directory = _directory(data_directory, name)
         if (directory / OVERLAY_NAME).exists():
             raise AlreadyExists(f"branch {name!r}: exists already", hint="discard it first, or take another name")
-        item = _index_object(base)
+        item = checked_index(store, base)
         try:
             shutil.rmtree(directory, ignore_errors=True)  # one whose creation was cut off
             overlay = Overlay.create(OsDevice(directory), base.identity, item.page_bytes)

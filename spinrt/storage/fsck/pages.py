@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from spinrt.errors import CorruptRecord, NotFound
+from spinrt.errors import CorruptRecord
 from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.trees import TreeCheck
 from spinrt.storage.pack import Entry, pack_name, pack_numbers
 from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.references import recount
-from spinrt.storage.tree import difference, shape_of
 
 REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
 FROM_MIRROR: Final = "a mirror may still have it: `spinrt fsck --repair --from MIRROR`"
@@ -104,29 +104,18 @@ class PagesCheck:
     # ------------------------------------------------------------------------------------------------------- trees
 
     def _trees(self, store: LocalPages) -> Iterator[Finding]:
-        """Everything that snapshots refer to; what two in a row share is looked at once."""
+        """Everything that snapshots refer to, each page and node once."""
         self.snapshots = store.snapshots()
+        trees = TreeCheck(store)
         before: dict[str, Object] = {}
         for snapshot in self.snapshots:
             for item in snapshot.objects:
-                yield from self._tree(store, snapshot, before.get(item.name), item)
-            before = {item.name: item for item in snapshot.objects}
-
-    def _tree(self, store: LocalPages, snapshot: Snapshot, old: Object | None, new: Object) -> Iterator[Finding]:
-        shape = shape_of(new.size, new.page_bytes)
-        with contextlib.suppress(CorruptRecord, NotFound):  # a node: told below, before the walk stumbles over it
-            for entry in difference(store, old, new):
-                kind = "page" if entry.level == 0 else f"node of level {entry.level}, number"
-                subject = f"snapshot at {snapshot.position}, object {new.name!r}, {kind} {entry.number}"
-                try:
-                    content = store.get(entry.digest)
-                except (CorruptRecord, NotFound) as error:
+                for entry, error in trees.broken(before.get(item.name), item):
+                    kind = "page" if entry.level == 0 else f"node of level {entry.level}, number"
+                    subject = f"snapshot at {snapshot.position}, object {item.name!r}, {kind} {entry.number}"
                     self.missing.append(entry.digest)
                     yield damage(self.place, None, subject, str(error), FROM_MIRROR, entry.digest)
-                else:
-                    if entry.level == 0 and len(content) != shape.page_size(entry.number):
-                        problem = f"page {entry.digest.hex()} has {len(content)} bytes"
-                        yield damage(self.place, None, subject, f"{problem}, expected {shape.page_size(entry.number)}")
+            before = {item.name: item for item in snapshot.objects}
 
     # ------------------------------------------------------------------------------------------------------- table
 
