@@ -89,8 +89,7 @@ class _Submitted(NamedTuple):
 
     def refuse(self, error: SpinError) -> None:
         """Answer for a change that is not known to be durable."""
-        callback = self.on_durable or self.on_applied
-        if callback is not None:
+        if callback := self.on_durable or self.on_applied:
             _call(callback, error)
 
 
@@ -391,9 +390,8 @@ class Store(Reader):
                 _call(watcher, events)
             if isinstance(events[-1], MailboxGone):
                 self._watchers.pop(mailbox_id, None)
-        if told.queue_changed:
-            for queue_watcher in tuple(self._queue_watchers):
-                _call(queue_watcher)
+        for queue_watcher in tuple(self._queue_watchers) if told.queue_changed else ():
+            _call(queue_watcher)
 
     def _on_index_error(self, error: sqlite3.Error) -> None:
         """A full device is waited for: the records are durable, so the answers are only late. Else the store stops."""
