@@ -7,6 +7,7 @@ Invariants
     *Derived table*: rows point to durable bytes only; a table that does not fit is built anew from packs and snapshots.
     *Kept a while*: a page that no snapshot refers to stays for ``unused_keep_s`` after it was put last, so that a
     snapshot in the making, or an update of a mirror that was cut off, finds what it stored. A new start keeps it too.
+    *Known damage heals*: a page that could not be read where the table says it lies is stored anew by the next `put`.
     *Fail clean*: after a failed write or sync the pages not synced are forgotten, and the next `put` begins a new pack.
 
 Memory: pages not synced yet (`PENDING_MAX`, 1 MiB of bytes), SQLite's cache of 32 MiB, a mebibyte while a pack is
@@ -34,12 +35,14 @@ from spinrt.storage.packs import Packs, where
 from spinrt.storage.page_cover import cover, drop_torn, fits
 from spinrt.storage.page_table import TABLE_NAME, PageTable, Place, remove_table
 from spinrt.storage.protocols import DIGEST_BYTES, Snapshot
-from spinrt.storage.references import References
+from spinrt.storage.references import References, most_like
 
 PACK_BYTES_MAX: Final = 64 * 1024 * 1024
 PENDING_MAX: Final = 8192
 """Pages put and not synced; with more of them `put` syncs by itself."""
 UNUSED_KEEP_S: Final = 24 * 3600
+UNREADABLE_MAX: Final = 65_536
+"""Pages that are remembered as damaged; of more nothing is known until some are stored anew."""
 
 _trace: Final = logging.getLogger("spinrt.storage")
 
@@ -71,6 +74,7 @@ class LocalPages:
         self._packs = Packs(device)
         self._pending: dict[bytes, Place] = {}
         self._touched: set[bytes] = set()
+        self._unreadable: set[bytes] = set()
         self._snapshots: dict[bytes, Snapshot] = {}
         self._table: PageTable | None = None
         self._is_distrusted = False
@@ -199,12 +203,12 @@ class LocalPages:
     def _read_snapshot(self, name: str) -> Snapshot:
         with contextlib.closing(self._device.open(name)) as file:
             data = file.read(0, snapshot_files.FILE_BYTES_MAX + 1)
-        return _of_name(snapshot_files.decode_snapshot(data, name), name)
+        return snapshot_files.decode_named(data, name)
 
     def _spare_snapshot(self, name: str) -> Snapshot:
         """Return a snapshot from its page. Raises CorruptRecord, NotFound; ValueError for a name that names none."""
         identity = bytes.fromhex(name.removesuffix(snapshot_files.SUFFIX).partition("-")[2])
-        return _of_name(snapshot_files.decode_snapshot(self.get(identity) + identity, name), name)
+        return snapshot_files.decode_named(self.get(identity) + identity, name)
 
     def _mend_snapshot(self, name: str, found: Snapshot, error: CorruptRecord) -> None:
         if self._read_only:
@@ -226,7 +230,7 @@ class LocalPages:
                 continue
             with table.transaction():
                 references = References(table, self, strict=False)
-                references.add(found, _before(found, done))
+                references.add(found, most_like(found, done))
                 table.add_counted(found.identity, snapshot_files.encode_snapshot(found))
             done[found.identity] = found
             if references.missing:
@@ -245,16 +249,20 @@ class LocalPages:
                 return digest
         stored, compressed = compress(content)
         with self._guarded("put"):
-            if not self._is_known(digest):
-                self._append(digest, stored, compressed, len(content))
+            self._store(digest, stored, compressed, len(content))
         return digest
 
     def put_stored(self, digest: bytes, stored: bytes, compressed: bool) -> None:
         """See `PageStore.put_stored`."""
         content = decompress(stored, compressed, digest, f"page {digest.hex()}")
         with self._guarded("put"):
-            if not self._is_known(digest):
-                self._append(digest, stored, compressed, len(content))
+            self._store(digest, stored, compressed, len(content))
+
+    def _store(self, digest: bytes, stored: bytes, compressed: bool, plain_bytes: int) -> None:
+        if digest in self._unreadable:
+            self._renew(digest, stored, compressed, plain_bytes)
+        elif not self._is_known(digest):
+            self._append(digest, stored, compressed, plain_bytes)
 
     def replace(self, digest: bytes, stored: bytes, compressed: bool) -> None:
         """Store a page although there is one, and use it from now on: for what was found damaged. Durable on return.
@@ -264,15 +272,19 @@ class LocalPages:
         """
         content = decompress(stored, compressed, digest, f"page {digest.hex()}")
         with self._guarded("repair"):
-            self._sync()
-            known = self._usable().find(digest)
-            place = self._append(digest, stored, compressed, len(content))
-            self._sync()
-            if self._usable().is_incomplete():  # what lies below it may not be counted, now that it can be read
-                self._usable().distrust()
-                self._is_distrusted = True
-            if known is not None:
-                self._move([(digest, place)], {known.place.pack: -known.place.entry_bytes * bool(known.references)})
+            self._renew(digest, stored, compressed, len(content))
+
+    def _renew(self, digest: bytes, stored: bytes, compressed: bool, plain_bytes: int) -> None:
+        self._sync()
+        known = self._usable().find(digest)
+        place = self._append(digest, stored, compressed, plain_bytes)
+        self._sync()
+        if self._usable().is_incomplete():  # what lies below it may not be counted, now that it can be read
+            self._usable().distrust()
+            self._is_distrusted = True
+        if known is not None:
+            self._move([(digest, place)], {known.place.pack: -known.place.entry_bytes * bool(known.references)})
+        self._unreadable.discard(digest)
 
     def _move(self, moved: list[tuple[bytes, Place]], live: dict[int, int]) -> None:
         """Have pages lie elsewhere; ``live``: change of what is live in packs, but for those they are in now."""
@@ -291,9 +303,11 @@ class LocalPages:
         return self._table
 
     def _is_known(self, digest: bytes) -> bool:
-        """Tell whether there is such a page; if so it counts as put now."""
+        """Tell whether there is such a page, not known to be damaged; if so it counts as put now."""
         if digest in self._pending:
             return True
+        if digest in self._unreadable:
+            return False
         row = self._usable().find(digest)
         if row is None:
             return False
@@ -355,14 +369,28 @@ class LocalPages:
 
     def get(self, digest: bytes) -> bytes:
         """See `PageStore.get`."""
-        place, stored, compressed = self._stored(digest)
-        return decompress(stored, compressed, digest, where(place, digest))
+        return self._checked(digest)[2]
 
     def get_stored(self, digest: bytes) -> tuple[bytes, bool]:
         """See `PageStore.get_stored`."""
-        place, stored, compressed = self._stored(digest)
-        decompress(stored, compressed, digest, where(place, digest))
-        return stored, compressed
+        return self._checked(digest)[:2]
+
+    def _checked(self, digest: bytes) -> tuple[bytes, bool, bytes]:
+        """Return the stored bytes of a page, whether they are compressed, and its content."""
+        try:
+            place, stored, compressed = self._stored(digest)
+            return stored, compressed, decompress(stored, compressed, digest, where(place, digest))
+        except (CorruptRecord, NotFound):
+            with self._guarded("get"):
+                if len(self._unreadable) < UNREADABLE_MAX and self._usable().find(digest) is not None:
+                    self._unreadable.add(digest)
+            raise
+
+    @property
+    def unreadable(self) -> frozenset[bytes]:
+        """Pages that were found damaged and not stored anew since."""
+        with self._lock:
+            return frozenset(self._unreadable)
 
     def _stored(self, digest: bytes) -> tuple[Place, bytes, bool]:
         place = self._find(digest)
@@ -391,7 +419,10 @@ class LocalPages:
         """See `PageStore.has`."""
         with self._guarded("has"):
             table = self._usable()
-            return [digest in self._pending or table.find(digest) is not None for digest in digests]
+            bad = self._unreadable
+            return [
+                digest in self._pending or (digest not in bad and table.find(digest) is not None) for digest in digests
+            ]
 
     # --------------------------------------------------------------------------------------------------- snapshots
 
@@ -418,7 +449,7 @@ class LocalPages:
             table = self._usable()
             try:
                 with table.transaction():
-                    References(table, self, strict=True).add(snapshot, _before(snapshot, self._snapshots))
+                    References(table, self, strict=True).add(snapshot, most_like(snapshot, self._snapshots))
                     table.add_counted(snapshot.identity, encoded)
                     self._write_snapshot(name, encoded)
             except BaseException:
@@ -565,18 +596,3 @@ class LocalPages:
             if self._table is not None:
                 self._table.close()
                 self._table = None
-
-
-def _of_name(found: Snapshot, name: str) -> Snapshot:
-    """Return the snapshot if the file's name is its own. Raises CorruptRecord."""
-    if snapshot_files.snapshot_name(found) != name:
-        raise CorruptRecord(f"snapshot {name}: holds snapshot {found.identity.hex()}")
-    return found
-
-
-def _before(snapshot: Snapshot, among: dict[bytes, Snapshot]) -> Snapshot | None:
-    """Return the snapshot that this one is most like: its parent, or the last of the same log, or any."""
-    if snapshot.parent in among:
-        return among[snapshot.parent]
-    others = [one for one in among.values() if one.log_identity == snapshot.log_identity] or list(among.values())
-    return max(others, key=lambda one: (one.position, one.time_ns), default=None)

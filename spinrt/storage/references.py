@@ -194,6 +194,14 @@ class References:
         self.missing += 1
 
 
+def most_like(snapshot: Snapshot, among: dict[bytes, Snapshot]) -> Snapshot | None:
+    """Return the snapshot that this one is most like: its parent, or the last of the same log, or any."""
+    if snapshot.parent in among:
+        return among[snapshot.parent]
+    others = [one for one in among.values() if one.log_identity == snapshot.log_identity] or list(among.values())
+    return max(others, key=lambda one: (one.position, one.time_ns), default=None)
+
+
 def recount(expected: PageTable, found: PageTable, store: Pages) -> None:
     """Set the counts in ``expected`` to what those in ``found`` must be: by the snapshots that are counted there, each
     node against the base that it has there. A base that is not live, or leads back to the node, counts as none.

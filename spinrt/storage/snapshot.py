@@ -190,6 +190,14 @@ def decode_snapshot(data: bytes, name: str) -> Snapshot:
     return found
 
 
+def decode_named(data: bytes, name: str) -> Snapshot:
+    """As `decode_snapshot`, of the file of that name. Raises CorruptRecord, too, when the name is another one's."""
+    found = decode_snapshot(data, name)
+    if snapshot_name(found) != name:
+        raise _damaged(name, f"holds snapshot {found.identity.hex()}")
+    return found
+
+
 def _decode_objects(data: bytes, count: int) -> tuple[Object, ...]:
     objects, offset = [], 0
     for _ in range(count):

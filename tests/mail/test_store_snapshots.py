@@ -220,3 +220,41 @@ def test_snapshot_is_found_by_what_people_say(tmp_path: Path) -> None:
             find_snapshot([], "newest")
 
     with_store(tmp_path, test)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("touched", [False, True])
+def test_what_is_known_to_be_damaged_is_stored_anew_by_the_next_snapshot(
+    tmp_path: Path, level: int, touched: bool
+) -> None:
+    """A page of the index, or a node above it: the next snapshot can be read whole, and if nothing changed since, so
+    can the one before it. What changed since is nowhere else."""
+
+    async def test(store: Store) -> None:
+        await fill(store, 300)
+        first = await store.snapshot("first")
+        pages = store.snapshots.pages
+        item = index_of(first)
+        assert item is not None
+        victim = [entry for entry in walk(pages, item) if entry.level == level][-1]
+        place = pages._find(victim.digest)
+        pack = tmp_path / "data" / "pages" / f"{place.pack:020d}.pack"
+        assert pack.exists(), list(pack.parent.iterdir())
+        with pack.open("r+b") as file:
+            file.seek(place.offset + 60)
+            byte = file.read(1)[0]
+            file.seek(place.offset + 60)
+            file.write(bytes([byte ^ 1]))
+        with pytest.raises(CorruptRecord):
+            pages.get(victim.digest)  # as scrubbing does, or whoever opens the snapshot
+        if touched:
+            await fill(store, 1)
+
+        second = await store.snapshot("second")
+
+        assert rows_of(pages, second, tmp_path / "second.sqlite") == dump_store(store)
+        if not touched:
+            rows_of(pages, first, tmp_path / "first.sqlite")
+        assert pages.unreadable == ({victim.digest} if touched else set())
+
+    with_store(tmp_path, test)

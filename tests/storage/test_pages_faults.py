@@ -266,6 +266,40 @@ def test_damaged_page_is_replaced(tmp_path: Path) -> None:
     store.close()
 
 
+def test_page_that_was_found_damaged_is_stored_anew_by_the_next_put(tmp_path: Path) -> None:
+    """It is not there for whoever asks; what puts it, as content or as stored elsewhere, makes it whole."""
+    for stored_elsewhere in (False, True):
+        path = tmp_path / str(stored_elsewhere)
+        device, spare = CrashDevice(1), LocalPages.open(path / "spare")
+        snapshot, given = filled(path / "it", device)
+        (name,) = (one for one in device.list() if one.endswith(".pack"))
+        device.flip(name, 64 + 52 + 1)
+        store = LocalPages.open(path / "it", device)
+        (digest,) = (found.header.digest for found in store.walk_pack(1) if not found.whole)  # type: ignore[union-attr]
+        content_ = next(page for page in given if spare.put(page) == digest)
+        assert store.has([digest]) == [True]
+        assert store.put(content_) == digest  # nobody knows yet
+        with pytest.raises(CorruptRecord):
+            store.get(digest)
+
+        assert store.unreadable == {digest}
+        assert store.has([digest]) == [False]
+        if stored_elsewhere:
+            store.put_stored(digest, *spare.get_stored(digest))
+        else:
+            assert store.put(content_) == digest
+
+        assert store.get(digest) == content_
+        assert not store.unreadable
+        assert list(pages(store, snapshot.objects[0])) == given
+        check_counts(store)
+        store.close()
+        spare.close()
+        store = LocalPages.open(path / "it", device, rebuild=True)
+        assert list(pages(store, snapshot.objects[0])) == given
+        store.close()
+
+
 def test_repaired_node_is_counted_before_anything_is_deleted(tmp_path: Path) -> None:
     """A node that could not be read when it was counted: what lies below it stays, whatever is deleted after."""
     device, spare = CrashDevice(1), LocalPages.open(tmp_path / "spare")

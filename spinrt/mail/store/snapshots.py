@@ -5,6 +5,7 @@ Everything here runs on worker threads; `Store.snapshot` makes the cut on the ev
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from spinrt.storage.files import device_error
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PAGE_BYTES_MAX, Object, PageStore, Snapshot
 from spinrt.storage.snapshot import KIND_INDEX, seal
-from spinrt.storage.tree import Pages, build, build_bytes, held_pages, pages, put_page, update_digests
+from spinrt.storage.tree import Pages, build, build_bytes, held_pages, pages, put_page, update_digests, walk
 from spinrt.storage.tree_count import held_bytes
 from spinrt.storage.wal import Changes, Taken
 
@@ -31,6 +32,8 @@ PAGES_NAME: Final = "pages"
 IDENTITY_DIGITS_MIN: Final = 4
 NEWEST: Final = "newest"
 """What an operator calls the newest snapshot."""
+
+_trace: Final = logging.getLogger("spinrt.mail.store")
 
 
 class Attachment(NamedTuple):
@@ -50,6 +53,8 @@ class SnapshotStore:
         self._lock = threading.Lock()
         self._pages: LocalPages | None = None
         self._closed = False
+        self._sought: frozenset[bytes] = frozenset()
+        """Damaged pages that are in no index any more: they are of older snapshots, and not looked for again."""
 
     @property
     def exists(self) -> bool:
@@ -94,7 +99,8 @@ class SnapshotStore:
         store = self.pages
         earlier = store.snapshots()
         parent = next((one for one in reversed(earlier) if one.log_identity == cut.log_identity), None)
-        index = store_index(store, cut.changes, parents=earlier)
+        index = store_index(store, cut.changes, parents=earlier, damaged=store.unreadable - self._sought)
+        self._sought = store.unreadable
         objects = [index, *(_store_attachment(store, one) for one in attachments)]
         if parent and not label and (parent.position, list(parent.objects)) == (cut.position, sorted(objects)):
             return parent
@@ -129,21 +135,33 @@ def index_of(snapshot: Snapshot) -> Object | None:
     return next((item for item in snapshot.objects if item.name == INDEX_OBJECT and item.kind == KIND_INDEX), None)
 
 
-def store_index(store: PageStore, changes: Changes, parents: Iterable[Snapshot]) -> Object:
-    """Store the index as of the cut, by what changed since a snapshot if that is known; else all of it is looked at."""
+def store_index(
+    store: PageStore, changes: Changes, parents: Iterable[Snapshot], damaged: frozenset[bytes] = frozenset()
+) -> Object:
+    """Store the index as of the cut, by what changed since a snapshot if that is known; else all of it is looked at.
+
+    Args:
+        damaged: Digests of pages that are stored anew if the index still has them. They cost a look at the index's
+            nodes; if one of these is damaged, a look at all pages.
+    """
     taken = changes.take()
     base = next((index_of(one) for one in parents if one.identity == taken.base), None)
     state = taken.state
-    if base is None or taken.changed is None or base.page_bytes != state.page_bytes:
-        every = changes.read_all(taken)
-        return build(store, every, name=INDEX_OBJECT, kind=KIND_INDEX, page_bytes=state.page_bytes)
-    digests = _changed_digests(store, changes, taken)
-    return update_digests(store, base, digests, state.database_pages * state.page_bytes)
+    if base is not None and taken.changed is not None and base.page_bytes == state.page_bytes:
+        try:
+            again = {entry.number + 1 for entry in walk(store, base) if entry.digest in damaged} if damaged else set()
+            digests = _changed_digests(store, changes, taken, taken.changed | again)
+            return update_digests(store, base, digests, state.database_pages * state.page_bytes)
+        except (CorruptRecord, NotFound) as error:
+            _trace.warning("snapshot: %s; all pages are looked at", error)
+    every = changes.read_all(taken)
+    return build(store, every, name=INDEX_OBJECT, kind=KIND_INDEX, page_bytes=state.page_bytes)
 
 
-def _changed_digests(store: Pages, changes: Changes, taken: Taken) -> Iterator[tuple[int, bytes, int]]:
-    assert taken.changed is not None
-    for page in sorted(taken.changed):
+def _changed_digests(
+    store: Pages, changes: Changes, taken: Taken, numbers: Iterable[int]
+) -> Iterator[tuple[int, bytes, int]]:
+    for page in sorted(numbers):
         if page <= taken.state.database_pages:
             content = changes.read(taken, page)
             yield page - 1, put_page(store, content), len(content)
