@@ -11,13 +11,15 @@ from spinrt._core import record_frame, record_part
 from spinrt.errors import CorruptRecord, UsageError
 from spinrt.storage.device import Device
 from spinrt.storage.files import OpenFiles
-from spinrt.storage.record import COMPRESSED, HEADER_BYTES, Header, check_body, decode_header, plain_body
+from spinrt.storage.record import COMPRESSED, HEADER_BYTES, Header, body_bytes, check_body, decode_header, plain_body
 from spinrt.storage.segment import Segment, damage_error
 
 READ_AHEAD_BYTES: Final = 256 * 1024
 FIRST_READ_BYTES: Final = 16 * 1024
 KEPT_BYTES_MAX: Final = 1024 * 1024
 """A longer body is decompressed anew for each range that is asked of it."""
+WHOLE_MAX: Final = 65_536
+"""Records that are remembered to be as they should be; then it begins anew."""
 
 
 class RecordReader:
@@ -27,6 +29,8 @@ class RecordReader:
         self._files = OpenFiles(device)
         self._kept: tuple[int, bytes] = (-1, b"")
         """The last body that was decompressed for a range of it, and its position; replaced as a whole."""
+        self._whole: set[int] = set()
+        """Positions of plain bodies that were checked before a range of them was given out."""
 
     def stored(self, segment: Segment, position: int, about: int = FIRST_READ_BYTES) -> tuple[Header, bytes]:
         """Return the record at that position: its header, and its body as it is stored, checked.
@@ -53,7 +57,8 @@ class RecordReader:
     def part(self, segment: Segment, position: int, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` of the plain body of the record at that position.
 
-        The header is always checked, the digest when all of the body is asked for, or when it is compressed.
+        The header is always checked, the digest when all of the body is asked for, or when it is compressed; of other
+        bodies before the first range is given out, and not again.
 
         Raises:
             CorruptRecord, StorageError: As `stored`.
@@ -63,7 +68,9 @@ class RecordReader:
             data = self._files.read(segment, position, HEADER_BYTES + offset + length)
             part = record_part(data, position, segment.seed, offset, length)
             if part is not None:
-                return part
+                if position in self._whole or body_bytes(data) == length:
+                    return part
+                return self._first_part(segment, position, offset, length)
             frame = record_frame(data, position, segment.seed)
             if frame is not None:
                 return body_range(position, plain_body(position, frame), offset, length)
@@ -88,11 +95,21 @@ class RecordReader:
         if header.kind & COMPRESSED:
             return body_range(position, self._decompressed(segment, position), offset, length)
         check_range(position, offset, length, header.length)
+        if position not in self._whole:
+            return self._first_part(segment, position, offset, length)
         if len(data) != length:
             raise damage_error(segment, position, CorruptRecord(f"record at {position}: body is cut short"))
         if length == header.length:
             self._check_body(segment, header, data)
         return data
+
+    def _first_part(self, segment: Segment, position: int, offset: int, length: int) -> bytes:
+        """A range of a body that is checked first: whoever gets ranges could not tell that another part is damaged."""
+        body = self.stored(segment, position, READ_AHEAD_BYTES)[1]
+        if len(self._whole) >= WHOLE_MAX:
+            self._whole.clear()
+        self._whole.add(position)
+        return body_range(position, body, offset, length)
 
     def _decompressed(self, segment: Segment, position: int) -> bytes:
         body = plain_body(position, self.stored(segment, position)[1])

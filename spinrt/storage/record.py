@@ -69,6 +69,7 @@ _FRONT: Final = struct.Struct(">2sHIQQI16s")
 _CRC: Final = struct.Struct(">I")
 _SEGMENT: Final = struct.Struct(">8sIQQ16s16s")
 _CRC_OFFSET: Final = HEADER_BYTES - _CRC.size
+_LENGTH_OFFSET: Final = 4
 _CHAIN_OFFSET: Final = _FRONT.size
 
 assert _FRONT.size + DIGEST_BYTES + _CRC.size == HEADER_BYTES
@@ -163,6 +164,11 @@ def decode_header(data: bytes, position: int, seed: int) -> Header:
         raise CorruptRecord(f"record at {position}: body of {length} bytes, limit {BODY_BYTES_MAX}")
     front, chain = data[:_CHAIN_OFFSET], data[_CHAIN_OFFSET:_CRC_OFFSET]
     return Header(kind, length, position, time_ns, unsynced, digest, front, chain)
+
+
+def body_bytes(data: bytes) -> int:
+    """Return how long a body is, as stored, by the header that starts ``data`` and was checked."""
+    return int.from_bytes(data[_LENGTH_OFFSET : _LENGTH_OFFSET + 4], "big")
 
 
 def check_body(header: Header, body: bytes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from spinrt.errors import ClosedError, CorruptRecord, UsageError
 from spinrt.storage.log import BODY_BYTES_MAX, Log
+from spinrt.storage.record import HEADER_BYTES
 from spinrt.testing.device import CrashDevice
 from tests.storage.support import bodies, open_log
 
@@ -97,3 +99,28 @@ def test_misuse_is_refused() -> None:
     log.close()
     with pytest.raises(ClosedError):
         log.append(2, (b"",), time_ns=0)
+
+
+def test_range_of_a_damaged_body_is_refused_wherever_the_damage_is() -> None:
+    """Before any range of it was given out, all of a body is checked; near and far inside, short and long."""
+    body = random.Random(1).randbytes(700_000)
+    device = CrashDevice(1)
+    log = Log.open(Path("log"), device=device)
+    position = log.append(7, (body,), time_ns=1)
+    log.sync()
+    log.append(2, (b"the one before was durable",), time_ns=2)
+    log.sync()
+    log.close()
+    (name,) = device.list()
+    for at in (0, 350_000, len(body) - 1):
+        device.flip(name, position + HEADER_BYTES + at)
+        log = Log.open(Path("log"), device=device, opaque_kinds=frozenset({7}))
+        for offset, length in ((0, 10), (100, 300_000), (400_000, 10), (len(body) - 20, 10), (1, len(body) - 1)):
+            with pytest.raises(CorruptRecord, match=f"record at {position}"):
+                log.read_body(position, offset, length)
+        log.close()
+        device.flip(name, position + HEADER_BYTES + at)
+        log = Log.open(Path("log"), device=device, opaque_kinds=frozenset({7}))
+        assert log.read_body(position, 400_000, 10) == body[400_000:400_010]
+        assert log.read_body(position, 3, 10) == body[3:13]
+        log.close()

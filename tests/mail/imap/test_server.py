@@ -510,6 +510,29 @@ def test_a_damaged_message_is_named_and_the_others_come(
     assert "UID 2 in INBOX" in caplog.text
 
 
+def test_ranges_of_a_damaged_message_are_refused_before_the_first(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that fetches in ranges, none of which need hold the damage, gets none of them."""
+
+    async def scenario(server: ImapServer, _: Store) -> None:
+        client = await Client.logged_in(server)
+        message = b"Subject: long\r\n\r\n" + b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(6_000))
+        await client.append("INBOX", message)
+        await client.run("SELECT INBOX")
+        spoil(tmp_path, message[150_000:150_016])
+        for start, count in ((0, 1000), (140_000, 5000), (149_999, 3), (len(message) - 10, 10), (60, 100_000)):
+            (end,) = await client.run(f"FETCH 1 BODY.PEEK[]<{start}.{count}>")
+            assert end.startswith(b"NO [CORRUPTION]")
+        (end,) = await client.run("FETCH 1 BODY.PEEK[TEXT]<0.50>")
+        assert end.startswith(b"NO [CORRUPTION]")
+        await client.close()
+
+    serve(scenario)
+    assert "UID 1 in INBOX of" in caplog.text
+    assert "does not match its digest" in caplog.text
+
+
 def test_damage_behind_what_was_sent_ends_the_connection(serve: Serve, tmp_path: Path) -> None:
     """Inside a literal nothing else can be said: the client must not take an answer for the message."""
 
