@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spinrt import limits, trace
+from spinrt import trace
 from spinrt.errors import ConfigError, SpinError, StateError, StorageError
 from spinrt.mail.accounts import Accounts, Directory
 from spinrt.mail.config import Config, load
@@ -42,6 +42,7 @@ from spinrt.mail.scrubbing import Scrubbing
 from spinrt.mail.smtp.server import SmtpServer
 from spinrt.mail.snapshot_operations import snapshot_handlers
 from spinrt.mail.snapshotting import Snapshotting
+from spinrt.mail.starting import Later, open_store
 from spinrt.mail.store.model import KvWrites
 from spinrt.mail.store.store import Store
 from spinrt.mail.throttle import Throttle
@@ -55,8 +56,6 @@ CRASHES_NAME = "crashes"
 """Where crash records go, in the data directory."""
 YOUNG_OBJECTS_MAX = 10_000
 """Objects between two looks for cycles. With Python's 700 that was a look for every 20 messages, and 3 µs for each."""
-PROGRESS_BYTES = 64 * limits.MIB
-"""Recovery says how far it is each time it has applied so much of the log."""
 
 _LOG = trace.component("service")
 
@@ -101,7 +100,7 @@ class MailService:
         """Open everything and listen; on failure everything is closed again.
 
         Raises:
-            DataLocked, FormatUnknown, CorruptRecord, StorageError: The data directory.
+            DataLocked, FormatUnknown, CorruptRecord, StorageError: The data directory. For room is waited.
             Busy: Another process listens on a port or socket.
             ConfigError: Certificates, ports, extensions, anything that only shows now.
             LinkError, ExtensionError, UsageError: An extension.
@@ -124,13 +123,15 @@ class MailService:
 
     async def _open_store(self) -> None:
         config = self.config
-        compression = config.storage.compression == "zstd"
-        self.store = Store.open(config.data_directory, progress=_progress(), compression=compression)
+        self.store = await open_store(config)
         self._closers.push_async_callback(self.store.close)
+        self._later = Later()
+        self._closers.push_async_callback(self._later.close)
         directory = Directory(config.accounts, config.domains, config.postmaster)
         self.accounts = Accounts(directory)
         self._closers.push_async_callback(self.accounts.close)
-        await asyncio.gather(*(self.store.ensure_account(name) for name in config.accounts))
+        accounts = {f"mailboxes of {name}": partial(self.store.ensure_account, name) for name in config.accounts}
+        await asyncio.gather(*(self._later.run(what, ensure) for what, ensure in accounts.items()))
 
     async def _load_extensions(self) -> None:
         config = self.config
@@ -149,7 +150,10 @@ class MailService:
         """Make durable what extensions wrote into their maps when they were initialised."""
         initial = self.mail.ledger.unstored(names)
         if initial:
-            await self.store.submit(KvWrites(initial))
+            await self._later.run("what extensions began with", partial(self._submit, KvWrites(initial)))
+
+    async def _submit(self, change: KvWrites) -> None:
+        await self.store.submit(change)
 
     async def reload_extensions(self, fresh: Config) -> Reloaded:
         """Load, replace and unload what ``extensions`` of a configuration says differently; look at nothing else."""
@@ -426,16 +430,3 @@ def _bound(endpoint: Endpoint, server: SmtpServer | ImapServer | MetricsServer |
     if not isinstance(endpoint, TcpEndpoint):
         return endpoint
     return replace(endpoint, port=server.sockets[0].getsockname()[1])
-
-
-def _progress() -> Callable[[int, int], None]:
-    """Tell of a long recovery now and then."""
-    told = 0
-
-    def progress(position: int, end: int) -> None:
-        nonlocal told
-        if position - told >= PROGRESS_BYTES:
-            told = position
-            trace.log(_LOG, logging.INFO, "recovering", position=position, end=end)
-
-    return progress

@@ -36,13 +36,13 @@ from spinrt.storage.page_cover import cover, drop_torn, fits
 from spinrt.storage.page_table import TABLE_NAME, PageTable, Place, remove_table
 from spinrt.storage.protocols import DIGEST_BYTES, Snapshot
 from spinrt.storage.references import References, most_like
+from spinrt.storage.room import means_full
 
 PACK_BYTES_MAX: Final = 64 * 1024 * 1024
 PENDING_MAX: Final = 8192
 """Pages put and not synced; with more of them `put` syncs by itself."""
 UNUSED_KEEP_S: Final = 24 * 3600
-UNREADABLE_MAX: Final = 65_536
-"""Pages that are remembered as damaged; of more nothing is known until some are stored anew."""
+UNREADABLE_MAX: Final = 65_536  # pages that are remembered as damaged
 
 _trace: Final = logging.getLogger("spinrt.storage")
 
@@ -139,8 +139,7 @@ class LocalPages:
             try:
                 yield
             except sqlite3.Error as error:
-                full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-                kind = DeviceFull if full else DeviceFailed
+                kind = DeviceFull if (full := means_full(error, self.directory)) else DeviceFailed
                 hint = "make room on the device" if full else f"{TABLE_NAME} is derived: remove it while nothing runs"
                 raise kind(f"page store {operation}: {TABLE_NAME}: {error}", hint=hint) from error
             except OSError as error:
@@ -178,6 +177,8 @@ class LocalPages:
         try:
             return PageTable(path, read_only=self._read_only)
         except sqlite3.DatabaseError as error:
+            if means_full(error, self.directory):  # it may be as it should be
+                raise
             _trace.warning("%s: %s; building it anew", path, error)
             return None
 
@@ -276,11 +277,12 @@ class LocalPages:
 
     def _renew(self, digest: bytes, stored: bytes, compressed: bool, plain_bytes: int) -> None:
         self._sync()
-        known = self._usable().find(digest)
+        table = self._usable()
+        known = table.find(digest)
         place = self._append(digest, stored, compressed, plain_bytes)
         self._sync()
-        if self._usable().is_incomplete():  # what lies below it may not be counted, now that it can be read
-            self._usable().distrust()
+        if table.is_incomplete():  # what lies below it may not be counted, now that it can be read
+            table.distrust()
             self._is_distrusted = True
         if known is not None:
             self._move([(digest, place)], {known.place.pack: -known.place.entry_bytes * bool(known.references)})

@@ -24,6 +24,7 @@ from spinrt._core import count_body
 from spinrt.errors import DeviceFailed, DeviceFull, NotFound
 from spinrt.mail.store.model import Mailbox, MailboxEvent
 from spinrt.mail.store.schema import SCHEMA_VERSION, create_schema, schema_version
+from spinrt.storage.room import means_full
 
 INDEX_NAME: Final = "mail.sqlite"
 CACHED_MAILBOXES_MAX: Final = 20_000
@@ -122,10 +123,11 @@ def is_full(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
-def index_error(error: sqlite3.Error, operation: str) -> DeviceFailed | DeviceFull:
-    """Return what a failed operation of the index means to who asked for it."""
-    kind = DeviceFull if is_full(error) else DeviceFailed
-    return kind(f"index {operation}: {error}", hint="check the device; the index can be rebuilt from the log")
+def index_error(error: sqlite3.Error, operation: str, directory: Path | None = None) -> DeviceFailed | DeviceFull:
+    """Return what a failed operation of the index means to who asked for it; ``directory``: where it is opened."""
+    if is_full(error) or (directory is not None and means_full(error, directory)):
+        return DeviceFull(f"index {operation}: {error}", hint="make room on the device")
+    return DeviceFailed(f"index {operation}: {error}", hint="check the device; the index can be rebuilt from the log")
 
 
 class Index:

@@ -28,6 +28,7 @@ from spinrt.storage.log import Log, Record
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.record import KIND_PROMOTED
+from spinrt.storage.room import means_full
 
 BATCH_RECORDS: Final = 1000
 INTEGRITY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -70,7 +71,7 @@ def open_index(
         CorruptRecord: From the log; or index or snapshots cover records that the log does not have; or the index is no
             file; or there is nothing to build it from.
         FormatUnknown: From the log.
-        sqlite3.Error: The index cannot be written.
+        sqlite3.Error: The index cannot be written, or the device has no room to open it.
     """
     path = directory / INDEX_NAME
     _check_places(directory, path)
@@ -193,6 +194,10 @@ def _open_trusted(path: Path, log: Log) -> Index | None:
         reason = missing if missing and not index.counters.last_position else None
         reason = reason or _left_behind(index, log) or _damage(index, path, clean=clean)
     except sqlite3.DatabaseError as error:
+        if means_full(error, path.parent):  # it may be as it should be
+            if connection is not None:
+                connection.close()
+            raise
         missing, reason = None, str(error)
     if reason is None and missing is None:
         return index

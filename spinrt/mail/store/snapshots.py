@@ -21,6 +21,7 @@ from spinrt.storage.device import Device, open_regular, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PAGE_BYTES_MAX, Object, PageStore, Snapshot
+from spinrt.storage.room import free_bytes
 from spinrt.storage.snapshot import KIND_INDEX, seal
 from spinrt.storage.tree import Pages, build, build_bytes, held_pages, pages, put_page, update_digests, walk
 from spinrt.storage.tree_count import held_bytes
@@ -216,11 +217,10 @@ def write_object(store: Pages, item: Object, target: Path) -> None:
 
 def check_room(directory: Path, needed_bytes: int, operation: str) -> None:
     """Raise DeviceFull unless a directory's device has that much room; OSError."""
-    found = os.statvfs(directory)
-    free_bytes = found.f_bavail * found.f_frsize
-    if needed_bytes > free_bytes:
+    free = free_bytes(directory)
+    if needed_bytes > free:
         raise DeviceFull(
-            f"{operation}: needs {needed_bytes} bytes, the device has {free_bytes} free", hint="make room on the device"
+            f"{operation}: needs {needed_bytes} bytes, the device has {free} free", hint="make room on the device"
         )
 
 

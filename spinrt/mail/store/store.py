@@ -180,7 +180,7 @@ class Store(Reader):
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild, snapshots=snapshots)
                 opened.callback(index.close)
             except sqlite3.Error as error:
-                raise index_error(error, "open") from error
+                raise index_error(error, "open", directory.index_path) from error
             changes = follow_index(index.path, saved)
             opened.callback(changes.close)
             store = cls(directory, log, index, clock_ns, changes, snapshots)
