@@ -18,6 +18,7 @@ from spinrt.mail.config import load
 from spinrt.mail.store.store import Store
 from spinrt.mail.tls import server_context
 from spinrt.storage.datadir import FORMAT_NAME
+from tests.mail.store_support import deliver, with_store
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +266,28 @@ def test_queue_and_backup_without_a_server(place: Path, capsys: pytest.CaptureFi
         assert (place / "copy" / "tls" / name).stat().st_mode & 0o777 == mode
     assert main(["backup", "copy"]) == 1
     assert "not an empty directory" in capsys.readouterr().err
+
+
+def test_backup_of_a_damaged_store_is_made_and_is_code_3(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The body of a message was changed where it lies: it is named on standard error, the copy is as the store is."""
+
+    async def test(store: Store) -> None:
+        for number in range(3):
+            await deliver(store, b"Subject: kept\r\n\r\nmessage %d" % number, id_=f"id-{number}")
+
+    with_store(place, test)
+    (segment,) = (place / "data" / "log").glob("*.log")
+    segment.write_bytes(segment.read_bytes().replace(b"message 1", b"massage 1"))
+    capsys.readouterr()
+
+    assert main(["backup", "copy"]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith(f"backed up to {place / 'copy'}")
+    assert "body does not match its digest" in err
+    assert "damaged in 1 place, and so is the copy" in err
+    assert (place / "copy" / "log" / segment.name).read_bytes() == segment.read_bytes()
+    assert main(["backup", "second", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["damaged"] == 1
 
 
 def test_locked_data_directory_is_code_4(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
