@@ -11,7 +11,6 @@ import contextlib
 import logging
 import sqlite3
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, no
 from spinrt.storage.fsck.log import RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.fsck.places import check_places
+from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.log import Log
 from spinrt.storage.mirror.book import is_mirror
 from spinrt.storage.pages import LocalPages
@@ -125,8 +125,8 @@ class DirectoryCheck:
             return not (self.path / INDEX).exists()
         if log.whole:
             return True
-        with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
-            return self._restore(Path(name), log, log.durable)
+        with scratch() as directory:
+            return self._restore(directory, log, log.durable)
 
     def _index_findings(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
         path = self.path / INDEX
@@ -167,14 +167,14 @@ class DirectoryCheck:
 
     def _compare_with_log(self, connection: sqlite3.Connection, log: Log, applied: int) -> Iterator[Finding]:
         """Compare with an index of the same records: of all there are, or of those behind the newest snapshot."""
-        with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
-            if not log.whole and not self._restore(Path(name), log, applied):
+        with scratch() as directory:
+            if not log.whole and not self._restore(directory, log, applied):
                 problem = "cannot be compared: the log does not begin at its beginning, and no snapshot can be used"
                 yield note(INDEX, None, "index", problem)
                 return
             try:
                 with _quiet():
-                    rebuilt = self._rebuilt(Path(name), log, applied)
+                    rebuilt = self._rebuilt(directory, log, applied)
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
                 return

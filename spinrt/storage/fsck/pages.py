@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Final
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.fsck.trees import TreeCheck
 from spinrt.storage.pack import Entry, pack_name, pack_numbers
 from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
@@ -65,8 +65,7 @@ class PagesCheck:
         """
         if not any(name.endswith((".pack", ".snap")) for name in self.device.list()):
             return
-        with tempfile.TemporaryDirectory(prefix="spinrt-fsck-") as name:
-            directory = Path(name)
+        with scratch() as directory:
             store = LocalPages.open(directory / "anew", self.device, rebuild=True)
             try:
                 yield from self._files(store)
