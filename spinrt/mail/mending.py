@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from spinrt.mail.store.fsck import REBUILD, DirectoryCheck
+from spinrt.mail.store.fsck import REBUILD, WRITE_FORMAT, DirectoryCheck
 from spinrt.mail.store.recovery import suspect_index
+from spinrt.storage.datadir import FORMAT_VERSION, write_format
 from spinrt.storage.fsck.finding import Finding, Mend, Severity
 from spinrt.storage.fsck.log import LogCheck
 from spinrt.storage.fsck.packs import mend_packs
-from spinrt.storage.fsck.pages import REBUILD_TABLE, PagesCheck
+from spinrt.storage.fsck.pages import REBUILD_TABLE, REWRITE, PagesCheck
 from spinrt.storage.fsck.places import REBUILD_PLACES
 from spinrt.storage.page_table import remove_table
+from spinrt.storage.pages import LocalPages
 from spinrt.storage.places import remove_places
 from spinrt.storage.readonly import ReadOnlyDevice
 
@@ -27,7 +29,13 @@ _DERIVED: Final[dict[str, Callable[[Path], None]]] = {
     REBUILD: lambda path: suspect_index(path / "index"),
     REBUILD_TABLE: lambda path: remove_table(path / "pages"),
     REBUILD_PLACES: lambda path: remove_places(path / "log"),
+    WRITE_FORMAT: lambda path: write_format(path, FORMAT_VERSION),
+    REWRITE: lambda path: LocalPages.open(path / "pages").close(),
 }
+
+_AT_START: Final = "the next start builds it anew"
+_WRITTEN: Final = {REWRITE: "it is whole again", WRITE_FORMAT: "it is written"}
+"""Those of which nothing is left to the next start."""
 
 
 class Fetch(Protocol):
@@ -83,20 +91,23 @@ def _writer(directory: Path) -> Mend:
 
 
 def _from_mirror(path: Path, fetch: Fetch) -> None:
-    checks = (LogCheck(ReadOnlyDevice(path / "log")), PagesCheck(ReadOnlyDevice(path / "pages")))
+    pages = PagesCheck(ReadOnlyDevice(path / "pages"))
+    checks = (LogCheck(ReadOnlyDevice(path / "log")), pages)
     wanted = {finding.wanted for check in checks for finding in check.findings()}
-    digests = sorted(one for one in wanted if isinstance(one, bytes))
+    digests = sorted({one for one in wanted if isinstance(one, bytes)} | pages.missing.keys())
     positions = sorted(one for one in wanted if isinstance(one, int))
     if digests or positions:
         fetch(digests, positions)
 
 
 def _without_derived(path: Path, found: list[Finding]) -> list[Finding]:
-    """Remove the derived tables that are wrong, and count what was said of them as repaired."""
+    """Remove the derived tables that are wrong, write what follows from the rest, and say so."""
     for remedy in {finding.remedy for finding in found} & _DERIVED.keys():
         _DERIVED[remedy](path)
     return [
-        finding._replace(severity=Severity.REPAIRED, remedy="the next start builds it anew")
+        finding._replace(
+            severity=Severity.REPAIRED, remedy=_WRITTEN.get(finding.remedy, "the next start builds it anew")
+        )
         if finding.remedy in _DERIVED
         else finding
         for finding in found

@@ -14,7 +14,7 @@ from spinrt.cli.main import main
 from spinrt.errors import DataLocked, FormatUnknown
 from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.mail.store.model import CopyMessages, FlagsMode, StoreFlags
-from spinrt.storage.datadir import held
+from spinrt.storage.datadir import FORMAT_NAME, held
 from spinrt.storage.fsck.finding import Finding, Severity
 from tests.mail.store_support import USER, deliver, inbox, open_store, run
 
@@ -165,3 +165,36 @@ def test_command_without_a_directory_says_so(tmp_path: Path, capsys: pytest.Capt
     assert main(["fsck", "--data", str(tmp_path / "nowhere")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_no_data_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of ours is there, so nothing is said to be whole."""
+    (tmp_path / "letter.txt").touch()
+    assert main(["fsck", "--data", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "is no data directory" in err
+
+
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda path: path.write_bytes(b"spinrt-dat\xe1 1\n")], ids=["lost", "bad"]
+)
+def test_format_is_written_when_all_else_says_which(
+    data: Path, spoil: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is damage, and mended by --repair."""
+    spoil(data / FORMAT_NAME)
+    assert main(["fsck", "--data", str(data)]) == 3
+    assert main(["fsck", "--data", str(data), "--repair"]) == 0
+    assert "repaired: 1" in capsys.readouterr().out
+    assert (data / FORMAT_NAME).read_text() == "spinrt-data 1\n"
+    assert main(["fsck", "--data", str(data)]) == 0
+
+
+def test_format_of_half_a_copy_is_not_written(data: Path) -> None:
+    """A copy that was cut off has no format either: its log ends before what its index covers."""
+    (data / FORMAT_NAME).unlink()
+    (segment,) = (data / "log").glob("*.log")
+    segment.write_bytes(segment.read_bytes()[:4096])
+    assert main(["fsck", "--data", str(data), "--repair"]) == 3
+    assert not (data / FORMAT_NAME).exists()

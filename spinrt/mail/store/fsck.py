@@ -8,16 +8,15 @@ checked. Memory: SQLite's caches; the index that is compared with lies in a temp
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
+from spinrt.errors import ConfigError, CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.fsck_snapshots import check_snapshots, missing_bodies
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
@@ -27,7 +26,7 @@ from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.mail.store.witness import covered_position, opened_index, snapshots_cover
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
-from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, Severity, damage, note, quiet, unwatched
 from spinrt.storage.fsck.log import RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.fsck.places import check_places
@@ -40,9 +39,8 @@ from spinrt.storage.segment import segment_starts
 
 REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from the log"
 BUILT: Final = "the next start builds it anew from the log"
+WRITE_FORMAT: Final = f"all else is of format {FORMAT_VERSION}, and whole: `spinrt fsck --repair` writes the file"
 INDEX: Final = f"index/{INDEX_NAME}"
-
-_trace = logging.getLogger("spinrt.mail.store")
 
 
 @dataclass(slots=True)
@@ -58,6 +56,11 @@ class DirectoryCheck:
     advance: Advance = unwatched
     replayed: bool = True
     """Whether the index was compared with the log, which takes as long as building it."""
+    _pages: ReadOnlyDevice = field(init=False)
+    """One for all: what is found wrong with a pack's header is right for those who look after that."""
+
+    def __post_init__(self) -> None:
+        self._pages = ReadOnlyDevice(self.path / "pages")
 
     @property
     def total_bytes(self) -> int:
@@ -66,17 +69,37 @@ class DirectoryCheck:
         return log + _bytes_of(self.path / "pages") + (log if self.replayed else 0)
 
     def findings(self) -> Iterator[Finding]:
-        """Check everything; yield what is wrong as it is found."""
-        yield from _check_format(self.path)
+        """Check everything; yield what is wrong as it is found.
+
+        Raises:
+            ConfigError: Nothing there is of a data directory.
+            FormatUnknown: A newer version wrote it.
+        """
+        unformatted = list(_check_format(self.path))
+        if unformatted and not any((self.path / name).is_dir() for name in ("log", "index", "pages")):
+            raise ConfigError(
+                f"{self.path}: is no data directory: found neither {FORMAT_NAME} nor log, index or pages",
+                hint="name one with --data, or its configuration",
+            )
+        damaged = False
+        for finding in self._others():
+            damaged |= finding.severity is Severity.DAMAGE
+            yield finding
+        known = not damaged and ((self.path / INDEX).exists() or is_mirror(self.path))
+        for finding in unformatted:
+            yield finding._replace(remedy=WRITE_FORMAT) if known and finding.severity is Severity.DAMAGE else finding
+
+    def _others(self) -> Iterator[Finding]:
+        """Everything but the format."""
         yield from _check_modes(self.path)
         witness = partial(covered_position, self.path)
         log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance, witness=witness)
         sound = True
         for finding in log_check.findings():
-            sound = sound and finding.severity.value != "damage"
+            sound = sound and finding.severity is not Severity.DAMAGE
             yield finding
         yield from self._check_end(log_check)
-        yield from PagesCheck(ReadOnlyDevice(self.path / "pages"), advance=self.advance).findings()
+        yield from PagesCheck(self._pages, advance=self.advance).findings()
         yield from self._check_derived(log_check.end, sound)
 
     def _check_end(self, log_check: LogCheck) -> Iterator[Finding]:
@@ -102,7 +125,7 @@ class DirectoryCheck:
             return
         try:
             yield from check_places(self.path / "log", log)
-            yield from check_snapshots(self.path, log)
+            yield from check_snapshots(self._pages, log)
             yield from self._check_index(log, log_end, sound)
         finally:
             log.close()
@@ -173,7 +196,7 @@ class DirectoryCheck:
                 yield note(INDEX, None, "index", problem)
                 return
             try:
-                with _quiet():
+                with quiet("spinrt.mail.store"):
                     rebuilt = self._rebuilt(directory, log, applied)
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
@@ -196,7 +219,7 @@ class DirectoryCheck:
     def _restore(self, target: Path, log: Log, applied: int) -> bool:
         """Write the index of the newest snapshot of this log; tell whether there is one that can be read."""
         with contextlib.ExitStack() as stack:
-            pages = LocalPages.open(target / "pages", ReadOnlyDevice(self.path / "pages"), rebuild=True)
+            pages = LocalPages.open(target / "pages", self._pages, rebuild=True)
             stack.callback(pages.close)
             for snapshot in reversed(pages.snapshots()):
                 if (
@@ -269,17 +292,6 @@ def _check_bodies(connection: sqlite3.Connection, log: Log) -> Iterator[Finding]
     """Every body that the index names is in the log; its bytes were checked with the log."""
     rows = connection.execute("SELECT name, bytes FROM bodies ORDER BY name")
     yield from missing_bodies(((name, f"{name}, {size} bytes") for name, size in rows), log, RESTORE)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What recovery says of an index that it builds is of no interest here."""
-    before = _trace.disabled
-    _trace.disabled = True
-    try:
-        yield
-    finally:
-        _trace.disabled = before
 
 
 def _compare(table: str, found: sqlite3.Connection, expected: sqlite3.Connection) -> Iterator[Finding]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from pathlib import Path
+from contextlib import ExitStack, closing
 from typing import Final
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.mirrored import body_names
 from spinrt.mail.store.snapshot_index import check_state, named, open_view
 from spinrt.mail.store.snapshots import PAGES_NAME
-from spinrt.storage.fsck.finding import ROWS_SHOWN, Finding, damage, note
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Finding, damage, note, quiet
+from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PageStore, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.rows import Malformed
+from spinrt.storage.snapshot import SUFFIX
 
 FETCH: Final = (
     "a mirror may still have them; the next update of a mirror brings what it lacks; else delete the snapshot"
@@ -25,22 +26,34 @@ FETCH: Final = (
 DELETE: Final = "`spinrt snapshot delete` removes it"
 
 
-def check_snapshots(path: Path, log: Log) -> Iterator[Finding]:
-    """Look for the bodies that each snapshot needs and the one before it did not: each name is looked for once."""
-    if not (path / PAGES_NAME).is_dir():
+def check_snapshots(device: ReadOnlyDevice, log: Log) -> Iterator[Finding]:
+    """Look for the bodies that each snapshot needs and the one before it did not: each name is looked for once.
+
+    Args:
+        device: The directory of the page store; nothing is written through it.
+    """
+    if not any(name.endswith(SUFFIX) for name in device.list()):
         return
-    try:
-        pages = LocalPages.open(path / PAGES_NAME, ReadOnlyDevice(path / PAGES_NAME), rebuild=True)
-    except (CorruptRecord, FormatUnknown):  # told with the pages
-        return
-    with closing(pages):
+    with ExitStack() as opened:
+        try:
+            with quiet("spinrt.storage"):
+                pages = LocalPages.open(opened.enter_context(scratch()), device, rebuild=True)
+        except (CorruptRecord, FormatUnknown):  # told with the pages
+            return
+        opened.callback(pages.close)
+        untold: list[str] = []
         base: Snapshot | None = None
         for snapshot in pages.snapshots():
-            yield from _check_snapshot(pages, base, snapshot, log)
+            yield from _check_snapshot(pages, base, snapshot, log, untold)
             base = snapshot
+        if untold:
+            which = f"{untold[0]} and {len(untold) - 1} more" if len(untold) > 1 else untold[0]
+            yield note(PAGES_NAME, None, which, "which bodies it needs cannot be told, for what is damaged")
 
 
-def _check_snapshot(pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log) -> Iterator[Finding]:
+def _check_snapshot(
+    pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log, untold: list[str]
+) -> Iterator[Finding]:
     subject = f"snapshot {snapshot.identity.hex()[:12]}"
     try:
         _check_index(pages, snapshot, log)
@@ -50,8 +63,8 @@ def _check_snapshot(pages: PageStore, base: Snapshot | None, snapshot: Snapshot,
         yield damage(PAGES_NAME, None, named(snapshot), str(error).removeprefix(f"{named(snapshot)}: "), DELETE)
     except FormatUnknown as error:
         yield note(PAGES_NAME, None, named(snapshot), str(error).removeprefix(f"{named(snapshot)}: "), error.hint)
-    except (CorruptRecord, NotFound) as error:  # damage of pages is told with the pages
-        yield note(PAGES_NAME, None, subject, f"which bodies it needs cannot be told: {error.line()}")
+    except (CorruptRecord, NotFound):  # damage of pages is told with the pages
+        untold.append(subject)
 
 
 def _check_index(pages: PageStore, snapshot: Snapshot, log: Log) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -56,6 +58,17 @@ def damage(
 
 def repaired(place: str, offset: int | None, subject: str, problem: str) -> Finding:
     return Finding(Severity.REPAIRED, place, offset, subject, problem)
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """What that part of the program traces of what it opens is of no interest: a check says what it finds."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 Mend = Callable[[str, int, int], None]

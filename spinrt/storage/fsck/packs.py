@@ -71,6 +71,12 @@ def _is_pack(data: bytes, number: int) -> bool:
     return True
 
 
+def mended_head(head: bytes, number: int) -> bytes | None:
+    """Return what a damaged header of a pack must be; none unless one byte of it is wrong."""
+    found = _tried(head, lambda data: _is_pack(data, number))
+    return None if found is None else head[: found[0]] + bytes((found[1],)) + head[found[0] + 1 :]
+
+
 def _is_page(header: EntryHeader, stored: bytes, seed: int) -> bool:
     try:
         if is_whole(header, stored, seed):

@@ -18,18 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from spinrt.errors import CorruptRecord
-from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, unwatched
+from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, quiet, unwatched
+from spinrt.storage.fsck.packs import mended_head
 from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.fsck.trees import TreeCheck
-from spinrt.storage.pack import Entry, pack_name, pack_numbers
+from spinrt.storage.pack import HEADER_BYTES, Entry, decode_pack, encode_pack, pack_name, pack_numbers
 from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.references import recount
+from spinrt.storage.snapshot import snapshot_name
+from spinrt.storage.tree import Entry as TreeEntry
 
 REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
+BY_TRYING: Final = "`spinrt fsck --repair` puts it right"
+REWRITE: Final = "its content lies in a pack, too: `spinrt fsck --repair`, or the next start, writes it from there"
 FROM_MIRROR: Final = "a mirror may still have it: `spinrt fsck --repair --from MIRROR`"
 _Row = tuple[bytes, Place, int, int]
 
@@ -49,15 +54,19 @@ class PagesCheck:
     advance: Advance = unwatched
     snapshots: list[Snapshot] = field(default_factory=list)
     """Those that can be read."""
-    missing: list[bytes] = field(default_factory=list)
-    """Digests of pages that are referred to and damaged or not there."""
+    missing: dict[bytes, None] = field(default_factory=dict)
+    """Digests of pages that are referred to and damaged or not there, each once."""
     _bad: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Pack → ranges (start, end) that hold no good entry, ascending."""
     _told: set[tuple[int, int]] = field(default_factory=set)
     """Ranges (pack, start) that were told as damage."""
+    _gone: set[int] = field(default_factory=set)
+    """Packs that cannot be read, or are not there: what is wrong with their pages has that cause."""
+    _nodes_missing: bool = False
+    """Whether a node cannot be read: then nobody can say how often what is below it is referred to."""
 
     def findings(self) -> Iterator[Finding]:
-        """Check everything, yield what is wrong.
+        """Check everything, yield what is wrong: one finding for each cause.
 
         Raises:
             FormatUnknown: A newer version wrote it.
@@ -65,28 +74,66 @@ class PagesCheck:
         """
         if not any(name.endswith((".pack", ".snap")) for name in self.device.list()):
             return
-        with scratch() as directory:
-            store = LocalPages.open(directory / "anew", self.device, rebuild=True)
-            try:
-                yield from self._files(store)
-                for number, _ in store.packs():
-                    self._walk(store, number)
-                yield from self._trees(store)
-                yield from self._table(store, directory)
-                yield from self._gaps()
-            finally:
-                store.close()
+        with scratch() as directory, contextlib.ExitStack() as opened:
+            found = self._copied_table(directory, opened)
+            yield from self._heads(found)
+            with quiet("spinrt.storage"):
+                store = LocalPages.open(directory / "anew", self.device, rebuild=True)
+            opened.callback(store.close)
+            expected = opened.enter_context(contextlib.closing(PageTable(directory / "anew" / TABLE_NAME)))
+            yield from self._files(store, found)
+            for number, _ in store.packs():
+                self._walk(store, number)
+            yield from self._trees(store, found, expected)
+            yield from self._table(store, directory, found, expected)
+            yield from self._gaps()
 
-    def _files(self, store: LocalPages) -> Iterator[Finding]:
+    def _copied_table(self, directory: Path, opened: contextlib.ExitStack) -> PageTable | None:
+        """Copy the table that is there and open the copy; none when it is missing or cannot be opened."""
+        source = self.device.directory / TABLE_NAME
+        for suffix in ("", "-wal"):
+            if (beside := source.with_name(TABLE_NAME + suffix)).exists():
+                shutil.copyfile(beside, directory / beside.name)
+        if not source.exists():
+            return None
+        try:
+            return opened.enter_context(contextlib.closing(PageTable(directory / TABLE_NAME)))
+        except sqlite3.Error:  # told with the table
+            return None
+
+    # ------------------------------------------------------------------------------------------------------- files
+
+    def _heads(self, found: PageTable | None) -> Iterator[Finding]:
+        """Headers of packs that are damaged, and what they must be: the check goes on as if they were right."""
+        salts = _salts(found)
+        for number in pack_numbers(self.device.list()):
+            name = pack_name(number)
+            with contextlib.closing(self.device.open(name)) as file:
+                size, head = file.size(), file.read(0, HEADER_BYTES)
+            if size <= HEADER_BYTES or not _is_damaged(head, number):
+                continue
+            right = encode_pack(number, salts[number]) if number in salts else mended_head(head, number)
+            if right is None:
+                continue  # told with the files
+            wrong = [at for at in range(HEADER_BYTES) if head[at : at + 1] != right[at : at + 1]]
+            for at in wrong:
+                self.device.patch(name, at, right[at])
+            problem = f"{len(wrong)} of its bytes are wrong; what they must be is known"
+            yield damage(f"{self.place}/{name}", 0, "pack header", problem, BY_TRYING)
+
+    def _files(self, store: LocalPages, found: PageTable | None) -> Iterator[Finding]:
         for name in store.repaired:
-            remedy = "its content lies in a pack, too: the next start writes it anew"
-            yield damage(f"{self.place}/{name}", 0, "snapshot", "the file is damaged", remedy)
+            yield damage(f"{self.place}/{name}", 0, "snapshot", "the file is damaged", REWRITE)
+        loaded = {snapshot_name(one) for one in store.snapshots()}  # what these lack is told with their pages
         for name, error in sorted(store.damaged.items()):
+            if name in loaded:
+                continue
             subject = "snapshot" if name.endswith(".snap") else "pack header"
-            for number in pack_numbers([name]):
-                self._bad[number] = [(0, 1 << 62)]
-                self._told.add((number, 0))
+            self._gone.update(pack_numbers([name]))
             yield damage(f"{self.place}/{name}", 0, subject, str(error).partition(": ")[2], FROM_MIRROR)
+        for number in sorted(_salts(found).keys() - {number for number, _ in store.packs()} - self._gone):
+            self._gone.add(number)
+            yield damage(f"{self.place}/{pack_name(number)}", None, "pack", "is missing", FROM_MIRROR)
 
     def _walk(self, store: LocalPages, number: int) -> None:
         bad = self._bad.setdefault(number, [])
@@ -102,43 +149,71 @@ class PagesCheck:
 
     # ------------------------------------------------------------------------------------------------------- trees
 
-    def _trees(self, store: LocalPages) -> Iterator[Finding]:
+    def _trees(self, store: LocalPages, found: PageTable | None, expected: PageTable) -> Iterator[Finding]:
         """Everything that snapshots refer to, each page and node once."""
         self.snapshots = store.snapshots()
+        nowhere: list[str] = []
+        for entry, subject, error in self._broken_pages(store):
+            if entry.digest in self.missing:
+                continue
+            self.missing[entry.digest] = None
+            self._nodes_missing |= entry.level > 0
+            place = _place_of(entry.digest, expected, found)
+            if place is None:
+                nowhere.append(subject)
+            elif place.pack not in self._gone:
+                yield self._broken(place, entry, subject, error)
+        if nowhere and not (self._gone and found is None):
+            problem = f"in no pack, {len(nowhere)} pages in all" if len(nowhere) > 1 else "in no pack"
+            yield damage(self.place, None, nowhere[0], problem, FROM_MIRROR)
+
+    def _broken_pages(self, store: LocalPages) -> Iterator[tuple[TreeEntry, str, Exception]]:
+        """Each with what it is of."""
         trees = TreeCheck(store)
         before: dict[str, Object] = {}
         for snapshot in self.snapshots:
+            whose = f"snapshot at {snapshot.position}"
+            try:
+                store.get(snapshot.identity)
+            except (CorruptRecord, NotFound) as problem:
+                yield TreeEntry(0, 0, snapshot.identity), f"{whose}, copy of its file", problem
             for item in snapshot.objects:
                 for entry, error in trees.broken(before.get(item.name), item):
                     kind = "page" if entry.level == 0 else f"node of level {entry.level}, number"
-                    subject = f"snapshot at {snapshot.position}, object {item.name!r}, {kind} {entry.number}"
-                    self.missing.append(entry.digest)
-                    yield damage(self.place, None, subject, str(error), FROM_MIRROR, entry.digest)
+                    yield entry, f"{whose}, object {item.name!r}, {kind} {entry.number}", error
             before = {item.name: item for item in snapshot.objects}
+
+    def _broken(self, place: Place, entry: TreeEntry, subject: str, error: Exception) -> Finding:
+        ranges = self._bad.get(place.pack, [])
+        at = bisect_right(ranges, (place.offset, 1 << 62)) - 1
+        if at >= 0 and place.offset < ranges[at][1]:
+            self._told.add((place.pack, ranges[at][0]))
+        file = f"{self.place}/{pack_name(place.pack)}"
+        problem = str(error).rpartition(f"{entry.digest.hex()}: ")[2].partition(" of /")[0]
+        if isinstance(error, NotFound):
+            problem = "found no entry"
+        whose = f"page {entry.digest.hex()}, {subject}"
+        return damage(file, place.offset, whose, problem, FROM_MIRROR, entry.digest)
 
     # ------------------------------------------------------------------------------------------------------- table
 
-    def _table(self, store: LocalPages, directory: Path) -> Iterator[Finding]:
+    def _table(
+        self, store: LocalPages, directory: Path, found: PageTable | None, expected: PageTable
+    ) -> Iterator[Finding]:
         """Compare the table that is there with the one that was built anew, its counts for the snapshots it counts."""
         place = f"{self.place}/{TABLE_NAME}"
-        source = self.device.directory / TABLE_NAME
-        if not source.exists():
+        copy = directory / TABLE_NAME
+        if not copy.exists():
             yield note(place, None, "table of pages", "is missing", "the next start builds it anew")
             return
-        for suffix in ("", "-wal"):
-            if (beside := source.with_name(TABLE_NAME + suffix)).exists():
-                shutil.copyfile(beside, directory / beside.name)
         try:
-            if (version := _schema_of(directory / TABLE_NAME)) != SCHEMA_VERSION:
+            if (version := _schema_of(copy)) != SCHEMA_VERSION:
                 problem = f"has schema {version}, expected {SCHEMA_VERSION}"
                 yield note(place, None, "table of pages", problem, "the next start builds it anew")
                 return
-            with (
-                contextlib.closing(PageTable(directory / TABLE_NAME)) as found,
-                contextlib.closing(PageTable(directory / "anew" / TABLE_NAME)) as expected,
-            ):
-                recount(expected, found, store)
-                yield from self._compare(place, found, expected)
+            found = found or PageTable(copy)  # again, for what is wrong with it
+            recount(expected, found, store)
+            yield from self._compare(place, found, expected)
         except (sqlite3.Error, CorruptRecord) as error:
             yield damage(place, None, "table of pages", str(error), REBUILD_TABLE)
 
@@ -146,9 +221,11 @@ class PagesCheck:
         covered = {row.number: row.covered for row in found.packs()}
         wrong = 0
         for row, twin in _pairs(_rows(found), _rows(expected)):
+            if row is not None and (row[1].pack in self._gone or row[0] in self.missing):
+                continue
             if row is not None and (lost := self._lost(row)):
                 yield lost
-            elif (problem := _difference(row, twin, covered)) is not None:
+            elif (problem := _difference(row, twin, covered, counted=not self._nodes_missing)) is not None:
                 wrong += 1
                 if wrong <= ROWS_SHOWN:
                     shown = row or twin
@@ -158,7 +235,7 @@ class PagesCheck:
             yield damage(place, None, "table of pages", f"{wrong - ROWS_SHOWN} more rows are wrong", REBUILD_TABLE)
 
     def _lost(self, row: _Row) -> Finding | None:
-        """What a row says was durable and is not there any more."""
+        """What a row says was durable and is not there any more, and no snapshot needs."""
         digest, place, leaves, nodes = row
         ranges = self._bad.get(place.pack, [])
         at = bisect_right(ranges, (place.offset, 1 << 62)) - 1
@@ -178,6 +255,33 @@ class PagesCheck:
                     yield note(
                         place, start, f"{end - start} bytes", "hold no entry, and none is known to have been here"
                     )
+
+
+def _salts(table: PageTable | None) -> dict[int, bytes]:
+    """Pack → its salt, of the packs that a table knows; none of a table that cannot be read."""
+    try:
+        return {} if table is None else {row.number: row.salt for row in table.packs()}
+    except sqlite3.Error:
+        return {}
+
+
+def _is_damaged(head: bytes, number: int) -> bool:
+    try:
+        decode_pack(head, number)
+    except CorruptRecord:
+        return True
+    except FormatUnknown:  # told when the store is opened
+        pass
+    return False
+
+
+def _place_of(digest: bytes, *tables: PageTable | None) -> Place | None:
+    """Where a page lies by the first table that knows it."""
+    for table in tables:
+        with contextlib.suppress(sqlite3.Error):
+            if table is not None and (row := table.find(digest)) is not None:
+                return row.place
+    return None
 
 
 def _schema_of(path: Path) -> int:
@@ -207,7 +311,7 @@ def _pairs(found: Iterator[_Row], expected: Iterator[_Row]) -> Iterator[tuple[_R
             row, twin = next(found, None), next(expected, None)
 
 
-def _difference(row: _Row | None, twin: _Row | None, covered: dict[int, int]) -> str | None:
+def _difference(row: _Row | None, twin: _Row | None, covered: dict[int, int], *, counted: bool) -> str | None:
     """What is wrong with a row, or none. Of two copies of a page the table may know either."""
     if row is None:
         assert twin is not None
@@ -215,6 +319,6 @@ def _difference(row: _Row | None, twin: _Row | None, covered: dict[int, int]) ->
         return "is missing" if place.offset < covered.get(place.pack, 0) else None
     if twin is None:
         return f"points to {pack_name(row[1].pack)}, offset {row[1].offset}, where no such page is"
-    if row[2:] != twin[2:]:
+    if counted and row[2:] != twin[2:]:
         return f"counts {row[2]} and {row[3]} references (as page, as node), found {twin[2]} and {twin[3]}"
     return None
