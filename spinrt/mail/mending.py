@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from spinrt.mail.store.fsck import REBUILD, WRITE_FORMAT, DirectoryCheck
 from spinrt.mail.store.recovery import suspect_index
 from spinrt.storage.datadir import FORMAT_VERSION, write_format
+from spinrt.storage.device import open_regular
 from spinrt.storage.fsck.finding import Finding, Mend, Severity
 from spinrt.storage.fsck.log import LogCheck
 from spinrt.storage.fsck.packs import mend_packs
@@ -80,7 +81,7 @@ def _writer(directory: Path) -> Mend:
     """Return what puts a byte into a file, durably."""
 
     def write(name: str, offset: int, byte: int) -> None:
-        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = open_regular(directory / name, os.O_WRONLY)
         try:
             os.pwrite(descriptor, bytes((byte,)), offset)
             os.fdatasync(descriptor)

@@ -53,7 +53,10 @@ class File(Protocol):
 class Device(Protocol):
     """The files of one flat directory."""
 
-    def list(self) -> list[str]: ...
+    def list(self) -> list[str]:
+        """Every name, ascending; also of what is no file, which `open` refuses by name."""
+        ...
+
     def open(self, name: str, *, create: bool = False, write: bool = False) -> File:
         """Open a file; ``create`` makes it and refuses one that exists. Without ``write`` it is only read."""
         ...
@@ -121,7 +124,7 @@ class OsDevice:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def list(self) -> list[str]:
-        return sorted(entry.name for entry in os.scandir(self._directory) if entry.is_file())
+        return list_names(self._directory)
 
     def open(self, name: str, *, create: bool = False, write: bool = False) -> OsFile:
         flags = os.O_CLOEXEC | (os.O_RDWR | os.O_APPEND if write or create else os.O_RDONLY)
@@ -134,6 +137,11 @@ class OsDevice:
 
     def sync(self) -> None:
         sync_directory(self._directory)
+
+
+def list_names(directory: Path) -> list[str]:
+    """Return the names in a directory: what has the name of one of our files and is none must not be passed over."""
+    return sorted(entry.name for entry in os.scandir(directory))
 
 
 def open_regular(path: Path, flags: int) -> int:

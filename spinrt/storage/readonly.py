@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spinrt.storage.device import File, OsFile, open_regular
+from spinrt.storage.device import File, OsFile, list_names, open_regular
 
 
 @dataclass(slots=True)
@@ -33,9 +33,9 @@ class ReadOnlyDevice:
         self._removed: set[str] = set()
 
     def list(self) -> list[str]:
-        """Names of the files; none when there is no such directory."""
+        """As `Device.list`; none when there is no such directory."""
         try:
-            entries = {entry.name for entry in os.scandir(self.directory) if entry.is_file()}
+            entries = set(list_names(self.directory))
         except FileNotFoundError:
             entries = set()
         return sorted((entries | self._changes.keys()) - self._removed)

@@ -86,7 +86,7 @@ class Changes:
     def __init__(self, database: Path) -> None:
         """Raises OSError; StorageError when SQLite's shared memory is of a version that is not known here."""
         self._lock = threading.Lock()
-        self._descriptors = [os.open(database, os.O_RDONLY | os.O_CLOEXEC)]
+        self._descriptors = [open_regular(database, os.O_RDONLY)]
         self._changed: set[int] = set()
         self._base: bytes | None = None
         self._known = False
@@ -96,8 +96,8 @@ class Changes:
         self._cut: LogState | None = None
         self._taken: Taken | None = None
         try:
-            self._descriptors.append(os.open(_beside(database, "-wal"), os.O_RDONLY | os.O_CLOEXEC))
-            self._descriptors.append(os.open(_beside(database, "-shm"), os.O_RDONLY | os.O_CLOEXEC))
+            self._descriptors.append(open_regular(_beside(database, "-wal"), os.O_RDONLY))
+            self._descriptors.append(open_regular(_beside(database, "-shm"), os.O_RDONLY))
             self._shared = mmap.mmap(self._descriptors[2], _INDEX_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
             self.state()
         except BaseException:

@@ -198,3 +198,15 @@ def test_format_of_half_a_copy_is_not_written(data: Path) -> None:
     segment.write_bytes(segment.read_bytes()[:4096])
     assert main(["fsck", "--data", str(data), "--repair"]) == 3
     assert not (data / FORMAT_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["log/00000000000000000000.log", "pages/00000000000000000001.pack", "index/mail.sqlite"]
+)
+def test_what_is_no_file_is_named(data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A FIFO with the name of one of our files: nobody waits for it, and nothing is said to be whole."""
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).unlink(missing_ok=True)
+    os.mkfifo(data / name)
+    assert main(["fsck", "--data", str(data)]) == 3
+    assert f"damage: {name}: file: is no regular file" in capsys.readouterr().out

@@ -13,7 +13,9 @@ from spinrt.errors import ConfigError, CorruptRecord, DataLocked, DeviceFailed, 
 from spinrt.storage.datadir import DataDirectory, held, read_format
 from spinrt.storage.hints import Hints
 from spinrt.storage.log import Log
-from spinrt.storage.wal import load_changes
+from spinrt.storage.mirror.book import BOOK_NAME, FileBook, Standing
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.wal import Changes, load_changes
 
 
 def test_new_directory_is_versioned_and_for_its_owner_only(tmp_path: Path) -> None:
@@ -153,3 +155,47 @@ def test_derived_files_that_are_none_say_nothing(tmp_path: Path) -> None:
     assert load_changes(endless, tmp_path / "database") is None
     Hints.open(path, bytes(16)).save()
     assert Hints.open(path, bytes(16)).find(bytes(32)) is None
+
+
+@pytest.mark.parametrize("suffix", [".pack", ".snap"])
+def test_a_fifo_among_the_pages_is_told(tmp_path: Path, suffix: str) -> None:
+    """It is not passed over as if it were not there, nor waited for."""
+    LocalPages.open(tmp_path / "pages").close()
+    os.mkfifo(tmp_path / "pages" / f"{1:020d}{suffix}")
+    with pytest.raises(DeviceFailed, match=rf"{suffix} is no regular file"):
+        LocalPages.open(tmp_path / "pages")
+
+
+def test_a_fifo_among_several_segments_is_told(tmp_path: Path) -> None:
+    """Without its segment the log would have a hole, or begin later."""
+    log = Log.open(tmp_path / "log", segment_bytes_max=500)
+    for n in range(20):
+        log.append(2, (b"x" * 100,), time_ns=n)
+    log.close()
+    first, *_ = sorted((tmp_path / "log").iterdir())
+    first.unlink()
+    os.mkfifo(first)
+    with pytest.raises(DeviceFailed, match=f"{first.name} is no regular file"):
+        Log.open(tmp_path / "log", segment_bytes_max=500)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_a_fifo_in_place_of_the_index_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    """Whoever follows its changes is told which file it is."""
+    database = tmp_path / "mail.sqlite"
+    for one in ("", "-wal", "-shm"):
+        (tmp_path / f"mail.sqlite{one}").touch()
+    (tmp_path / f"mail.sqlite{suffix}").unlink()
+    os.mkfifo(tmp_path / f"mail.sqlite{suffix}")
+    with pytest.raises(OSError, match=f"mail.sqlite{suffix} is no regular file"):
+        Changes(database)
+
+
+def test_a_fifo_in_place_of_the_book_of_a_mirror_is_told(tmp_path: Path) -> None:
+    """Reading and writing."""
+    os.mkfifo(tmp_path / BOOK_NAME)
+    with pytest.raises(OSError, match="no regular file"):
+        FileBook(tmp_path).read()
+    os.mkfifo(tmp_path / f"{BOOK_NAME}.new")
+    with pytest.raises(OSError, match="no regular file"):
+        FileBook(tmp_path).write(Standing())

@@ -41,6 +41,7 @@ REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from t
 BUILT: Final = "the next start builds it anew from the log"
 WRITE_FORMAT: Final = f"all else is of format {FORMAT_VERSION}, and whole: `spinrt fsck --repair` writes the file"
 INDEX: Final = f"index/{INDEX_NAME}"
+_OURS: Final = frozenset((".log", ".pack", ".snap", ".sqlite"))
 
 
 @dataclass(slots=True)
@@ -92,6 +93,10 @@ class DirectoryCheck:
     def _others(self) -> Iterator[Finding]:
         """Everything but the format."""
         yield from _check_modes(self.path)
+        irregular = list(_check_kinds(self.path))
+        if irregular:
+            yield from irregular
+            return
         witness = partial(covered_position, self.path)
         log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance, witness=witness)
         sound = True
@@ -275,6 +280,15 @@ def _check_modes(path: Path) -> Iterator[Finding]:
             elif found.st_mode & 0o077:
                 problem = f"mode {stat.S_IMODE(found.st_mode):03o}, expected 600"
                 yield note(f"{name}/{entry.name}", None, "file", problem)
+
+
+def _check_kinds(path: Path) -> Iterator[Finding]:
+    """What has the name of one of our files and is none; nothing can be checked before it is gone."""
+    for name in ("log", "pages", "index"):
+        for entry in sorted((path / name).iterdir()) if (path / name).is_dir() else ():
+            if entry.suffix in _OURS and not entry.is_file():
+                remedy = "move it away: nothing else was checked"
+                yield damage(f"{name}/{entry.name}", None, "file", "is no regular file", remedy)
 
 
 def _bytes_of(path: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from spinrt.errors import CorruptRecord, FormatUnknown, StateError
-from spinrt.storage.device import sync_directory
+from spinrt.storage.device import open_regular, sync_directory
 
 BOOK_NAME: Final = "MIRROR"
 BOOK_BYTES_MAX: Final = 1024 * 1024
@@ -86,7 +86,7 @@ class FileBook:
             FormatUnknown: A newer version wrote it.
         """
         try:
-            with self._path.open("rb") as file:
+            with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb") as file:
                 data = file.read(BOOK_BYTES_MAX)
         except FileNotFoundError:
             return Standing()
@@ -94,7 +94,7 @@ class FileBook:
 
     def write(self, standing: Standing) -> None:
         new = self._path.with_name(f"{BOOK_NAME}.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "wb") as file:
             file.write(encode_standing(standing))
             file.flush()

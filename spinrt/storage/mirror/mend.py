@@ -15,7 +15,7 @@ from pathlib import Path
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.carry import CARRIED_BYTES, decode_carried, encode_carried
-from spinrt.storage.device import OsDevice
+from spinrt.storage.device import OsDevice, open_regular
 from spinrt.storage.files import device_error
 from spinrt.storage.mirror.frames import StoredBody
 from spinrt.storage.places import PLACES_NAME
@@ -100,7 +100,7 @@ class LogMender:
 
     def _write(self, position: int, content: bytes) -> None:
         start = self._start_of(position)
-        descriptor = os.open(self._directory / segment_name(start), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = open_regular(self._directory / segment_name(start), os.O_WRONLY)
         try:
             offset = position - start + HEADER_BYTES
             while content:
