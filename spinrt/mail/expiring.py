@@ -50,6 +50,8 @@ class Expiring:
                 continue
             if done.segments:
                 counts = {"segments": done.segments, "bytes": done.bytes, "carried": done.bodies_carried}
+                if done.damaged:
+                    counts["damaged"] = done.damaged
                 trace.log(_LOG, logging.INFO, "expired", **counts)
             if done.reason and done.reason != self._reason:
                 trace.log(_LOG, logging.INFO, "kept for now", reason=done.reason)

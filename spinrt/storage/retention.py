@@ -13,16 +13,19 @@ so that a pass needs no more room than one of them, and can be cut off anywhere.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from spinrt.errors import DeviceFull
+from spinrt.errors import CorruptRecord, DeviceFull
 from spinrt.storage.carry import decode_carried
+from spinrt.storage.files import device_error
 from spinrt.storage.log import Log
-from spinrt.storage.record import KIND_CARRIED, KIND_MAX
+from spinrt.storage.record import HEADER_BYTES, KIND_CARRIED, KIND_MAX, Header
 from spinrt.storage.segment import Segment
 
 YOUNG_S: Final = 3600.0
@@ -31,8 +34,11 @@ MOVED_SHARE_MAX: Final = 0.75
 GROWTH: Final = 4 / 3
 NAMES_AT_ONCE: Final = 64
 UNSYNCED_BYTES_MAX: Final = 1024 * 1024
+ASIDE_SUFFIX: Final = ".damaged"
 WORK_S: Final = 0.0005
 """Time that the thread works before it rests for as long."""
+
+_trace: Final = logging.getLogger("spinrt.storage")
 
 LiveNames = Callable[[Sequence[int]], set[int]]
 """Returns those of the names that something refers to."""
@@ -58,6 +64,8 @@ class Expired(NamedTuple):
     bodies_carried: int = 0
     bytes_carried: int = 0
     reason: str = ""
+    damaged: int = 0
+    """Bodies that are needed and were damaged: set aside as they were."""
 
 
 class Plan(NamedTuple):
@@ -125,15 +133,16 @@ class Mover:
     rest: Callable[[float], None] = time.sleep
     bodies: int = 0
     bytes: int = 0
+    damaged: int = 0
     _unsynced: list[int] = field(default_factory=list)
     _unsynced_bytes: int = 0
     _since_s: float = field(default_factory=time.monotonic)
 
     def run(self, chosen: Plan) -> Expired:
-        """Move what is live and remove the segments.
+        """Move what is live and remove the segments. A body that is needed and damaged is set aside, see `_set_aside`.
 
         Raises:
-            CorruptRecord: A body that is needed is damaged; its segment stays.
+            CorruptRecord: The header of a record is damaged: nobody knows what lies behind it. Its segment stays.
             StorageError: What went before that is gone rightly.
         """
         gone = gone_bytes = 0
@@ -141,24 +150,25 @@ class Mover:
             self._empty(segment)
             self._make_durable()
             if not self.log.expire(self.log.segment_end(segment)):
-                return Expired(
-                    gone, gone_bytes, self.bodies, self.bytes, "somebody reads the log, the next pass goes on"
-                )
+                return self._expired(gone, gone_bytes, "somebody reads the log, the next pass goes on")
             gone += 1
             gone_bytes += size
-        return Expired(gone, gone_bytes, self.bodies, self.bytes, chosen.reason)
+        return self._expired(gone, gone_bytes, chosen.reason)
+
+    def _expired(self, gone: int, gone_bytes: int, reason: str) -> Expired:
+        return Expired(gone, gone_bytes, self.bodies, self.bytes, reason, self.damaged)
 
     def _empty(self, segment: Segment) -> None:
-        names: list[int] = []
-        for name in self._names(segment):
-            names.append(name)
-            if len(names) == NAMES_AT_ONCE:
-                self._carry(names)
-                names = []
-        self._carry(names)
+        headers: dict[int, Header] = {}
+        for name, header in self._names(segment):
+            headers[name] = header
+            if len(headers) == NAMES_AT_ONCE:
+                self._carry(segment, headers)
+                headers = {}
+        self._carry(segment, headers)
 
-    def _names(self, segment: Segment) -> Iterator[int]:
-        """Yield the names whose place is in a segment."""
+    def _names(self, segment: Segment) -> Iterator[tuple[int, Header]]:
+        """Yield the names whose place is in a segment, and the headers of their records."""
         for header, first in self.log.headers(segment):
             self._breathe()
             if header.kind == KIND_CARRIED:
@@ -168,11 +178,15 @@ class Mover:
             else:
                 continue
             if self.log.place(name) == header.position:
-                yield name
+                yield name, header
 
-    def _carry(self, names: Sequence[int]) -> None:
-        for name in sorted(self.live(names)) if names else ():
-            kind, time_ns, stored, _ = self.log.stored_body(name)
+    def _carry(self, segment: Segment, headers: Mapping[int, Header]) -> None:
+        for name in sorted(self.live(list(headers))) if headers else ():
+            try:
+                kind, time_ns, stored, _ = self.log.stored_body(name)
+            except CorruptRecord as error:
+                self._set_aside(segment, name, headers[name], error)
+                continue
             self._unsynced.append(self.log.append_carried(name, kind, time_ns, stored))
             self.bodies += 1
             self.bytes += len(stored)
@@ -180,6 +194,24 @@ class Mover:
             if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
                 self._make_durable()
             self._breathe()
+
+    def _set_aside(self, segment: Segment, name: int, header: Header, error: CorruptRecord) -> None:
+        """Keep a record with a damaged body as it is, in a file beside the segments: the others must not wait for it,
+        a new record would make its bytes look right, and it may still be mended from a mirror or by hand."""
+        device, file_name = self.log.device, aside_name(name)
+        try:
+            with contextlib.closing(device.open(segment.name)) as source:
+                record = source.read(header.position - segment.start, HEADER_BYTES + header.length)
+            if file_name in device.list():  # of a pass that was cut off
+                device.remove(file_name)
+            with contextlib.closing(device.open(file_name, create=True)) as file:
+                file.append([record])
+                file.sync()
+            device.sync()
+        except OSError as problem:
+            raise device_error(problem, f"retention: setting aside of {file_name}") from problem
+        self.damaged += 1
+        _trace.error("retention: body %d is damaged, and set aside as log/%s: %s", name, file_name, error)
 
     def _make_durable(self) -> None:
         if not self._unsynced:
@@ -197,6 +229,11 @@ class Mover:
         if worked_s > WORK_S:
             self.rest(WORK_S)
             self._since_s = time.monotonic()
+
+
+def aside_name(name: int) -> str:
+    """The file of a damaged body that was set aside, beside the segments: its record, header and all, as it lay."""
+    return f"{name:020d}{ASIDE_SUFFIX}"
 
 
 def idle_bytes_after(expired: Expired, log_bytes: int) -> int:

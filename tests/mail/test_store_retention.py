@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from spinrt.errors import CorruptRecord, SpinError, StorageError
+from spinrt.errors import CorruptRecord, DeviceFull, SpinError, StorageError
 from spinrt.mail.store.changes import KIND_BODY
 from spinrt.mail.store.model import CopyMessages, Expunge
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import Branch, SnapshotReader
-from spinrt.storage.retention import GROWTH, Expired, Retention, idle_bytes_after
+from spinrt.storage.device import File
+from spinrt.storage.record import HEADER_BYTES
+from spinrt.storage.retention import GROWTH, Expired, Retention, aside_name, idle_bytes_after
 from spinrt.testing.device import CrashDevice, PowerLost
 from tests.mail.store_support import START_S, USER, deliver, delivery, dump_store, inbox, run, ticking_clock, write_body
 
@@ -201,25 +203,85 @@ def test_a_log_that_is_all_live_is_left_alone(tmp_path: Path) -> None:
     on_store(tmp_path, test)
 
 
-def test_a_damaged_body_stops_the_pass_before_its_segment(tmp_path: Path) -> None:
-    """Nothing is removed that could not be moved; what was removed before that was moved."""
+def spoil(store: Store, path: Path, uid: int) -> tuple[int, bytes]:
+    """Change a byte of a message's body where it lies; return its name, and its record as it is then."""
+    name = store.messages(inbox(store), [uid])[0].body.extents[0].position
+    log = store._durable_log
+    place = log.place(name)
+    assert place is not None
+    segment = next(one for one in reversed(log.segment_list()) if one.start < place)
+    found = next(one.header for one in log.headers(segment) if one.header.position == place)
+    file = path / "data" / "log" / segment.name
+    content = bytearray(file.read_bytes())
+    start = place - segment.start
+    content[start + HEADER_BYTES + found.length - 3] ^= 4
+    file.write_bytes(content)
+    return name, bytes(content[start : start + HEADER_BYTES + found.length])
+
+
+def test_a_damaged_body_is_set_aside_and_the_pass_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is named and kept as it is, the others are moved and can be read, and so it is in the passes after: also for
+    one that was moved before it was damaged."""
 
     async def test(store: Store) -> None:
         await fill(store, 0, 30)
         await store.snapshot()
-        name = store.messages(inbox(store), [15])[0].body.extents[0].position
+        first, record = spoil(store, tmp_path, 15)
+        done = await expire(store)
+        assert (done.damaged, done.reason) == (1, "")
+        kept = tmp_path / "data" / "log" / aside_name(first)
+        assert kept.read_bytes() == record
+        assert f"body {first} is damaged" in caplog.text
+        assert kept.name in caplog.text
+
+        second, carried = spoil(store, tmp_path, 20)
+        await fill(store, 30, 60)
+        await store.snapshot()
+        done = await expire(store)
+        assert (done.damaged, done.reason) == (1, "")
+        assert (tmp_path / "data" / "log" / aside_name(second)).read_bytes() == carried
+        for one in store.messages(inbox(store), [uid for uid in range(1, 61) if uid not in (15, 20)]):
+            assert store.read(one.body) == message(one.uid - 1)
+        for one in store.messages(inbox(store), [15, 20]):
+            with pytest.raises(CorruptRecord):
+                store.read(one.body)
+        assert sorted(path.name for path in (tmp_path / "data/log").glob("*.damaged")) == [
+            aside_name(first), aside_name(second),
+        ]  # fmt: skip
+
+    on_store(tmp_path, test)
+    store = open_small(tmp_path)
+    assert len(store.uids(inbox(store))) == 60
+    store.release()
+
+
+def test_a_damaged_body_that_finds_no_room_stops_the_pass_before_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is removed that could not be moved or set aside; the next pass begins the file anew."""
+
+    async def test(store: Store) -> None:
+        await fill(store, 0, 30)
+        await store.snapshot()
+        name, record = spoil(store, tmp_path, 15)
         log = store._durable_log
         segment = next(one for one in reversed(log.segment_list()) if one.start < name)
-        path = tmp_path / "data" / "log" / segment.name
-        content = bytearray(path.read_bytes())
-        content[name - segment.start + 70] ^= 4
-        path.write_bytes(content)
-        with pytest.raises(CorruptRecord, match=segment.name):
-            await expire(store)
+        real = log.device.open
+
+        def refused(name: str, **how: bool) -> File:
+            file = real(name, **how)
+            if name.endswith(".damaged"):
+                file.append([record[:10]])
+                raise OSError(28, "No space left on device")
+            return file
+
+        with monkeypatch.context() as patch:
+            patch.setattr(log.device, "open", refused)
+            with pytest.raises(DeviceFull, match="setting aside"):
+                await expire(store)
         assert log.start == segment.start
-        readable = [uid for uid in range(1, 31) if uid != 15]
-        for one in store.messages(inbox(store), readable):
-            assert store.read(one.body) == message(one.uid - 1)
+        assert (await expire(store)).damaged == 1
+        assert (tmp_path / "data" / "log" / aside_name(name)).read_bytes() == record
 
     on_store(tmp_path, test)
 
