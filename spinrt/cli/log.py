@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from spinrt.cli.common import Subparsers, add_config, add_json, load_config, print_json, printable
 from spinrt.errors import SpinError, UsageError
-from spinrt.mail.store.changes import KIND_BODY, decode_change
+from spinrt.mail.store.changes import CHANGE_NAMES, KIND_BODY, decode_change
 from spinrt.mail.store.model import Body
 from spinrt.storage.carry import decode_carried
 from spinrt.storage.fsck.finding import Severity
@@ -42,9 +42,15 @@ examples:
   spinrt log verify
   spinrt log follow
 """
+BODY_HELP: Final = (
+    "print nothing but the octets that the record holds, decompressed: of kind body a message, or a piece of one, as it"
+    " came; of other kinds the change as it is encoded"
+)
 POLL_S: Final = 0.3
 DAMAGED: Final = 3
 VALUE_CHARACTERS_MAX: Final = 60
+KINDS: Final = ("body", "carried", *CHANGE_NAMES)
+_NUMBER: Final = re.compile(r"0x[0-9a-f]{4}")
 _UNITS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _AGO: Final = re.compile(r"([0-9]+)(s|min|h|d)")
 
@@ -56,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--from", dest="first", metavar="FROM", help="leave out what is before")
     listing.add_argument("--to", dest="last", metavar="TO", help="leave out what is at or after")
     listing.add_argument("--last", dest="count", type=int, metavar="N", help="only the last N of them")
-    listing.add_argument("--kind", metavar="NAME", help="only records of that kind: body, carried, deliver, append, …")
+    listing.add_argument("--kind", metavar="NAME", help="only records of that kind; a wrong one lists them")
     showing = _add(actions, "show", "all that one record says")
     showing.add_argument("position", type=int)
-    showing.add_argument("--body", action="store_true", help="write the record's plain body, and nothing else")
+    showing.add_argument("--body", action="store_true", help=BODY_HELP)
     _add(actions, "verify", "check every byte of the log")
     following = _add(actions, "follow", "one line for each record that comes")
     following.add_argument("--from", dest="first", metavar="FROM", help="begin there (default: at the end)")
@@ -95,12 +101,23 @@ def _list(directory: Path, arguments: argparse.Namespace) -> int:
 
 def _chosen(view: LogView, arguments: argparse.Namespace) -> Iterator[Record]:
     last, last_is_time = _border(arguments.last)
-    wanted = arguments.kind and arguments.kind.lower()
+    wanted = _kind(arguments.kind)
     for record in _from(view, arguments.first):
         if last is not None and (record.time_ns if last_is_time else record.position) >= last:
             return
         if not wanted or kind_name(record) == wanted:
             yield record
+
+
+def _kind(text: str | None) -> str | None:
+    """Return how `kind_name` says it. Raises UsageError."""
+    wanted = None if text is None else text.lower()
+    if wanted is not None and wanted not in KINDS and not _NUMBER.fullmatch(wanted):
+        raise UsageError(
+            f"log list: --kind {text!r}, expected one of {', '.join(KINDS)}, or a number of four hex digits such as"
+            " 0x0002"
+        )
+    return wanted
 
 
 def _from(view: LogView, first: str | None) -> Iterator[Record]:
@@ -154,7 +171,7 @@ def _verify(directory: Path, arguments: argparse.Namespace) -> int:
     else:
         for one in found:
             print(one.line())
-        told = f"{len(found)} findings" if found else "nothing is wrong"
+        told = ("1 finding" if len(found) == 1 else f"{len(found)} findings") if found else "nothing is wrong"
         print(f"{check.records} records, {check.start} to {check.end}: {told}")
     return DAMAGED if damaged else 0
 

@@ -121,7 +121,8 @@ class Snapshotting:
                 trace.log(_LOG, logging.ERROR, "snapshot failed", reason=error.line())
                 wait_s = min(RETRY_S, interval_s)
             else:
-                trace.log(_LOG, logging.INFO, "snapshot", id=taken.identity.hex()[:12], expired=len(gone))
+                counts = {"expired": len(gone)} if gone else {}
+                trace.log(_LOG, logging.INFO, "snapshot", id=taken.identity.hex()[:12], **counts)
                 wait_s = interval_s
 
     async def _first_wait_s(self, interval_s: float) -> float:

@@ -81,6 +81,9 @@ def test_ranges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert listed("--from", "2020-01-01", "--to", "2023-11-14") == []
     assert listed("--from", "1h") == []
     assert listed("--kind", "body") == [one["position"] for one in every if one["kind"] == "body"]
+    assert listed("--kind", "0x0002") == []
+    assert main(["log", "list", *map(str, data), "--kind", "bodies"]) == 2
+    assert "expected one of body, carried, deliver, append" in capsys.readouterr().err
     for wrong in (["--from", "yesterday"], ["--last", "0"], ["--to", "5x"]):
         assert main(["log", "list", *map(str, data), *wrong]) == 2
         assert "expected" in capsys.readouterr().err
@@ -113,6 +116,7 @@ def test_damage_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     victim.write_bytes(content)
     found = lines(capsys, "verify", *data, code=3)
     assert any(victim.name in line for line in found)
+    assert found[-1].endswith(": 1 finding")
     assert main(["log", "list", "--data", str(tmp_path / "data")]) == 3
     captured = capsys.readouterr()
     assert victim.name in captured.err and "Traceback" not in captured.err and captured.out

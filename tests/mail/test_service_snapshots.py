@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from spinrt import trace
 from spinrt.cli.main import main
 from spinrt.errors import StateError, UsageError
 from spinrt.mail.asking import ask
@@ -248,3 +250,39 @@ def test_a_label_names_one_snapshot() -> None:
         assert await asyncio.to_thread(main, ["snapshot", "create"]) == 0
 
     with_server(body)
+
+
+def test_a_snapshot_is_told_with_what_expired_if_anything_did(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of none."""
+    config = load(place / "spinrt.yaml")
+    taken = seal(parent=None, log_identity=b"l" * 16, position=7, time_ns=1, objects=())
+    gone: list[list[Snapshot]] = [[], [taken, taken]]
+
+    async def test() -> None:
+        snapshotting = Snapshotting(config, cast(Store, None))
+        done = asyncio.Event()
+
+        async def take(label: str = "") -> Snapshot:
+            return taken
+
+        async def expire() -> list[Snapshot]:
+            if not gone:
+                done.set()
+                await asyncio.Event().wait()
+            return gone.pop(0)
+
+        async def first_wait_s(interval_s: float) -> float:
+            return 0.0
+
+        monkeypatch.setattr(snapshotting, "take", take)
+        monkeypatch.setattr(snapshotting, "expire", expire)
+        monkeypatch.setattr(snapshotting, "_first_wait_s", first_wait_s)
+        snapshotting.config = replace(config, snapshots=replace(config.snapshots, interval_s=0.0))
+        snapshotting.start()
+        await asyncio.wait_for(done.wait(), 10)
+        await snapshotting.close()
+
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(trace, "log", lambda logger, level, text, **fields: told.append(fields))
+    asyncio.run(test())
+    assert told == [{"id": taken.identity.hex()[:12]}, {"id": taken.identity.hex()[:12], "expired": 2}]

@@ -238,3 +238,5 @@ _TABLE: Final[tuple[tuple[int, type[Any], Callable[[RecordWriter, Any], None], C
 )
 _BY_CLASS: Final = {kind_class: (kind, write, read) for kind, kind_class, write, read in _TABLE}
 _BY_KIND: Final = {kind: (kind_class.__name__, read) for kind, kind_class, _, read in _TABLE}
+CHANGE_NAMES: Final = tuple(kind_class.__name__.lower() for _, kind_class, _, _ in _TABLE)
+"""What the kinds of records that hold changes are called."""

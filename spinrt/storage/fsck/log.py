@@ -150,9 +150,8 @@ class _Records:
         check.advance(offset)
         while offset < self.size:
             position = self.segment.start + offset
-            try:
-                header = self._header(window, offset, position)
-            except CorruptRecord as error:
+            header, bad = self._look(window, offset, position)
+            if bad is not None:
                 if (mended := self._mend(offset, position)) is not None:
                     yield mended
                     window = Window(self.file)
@@ -160,26 +159,22 @@ class _Records:
                 if self._is_torn(position):
                     yield self._torn(offset)
                     return
-                following = self._next_good(window, offset + 1)
-                yield damage(self.place, offset, f"record at {position}", _problem(error), RESTORE, position)
-                check.chain = None
-            else:
-                following = offset + HEADER_BYTES + header.length
-                found = self._body(window, offset, header)
-                if found is not None:
-                    if (mended := self._mend(offset, position)) is not None:
-                        yield mended
-                        window = Window(self.file)
-                        continue
-                    if self._is_torn(position):
-                        yield self._torn(offset)
-                        return
-                    yield found
-                check.records += 1
-                check.chain = header.chain
+                yield bad
+            check.records += header is not None
+            check.chain = None if header is None else header.chain
+            known = None if header is None else offset + HEADER_BYTES + header.length
+            following = self._next_good(window, offset + 1) if known is None else known
             check.advance(following - offset)
             offset = following
             check.end = self.segment.start + offset
+
+    def _look(self, window: Window, offset: int, position: int) -> tuple[Header | None, Finding | None]:
+        """Return the header of the record there, none when it is wrong, and what is wrong with the record."""
+        try:
+            header = self._header(window, offset, position)
+        except CorruptRecord as error:
+            return None, damage(self.place, offset, f"record at {position}", _problem(error), RESTORE, position)
+        return header, self._body(window, offset, header)
 
     def _header(self, window: Window, offset: int, position: int) -> Header:
         header = decode_header(window.read(offset, HEADER_BYTES), position, self.segment.seed)
