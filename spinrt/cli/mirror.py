@@ -222,18 +222,18 @@ async def _serve_until_stopped(config: Config) -> None:
 
 def _open(arguments: argparse.Namespace) -> int:
     from spinrt.cli.snapshot import look_into
-    from spinrt.storage.mirror.book import FileBook, is_mirror
+    from spinrt.mail.store.snapshots import newest_in
+    from spinrt.storage.mirror.book import is_mirror
 
     directory: Path = arguments.directory
     if not is_mirror(directory):
         raise NotFound(f"{directory}: is no mirror", hint="`spinrt snapshot open` looks into a primary's snapshots")
 
     def current(snapshots: list[Snapshot]) -> Snapshot:
-        wanted = FileBook(directory).read().settled({one.identity for one in snapshots}).current
-        found = [one for one in snapshots if one.identity == wanted]
-        if not found:
+        found = newest_in(directory, snapshots)
+        if found is None:
             raise NotFound(f"mirror {directory}: has no snapshot yet", hint="wait for the first update")
-        return found[0]
+        return found
 
     result, show = look_into(directory, current, arguments)
     if arguments.json:

@@ -128,8 +128,9 @@ def _show(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     from spinrt.mail.snapshot_operations import reading, snapshot_as_json
     from spinrt.mail.store.snapshots import find_snapshot
 
-    with reading(config.data_directory) as pages:
-        return snapshot_as_json(find_snapshot(pages.snapshots(), arguments.snapshot)), _print_snapshot
+    directory = config.data_directory
+    with reading(directory) as pages:
+        return snapshot_as_json(find_snapshot(directory, pages.snapshots(), arguments.snapshot)), _print_snapshot
 
 
 def _print_snapshot(snapshot: Mapping[str, Any]) -> None:
@@ -148,9 +149,9 @@ def _diff(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     from spinrt.mail.store.snapshots import find_snapshot
 
     with reading(config.data_directory) as pages:
-        every = pages.snapshots()
-        old, new = find_snapshot(every, arguments.old), find_snapshot(every, arguments.new)
-        return differences(config.data_directory, pages, old, new), _print_differences
+        directory, every = config.data_directory, pages.snapshots()
+        old, new = find_snapshot(directory, every, arguments.old), find_snapshot(directory, every, arguments.new)
+        return differences(directory, pages, old, new), _print_differences
 
 
 def _print_differences(found: Mapping[str, Any]) -> None:
@@ -178,7 +179,8 @@ def _print_differences(found: Mapping[str, Any]) -> None:
 def _open(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     from spinrt.mail.store.snapshots import find_snapshot
 
-    return look_into(config.data_directory, lambda every: find_snapshot(every, arguments.snapshot), arguments)
+    directory = config.data_directory
+    return look_into(directory, lambda every: find_snapshot(directory, every, arguments.snapshot), arguments)
 
 
 def look_into(
@@ -261,7 +263,7 @@ def _export(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
 
     target = arguments.target.absolute()
     with reading(config.data_directory) as pages:
-        snapshot = find_snapshot(pages.snapshots(), arguments.snapshot)
+        snapshot = find_snapshot(config.data_directory, pages.snapshots(), arguments.snapshot)
         directory = config.data_directory / "log"
         log = Log.open(directory, device=ReadOnlyDevice(directory), opaque_kinds=OPAQUE_KINDS)
         try:

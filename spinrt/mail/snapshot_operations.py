@@ -43,15 +43,16 @@ def snapshot_handlers(snapshotting: Snapshotting, store: Store) -> Mapping[str, 
         wanted = arguments.get("snapshots")
         if not isinstance(wanted, list):
             raise UsageError("snapshot delete: found no list of snapshots")
-        pinned = snapshotting.pinned() | branch_bases(snapshotting.config.data_directory)
-        return await asyncio.to_thread(_delete, store, [str(one) for one in wanted], pinned)
+        directory = snapshotting.config.data_directory
+        pinned = snapshotting.pinned() | branch_bases(directory)
+        return await asyncio.to_thread(_delete, directory, store, [str(one) for one in wanted], pinned)
 
     return {"snapshot.create": create, "snapshot.delete": delete}
 
 
-def _delete(store: Store, wanted: list[str], pinned: set[bytes]) -> list[str]:
+def _delete(directory: Path, store: Store, wanted: list[str], pinned: set[bytes]) -> list[str]:
     pages = store.snapshots.pages
-    found = [find_snapshot(pages.snapshots(), one) for one in wanted]
+    found = [find_snapshot(directory, pages.snapshots(), one) for one in wanted]
     for snapshot in found:
         if snapshot.identity in pinned:
             raise StateError(

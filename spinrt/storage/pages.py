@@ -437,7 +437,7 @@ class LocalPages:
             return self._in_order()
 
     def _in_order(self) -> list[Snapshot]:
-        return sorted(self._snapshots.values(), key=lambda one: (one.position, one.time_ns, one.identity))
+        return snapshot_files.in_order(self._snapshots.values())
 
     def commit(self, snapshot: Snapshot) -> None:
         """See `PageStore.commit`."""

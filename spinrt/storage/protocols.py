@@ -109,7 +109,7 @@ class PageStore(Protocol):
         ...
 
     def snapshots(self) -> list[Snapshot]:
-        """Return all of them, by position, then time."""
+        """Return all of them, the oldest first (``snapshot.in_order``)."""
         ...
 
     def delete(self, identity: bytes) -> None:

@@ -23,7 +23,7 @@ from typing import Final
 from spinrt.errors import CorruptRecord, NotFound, UsageError
 from spinrt.storage.page_table import PageTable
 from spinrt.storage.protocols import FAN_OUT, HOLE, Object, Snapshot
-from spinrt.storage.snapshot import decode_snapshot
+from spinrt.storage.snapshot import decode_snapshot, in_order
 from spinrt.storage.tree import Pages, Shape, TreeReader, read_node, shape_of, split, split_node
 
 _trace: Final = logging.getLogger("spinrt.storage")
@@ -199,7 +199,7 @@ def most_like(snapshot: Snapshot, among: dict[bytes, Snapshot]) -> Snapshot | No
     if snapshot.parent in among:
         return among[snapshot.parent]
     others = [one for one in among.values() if one.log_identity == snapshot.log_identity] or list(among.values())
-    return max(others, key=lambda one: (one.position, one.time_ns), default=None)
+    return next(reversed(in_order(others)), None)
 
 
 def recount(expected: PageTable, found: PageTable, store: Pages) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spinrt.errors import CorruptRecord
+from spinrt.errors import CorruptRecord, FormatUnknown
 from spinrt.storage.device import Device, File
 from spinrt.storage.record import (
     COMPRESSED,
@@ -26,6 +26,7 @@ from spinrt.storage.record import (
     decode_header,
     decode_segment,
     encode_segment,
+    log_identity,
 )
 
 SUFFIX = ".log"
@@ -91,6 +92,14 @@ def load_segment(device: Device, start: int) -> tuple[Segment, int]:
     if header.start != start:
         raise CorruptRecord(f"log segment {name}: header says start {header.start}")
     return Segment(header, checksum_seed(header.salt), on_device=True), size
+
+
+def log_on(device: Device) -> bytes | None:
+    """Return the identity of the log on a device; none when no segment has a header that says it."""
+    for start in segment_starts(device):
+        with contextlib.suppress(CorruptRecord, FormatUnknown):
+            return log_identity(load_segment(device, start)[0].header.salt)
+    return None
 
 
 class Window:

@@ -36,6 +36,7 @@ the object's size.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
@@ -212,6 +213,24 @@ def _decode_objects(data: bytes, count: int) -> tuple[Object, ...]:
 
 def _damaged(name: str, what: str) -> CorruptRecord:
     return CorruptRecord(f"snapshot {name}: {what}", hint="a mirror may still have it")
+
+
+def in_order(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    """Return snapshots, the oldest first.
+
+    Those of one log by position, then time. Positions of two logs do not compare, so between logs the time decides; as
+    clocks go back, one counts as no older than those of its log that come before it.
+    """
+    reached: dict[bytes, int] = {}
+    dated: list[tuple[int, Snapshot]] = []
+    for one in sorted(snapshots, key=_place_in_log):
+        time_ns = reached[one.log_identity] = max(one.time_ns, reached.get(one.log_identity, 0))
+        dated.append((time_ns, one))
+    return [one for _, one in sorted(dated, key=lambda pair: (pair[0], *_place_in_log(pair[1])))]
+
+
+def _place_in_log(snapshot: Snapshot) -> tuple[int, int, bytes]:
+    return snapshot.position, snapshot.time_ns, snapshot.identity
 
 
 def snapshot_name(snapshot: Snapshot) -> str:

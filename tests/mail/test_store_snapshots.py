@@ -210,14 +210,14 @@ def test_snapshot_is_found_by_what_people_say(tmp_path: Path) -> None:
         one, two = await store.snapshot("before the change"), await store.snapshot("twice")
         three = await store.snapshot("twice")
         every = store.snapshots.pages.snapshots()
-        assert find_snapshot(every, "newest") == every[-1]
-        assert find_snapshot(every, "before the change") == one
-        assert find_snapshot(every, three.identity.hex()[:12].upper()) == three
+        assert find_snapshot(tmp_path / "data", every, "newest") == three
+        assert find_snapshot(tmp_path / "data", every, "before the change") == one
+        assert find_snapshot(tmp_path / "data", every, three.identity.hex()[:12].upper()) == three
         for wanted in ("", "twice", two.identity.hex()[:3], "no such"):
             with pytest.raises(NotFound, match="snapshot"):
-                find_snapshot(every, wanted)
+                find_snapshot(tmp_path / "data", every, wanted)
         with pytest.raises(NotFound):
-            find_snapshot([], "newest")
+            find_snapshot(tmp_path / "data", [], "newest")
 
     with_store(tmp_path, test)
 

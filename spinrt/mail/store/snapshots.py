@@ -19,9 +19,12 @@ from spinrt.mail.store.checkpoint import Cut
 from spinrt.storage.background import background
 from spinrt.storage.device import Device, open_regular, sync_directory
 from spinrt.storage.files import device_error
+from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import PAGE_BYTES_MAX, Object, PageStore, Snapshot
+from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.room import free_bytes
+from spinrt.storage.segment import log_on
 from spinrt.storage.snapshot import KIND_INDEX, seal
 from spinrt.storage.tree import Pages, build, build_bytes, held_pages, pages, put_page, update_digests, walk
 from spinrt.storage.tree_count import held_bytes
@@ -30,6 +33,7 @@ from spinrt.storage.wal import Changes, Taken
 INDEX_OBJECT: Final = "index"
 PAGES_NAME: Final = "pages"
 """Directory of the page store, in the data directory."""
+LOG_NAME: Final = "log"
 IDENTITY_DIGITS_MIN: Final = 4
 NEWEST: Final = "newest"
 """What an operator calls the newest snapshot."""
@@ -99,7 +103,7 @@ class SnapshotStore:
     def _take(self, cut: Cut, attachments: Sequence[Attachment], label: str, time_ns: int) -> Snapshot:
         store = self.pages
         earlier = store.snapshots()
-        parent = next((one for one in reversed(earlier) if one.log_identity == cut.log_identity), None)
+        parent = _last_of(earlier, cut.log_identity)
         index = store_index(store, cut.changes, parents=earlier, damaged=store.unreadable - self._sought)
         self._sought = store.unreadable
         objects = [index, *(_store_attachment(store, one) for one in attachments)]
@@ -128,7 +132,30 @@ def _store_attachment(store: Pages, attachment: Attachment) -> Object:
 
 def newest(store: PageStore, log_identity: bytes) -> Snapshot | None:
     """Return the newest snapshot of a log."""
-    return next((one for one in reversed(store.snapshots()) if one.log_identity == log_identity), None)
+    return _last_of(store.snapshots(), log_identity)
+
+
+def newest_in(directory: Path, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """Return the newest snapshot of a data directory: of a mirror the current one, else the last of its own log.
+
+    One that has none of those has only what came before it, or branches: then it is the last of them.
+
+    Args:
+        snapshots: All of the directory, in order.
+
+    Raises:
+        CorruptRecord, FormatUnknown: The book of a mirror cannot be read.
+    """
+    if is_mirror(directory):
+        current = FileBook(directory).read().settled({one.identity for one in snapshots}).current
+        return next((one for one in snapshots if one.identity == current), None)
+    identity = log_on(ReadOnlyDevice(directory / LOG_NAME))
+    found = None if identity is None else _last_of(snapshots, identity)
+    return found or next(reversed(snapshots), None)
+
+
+def _last_of(snapshots: Sequence[Snapshot], log_identity: bytes) -> Snapshot | None:
+    return next((one for one in reversed(snapshots) if one.log_identity == log_identity), None)
 
 
 def index_of(snapshot: Snapshot) -> Object | None:
@@ -168,14 +195,14 @@ def _changed_digests(
             yield page - 1, put_page(store, content), len(content)
 
 
-def find_snapshot(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
-    """Return the snapshot that an operator means: ``newest``, a label, or the beginning of an id.
+def find_snapshot(directory: Path, snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
+    """Return the snapshot of a data directory that an operator means: ``newest``, a label, or the beginning of an id.
 
     Raises:
         NotFound: None, or more than one.
     """
-    if wanted == NEWEST and snapshots:
-        return snapshots[-1]
+    if wanted == NEWEST and (last := newest_in(directory, snapshots)) is not None:
+        return last
     found = [one for one in snapshots if one.label and one.label == wanted]
     if not found and len(wanted) >= IDENTITY_DIGITS_MIN:
         found = [one for one in snapshots if one.identity.hex().startswith(wanted.lower())]

@@ -25,7 +25,7 @@ from spinrt.storage.mirror.frames import Hello, PageOffer, StoredBody
 from spinrt.storage.mirror.patch import Patch
 from spinrt.storage.mirror.traffic import Traffic
 from spinrt.storage.protocols import HOLE, Object, PageStore, Snapshot
-from spinrt.storage.snapshot import decode_snapshot
+from spinrt.storage.snapshot import decode_snapshot, in_order
 
 SYNC_BYTES: Final = 64 * 1024 * 1024
 """What a crash of the mirror's machine may cost of an update under way, and bounds what the last sync has to write."""
@@ -138,8 +138,7 @@ class Update:
         if not self._whole:
             return []
         current = self._standing.current
-        newest = sorted(self._snapshots.values(), key=lambda one: (one.time_ns, one.position), reverse=True)
-        others = [one.identity for one in newest if one.identity != current]
+        others = [one.identity for one in reversed(in_order(self._snapshots.values())) if one.identity != current]
         return others if current is None else [current, *others]
 
     def begin(self, base: bytes | None, encoded: bytes) -> None:
