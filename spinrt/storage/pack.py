@@ -230,6 +230,8 @@ def decompress(stored: bytes, compressed: bool, digest: bytes, where: str) -> by
     Raises:
         CorruptRecord: No such frame, too long, or not of that digest. The message begins with ``where``.
     """
+    if len(stored) > PAGE_BYTES_MAX:  # a frame may be longer than what comes out; the walk reads no such entry
+        raise CorruptRecord(f"{where}: stored in {len(stored)} bytes, limit {PAGE_BYTES_MAX}", hint=REPAIR_HINT)
     content = _inflate(stored, where) if compressed else stored
     if len(digest) != DIGEST_BYTES or not 0 < len(content) <= PAGE_BYTES_MAX or sha256(content).digest() != digest:
         raise CorruptRecord(f"{where}: content does not have the digest {digest.hex()}", hint=REPAIR_HINT)

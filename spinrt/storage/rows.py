@@ -19,9 +19,13 @@ Read: TypeAlias = Callable[[int], bytes]
 """Returns a page of the database; the first is 1."""
 
 HEIGHT_MAX: Final = 20
+LEAVES_MAX: Final = 1 << 21
+"""Of one table: with pages of 4 KiB, some 400 million short rows. Their numbers are held in memory."""
 _LEAF: Final = 0x0D
 _INTERIOR: Final = 0x05
 _FILE_HEADER_BYTES: Final = 100
+_KEY_MAX: Final = (1 << 63) - 1
+"""Keys above are negative."""
 _SCHEMA_ROOT: Final = 1
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
@@ -65,11 +69,25 @@ def leaves(read: Read, root: int) -> Iterator[int]:
 
 
 def keys(read: Read, pages: Iterator[int]) -> Iterator[int]:
-    """Yield the keys of the rows in leaf pages, in order."""
+    """Yield the keys of the rows in leaf pages, in order. Raises Malformed: they do not ascend from 0."""
+    last = -1
     with _Checked():
         for number in pages:
             for page, cell in _leaf_cells(read, number):
-                yield _key(page, cell)[0]
+                key = _key(page, cell)[0]
+                if not last < key <= _KEY_MAX:
+                    raise Malformed(f"index: page {number} has row {key} after row {last}")
+                last = key
+                yield key
+
+
+def schema_bytes(read: Read) -> int:
+    """Return the bytes of all rows of the schema table: SQLite reads them all before anything else."""
+    total = 0
+    with _Checked():
+        for number in leaves(read, _SCHEMA_ROOT):
+            total += sum(_varint(page, cell)[0] for page, cell in _leaf_cells(read, number))
+    return total
 
 
 def new_keys(read: Read, root: int, read_before: Read, root_before: int, changed: Container[int]) -> Iterator[int]:
@@ -117,6 +135,8 @@ def _leaves(read: Read, number: int, height: int, seen: set[int]) -> Iterator[in
     if number in seen:
         raise Malformed(f"index: page {number} is in a table twice")
     seen.add(number)
+    if len(seen) > LEAVES_MAX:
+        raise Malformed(f"index: a table has more than {LEAVES_MAX} pages")
     if height == 0:
         yield number
         return

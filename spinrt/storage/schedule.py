@@ -16,6 +16,7 @@ _DAY_S: Final = 24 * _HOUR_S
 _EPOCH_WEEKDAY: Final = 3
 """1970-01-01 was a Thursday."""
 _NS: Final = 1_000_000_000
+DAY_NS: Final = _DAY_S * _NS
 
 
 @dataclass(frozen=True, slots=True)

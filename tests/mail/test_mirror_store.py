@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.keeping import GRACE_DAYS
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
-from spinrt.storage.schedule import Keep
+from spinrt.storage.schedule import DAY_NS, Keep
 from tests.mail.mirror_support import messages, mirror_to
-from tests.mail.store_support import USER, deliver, inbox, open_store, run
+from tests.mail.store_support import START_S, USER, deliver, inbox, open_store, run
 
 
 async def deliver_some(store: Store, first: int, count: int) -> None:
@@ -261,6 +263,10 @@ def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:
         promote(tmp_path / "empty")
 
 
+def _day(turn: int) -> int:
+    return START_S * 1_000_000_000 + turn * DAY_NS
+
+
 def test_a_mirror_gives_up_what_no_snapshot_needs(tmp_path: Path) -> None:
     """A history of many messages of which few stay: the mirror's log stays below twice what they need, and whole."""
     path = tmp_path / "mirror"
@@ -277,7 +283,7 @@ def test_a_mirror_gives_up_what_no_snapshot_needs(tmp_path: Path) -> None:
             await store.submit(Expunge(inbox(store), tuple(range(turn * 10 + 1, turn * 10 + 9)), deleted_only=False))
             await store.submit(Expunge(inbox(store), tuple(range(1, turn * 10 - 20)), deleted_only=False))
             snapshot = await store.snapshot()
-            mirror = MirrorDirectory.open(path, segment_bytes_max=8192)
+            mirror = MirrorDirectory.open(path, segment_bytes_max=8192, clock_ns=partial(_day, turn))
             sender = Sender(StoreSource(store.snapshots.pages, store.log, snapshot, body_names))
             pipe.run(sender, mirror.receiver(judge))
             mirror.end(None)
@@ -285,9 +291,8 @@ def test_a_mirror_gives_up_what_no_snapshot_needs(tmp_path: Path) -> None:
             thin_out(mirror, nothing_kept, log_bytes_min=30_000, young_s=0)
             assert mirror.log is not None
             sizes.append(mirror.log.end - mirror.log.start)
-            assert [one.identity for one in mirror.pages.snapshots()][-2:] == [*before, snapshot.identity]
-            assert len(mirror.pages.snapshots()) <= 2, "the current one, and the one before it"
-            before = [snapshot.identity]
+            before = [*before, snapshot.identity][-GRACE_DAYS:]
+            assert [one.identity for one in mirror.pages.snapshots()] == before, "the first of each of the last days"
             names = list(body_names(mirror.pages, None, snapshot))
             for name in names:
                 assert mirror.log.stored_body(name) == store.log.stored_body(name)

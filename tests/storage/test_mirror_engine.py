@@ -206,7 +206,7 @@ def test_two_logs_of_one_generation_do_not_mirror() -> None:
 def test_an_update_larger_than_the_mirror_takes_is_refused() -> None:
     primary, secondary = Primary(), Secondary()
     target = primary.snapshot({"index": content([b"a", b"b", b"c"])})
-    sender, receiver = primary.sender(target), secondary.receiver(bytes_max=2 * PAGE_BYTES)
+    sender, receiver = primary.sender(target), secondary.receiver(claim=lambda: 2 * PAGE_BYTES)
 
     with pytest.raises(SpinError, match="larger"):
         pipe.run(sender, receiver)

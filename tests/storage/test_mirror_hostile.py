@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinrt.errors import CorruptRecord, PeerProtocolError, SpinError
+from spinrt.errors import CorruptRecord, PeerProtocolError, SpinError, StateError
+from spinrt.storage.carry import NAME_MAX
 from spinrt.storage.mirror import frames
+from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.frames import Frame, FrameReader, Hello, Kind, PageOffer, Purpose, StoredBody
 from spinrt.storage.mirror.receiver import ANSWER_BYTES, Receiver
-from spinrt.storage.protocols import HOLE, Snapshot
+from spinrt.storage.mirror.update import no_bodies
+from spinrt.storage.pages import LocalPages
+from spinrt.storage.protocols import HOLE, PAGE_BYTES_MAX, Snapshot
 from spinrt.storage.snapshot import encode_snapshot
-from tests.storage.mirror_support import MemoryBodies, Primary, Secondary, content, mirror
+from tests.storage.mirror_support import PAGE_BYTES, MemoryBodies, Primary, Secondary, content, mirror
 
 HELLO = frames.encode_hello(Hello(Purpose.UPDATE, 0, bytes(16)))
 NO_BASE = frames.NO_SNAPSHOT
@@ -145,6 +151,71 @@ def test_a_body_that_is_another_is_not_stored(primary: Primary, target: Snapshot
         receiver.receive(frames.encode_body(StoredBody(1, 1, b"another", body(b"x").digest)))
 
     assert not secondary.log.bodies
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 1 << 40])
+def test_a_name_that_the_mirror_will_give_out_is_refused(primary: Primary, target: Snapshot, ahead: int) -> None:
+    """Promoted, the mirror would name mail of its own by that position, and read the source's body in its place."""
+    secondary = Secondary()
+    receiver = secondary.receiver()
+    receiver.receive(HELLO + frames.encode(Kind.BEGIN, NO_BASE, encode_snapshot(target)))
+
+    with pytest.raises(StateError, match="has not reached"):
+        receiver.receive(frames.encode_bodies([7, secondary.log.end + ahead]))
+
+
+def test_names_above_all_names_are_refused(primary: Primary, target: Snapshot) -> None:
+    with pytest.raises(PeerProtocolError, match="above"):
+        taking(primary, target).receive(frames.encode_bodies([7, NAME_MAX + 1]))
+
+
+def test_a_page_in_a_frame_longer_than_any_page_is_refused(tmp_path: Path) -> None:
+    """A frame of empty blocks: what comes out is right, but no walk would find the entry again."""
+    pages = LocalPages.open(tmp_path)
+    plain = b"x" * 100
+    last = (len(plain) << 3 | 1).to_bytes(3, "little")
+    frame = b"\x28\xb5\x2f\xfd\x20" + bytes([len(plain)]) + bytes(3) * (PAGE_BYTES_MAX // 3) + last + plain
+    digest = sha256(plain).digest()
+
+    with pytest.raises(CorruptRecord, match="limit"):
+        pages.put_stored(digest, frame, True)
+
+    assert pages.has([digest]) == [False]
+    short = frame[:6] + bytes(300) + last + plain
+    pages.put_stored(digest, short, True)
+    assert pages.get(digest) == plain
+    pages.close()
+
+
+def test_what_is_never_finished_is_bounded(tmp_path: Path) -> None:
+    """Broken off and begun again, an update may bring no more than one that is not; a finished one begins anew."""
+    primary = Primary()
+    targets = [
+        primary.snapshot({"a": content([b"%d-%d" % (turn, n) for n in range(20)])}, (), turn) for turn in (1, 2, 3)
+    ]
+    mirror = MirrorDirectory.open(tmp_path)
+
+    def bring(target: Snapshot, upto: int) -> None:
+        sender, receiver = primary.sender(target), mirror.receiver(no_bodies, bytes_max=50 * PAGE_BYTES)
+        try:
+            while not sender.done and receiver.traffic.pages_moved < upto:
+                sender.receive(receiver.receive(sender.produce(1)))
+        finally:
+            mirror.end(receiver)
+
+    bring(targets[0], 15)
+    bring(targets[1], 15)
+    with pytest.raises(StateError, match="larger than this mirror takes"):
+        bring(primary.snapshot({"a": content([b"more %d" % n for n in range(30)])}, (), 4), 30)
+    assert mirror.pages.snapshots() == []
+
+    other = MirrorDirectory.open(tmp_path / "other")
+    mirror.close()
+    mirror = other
+    for target in targets:
+        bring(target, 1000)
+    assert len(mirror.pages.snapshots()) == 3
+    mirror.close()
 
 
 def test_an_end_that_comes_too_early_makes_nothing_visible(primary: Primary, target: Snapshot) -> None:

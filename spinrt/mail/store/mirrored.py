@@ -14,6 +14,10 @@ from spinrt.storage.rows import keys, leaves, new_keys, table_root
 from spinrt.storage.tree import TreeReader
 
 TABLE: Final = "bodies"
+INDEX_BYTES_MAX: Final = 1 << 40
+"""Of an index that is judged."""
+OTHERS_BYTES_MAX: Final = 1 << 30
+"""Of all objects beside it: configuration, accounts, extensions."""
 
 
 def judge(store: PageStore, base: Snapshot | None, target: Snapshot) -> Iterator[int]:
@@ -23,7 +27,7 @@ def judge(store: PageStore, base: Snapshot | None, target: Snapshot) -> Iterator
         CorruptRecord: It has no mail index, or one of another log or position than it says.
         FormatUnknown: The index is of another version.
     """
-    _index(target)
+    _check_sizes(_index(target), target)
     with closing(open_view(store, target)) as view:
         check_state(view, target)
     return body_names(store, base, target)
@@ -48,9 +52,22 @@ def body_names(store: PageStore, base: Snapshot | None, target: Snapshot) -> Ite
     return new_keys(read, table_root(read, TABLE), read_before, table_root(read_before, TABLE), changed)
 
 
-def _index(snapshot: Snapshot) -> None:
-    if index_of(snapshot) is None:
+def _index(snapshot: Snapshot) -> Object:
+    item = index_of(snapshot)
+    if item is None:
         raise CorruptRecord(f"{named(snapshot)}: has no mail index", hint="run `spinrt fsck` at the source")
+    return item
+
+
+def _check_sizes(index: Object, target: Snapshot) -> None:
+    """Holes cost nothing to send: whoever writes objects out, or walks them, needs a bound."""
+    others = sum(one.size for one in target.objects) - index.size
+    if index.size > INDEX_BYTES_MAX or others > OTHERS_BYTES_MAX:
+        raise CorruptRecord(
+            f"{named(target)}: has {index.size} bytes, limit {INDEX_BYTES_MAX}, the objects beside it {others}, limit"
+            f" {OTHERS_BYTES_MAX}",
+            hint="run `spinrt fsck` at the source",
+        )
 
 
 class _Changed:

@@ -18,7 +18,7 @@ from spinrt.mail.store.schema import SCHEMA_VERSION, create_schema, schema_versi
 from spinrt.mail.store.snapshots import index_of
 from spinrt.storage.overlay import Overlay
 from spinrt.storage.protocols import Object, PageStore, Snapshot
-from spinrt.storage.rows import Malformed, Read, leaves
+from spinrt.storage.rows import Malformed, Read, leaves, schema_bytes
 from spinrt.storage.tree import TreeReader, read
 from spinrt.storage.view import View
 
@@ -26,7 +26,9 @@ SCHEMA_PAGES_MAX: Final = 64
 """Of the table of tables, which SQLite reads from end to end before it answers anything; a mail index needs one."""
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100
-_PARTS: Final = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+SCHEMA_BYTES_MAX: Final = 1024 * 1024
+"""Of its rows, with what they have in further pages."""
+_PARTS: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
 _HINT: Final = "delete the snapshot, or run `spinrt fsck` where it came from"
 
 
@@ -89,7 +91,9 @@ def open_view(store: PageStore, snapshot: Snapshot, overlay: Overlay | None = No
 def check_state(view: View, snapshot: Snapshot) -> None:
     """Raise Malformed unless an index covers the log that its snapshot is of, up to where that is."""
     try:
-        state = [tuple(row) for row in view.execute("SELECT log_identity, applied FROM state LIMIT 2")]
+        lengths = list(view.execute("SELECT length(log_identity), typeof(applied) FROM state LIMIT 2"))
+        fitting = lengths == [(len(snapshot.log_identity), "integer")]  # what cannot be it may be too long to be read
+        state = list(view.execute("SELECT log_identity, applied FROM state")) if fitting else []
     except sqlite3.Error as error:
         raise Malformed(f"{named(snapshot)}: cannot be read: {error}", hint=_HINT) from error
     if state != [(snapshot.log_identity, snapshot.position)]:
@@ -114,9 +118,12 @@ def page_reader(store: PageStore, item: Object) -> Read:
 
 def _check_schema_pages(store: PageStore, item: Object) -> None:
     """Look at the table of tables before SQLite does: it would read on for ever."""
-    pages = leaves(page_reader(store, item), 1)
+    reading = page_reader(store, item)
+    pages = leaves(reading, 1)
     if sum(1 for _ in islice(pages, SCHEMA_PAGES_MAX + 1)) > SCHEMA_PAGES_MAX:
         raise Malformed(f"its table of tables is longer than {SCHEMA_PAGES_MAX} pages")
+    if (size := schema_bytes(reading)) > SCHEMA_BYTES_MAX:
+        raise Malformed(f"its table of tables has {size} bytes, limit {SCHEMA_BYTES_MAX}")
 
 
 def _check_tables(view: View, snapshot: Snapshot) -> None:
@@ -131,8 +138,9 @@ def _check_tables(view: View, snapshot: Snapshot) -> None:
 
 
 @cache
-def _expected_parts() -> frozenset[tuple[str, str]]:
-    """Types and names of what is in an index: nothing else is asked, as a view could say anything, for ever."""
+def _expected_parts() -> frozenset[tuple[str, str, str]]:
+    """What is in an index, and how it was made: nothing else is asked, as a view, or a column that is computed, could
+    say anything, for ever."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         create_schema(connection, bytes(16))
         return frozenset(connection.execute(_PARTS))

@@ -16,9 +16,10 @@ from typing import Any, Final, Protocol
 
 from spinrt.errors import CorruptRecord, FormatUnknown, StateError
 from spinrt.storage.device import open_regular, sync_directory
+from spinrt.storage.protocols import Snapshot
 
 BOOK_NAME: Final = "MIRROR"
-BOOK_BYTES_MAX: Final = 1024 * 1024
+BOOK_BYTES_MAX: Final = 16 * 1024 * 1024
 _VERSION: Final = 1
 
 
@@ -44,6 +45,9 @@ class Standing:
     """Of the log, after the bodies that nothing needs were last taken out."""
     last: dict[str, int] = field(default_factory=dict)
     """Traffic of the last update."""
+    arrived: dict[bytes, int] = field(default_factory=dict)
+    """When each snapshot became visible here, in nanoseconds by this machine's clock: what it says of its own time is
+    its source's word, and must not decide what stays."""
 
     def settled(self, present: set[bytes]) -> Standing:
         """Return it as it is after a crash, given the snapshots that are there."""
@@ -54,7 +58,12 @@ class Standing:
             incoming=None,
             previous=there.previous if there.previous in present else None,
             aside=tuple(one for one in self.aside if one in present),
+            arrived={one: when for one, when in self.arrived.items() if one in present},
         )
+
+    def arrival(self, snapshot: Snapshot) -> int:
+        """When a snapshot came; of one that is not in the book, its own time, but not after the last update."""
+        return self.arrived.get(snapshot.identity) or min(snapshot.time_ns, self.updated_ns or snapshot.time_ns)
 
     def advanced(self, current: bytes) -> Standing:
         """Return it with another current snapshot; the one before is *previous*."""
@@ -123,6 +132,7 @@ def encode_standing(standing: Standing) -> bytes:
     found["incoming"] = _hex(standing.incoming)
     found["previous"] = _hex(standing.previous)
     found["aside"] = [one.hex() for one in standing.aside]
+    found["arrived"] = {one.hex(): when for one, when in standing.arrived.items()}
     return json.dumps({"version": _VERSION, **found}, indent=1).encode() + b"\n"
 
 
@@ -145,6 +155,7 @@ def decode_standing(data: bytes, name: str) -> Standing:
             int(found["updated_ns"]),
             int(found["settled_bytes"]),
             {str(key): int(value) for key, value in found["last"].items()},
+            {bytes.fromhex(key): int(value) for key, value in found.get("arrived", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptRecord(

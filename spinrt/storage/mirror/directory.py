@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +17,12 @@ from spinrt.errors import Busy, NotFound, StateError, UsageError
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.log import GENERATION_COUNT, Log
 from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
+from spinrt.storage.mirror.keeping import due
 from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.update import Bodies, Judge, Update
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
-from spinrt.storage.schedule import Keep, kept
+from spinrt.storage.schedule import Keep
 from spinrt.storage.segment import SUFFIX
 
 GENERATION_SPREAD: Final = 256
@@ -32,22 +35,40 @@ SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 class MirrorDirectory:
     """Made by `open`. Any thread; one update at a time."""
 
-    def __init__(self, data: DataDirectory, pages: LocalPages, log: Log | None, segment_bytes_max: int) -> None:
+    def __init__(
+        self,
+        data: DataDirectory,
+        pages: LocalPages,
+        log: Log | None,
+        segment_bytes_max: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
         self.data = data
         self._segment_bytes_max = segment_bytes_max
+        self._clock_ns = clock_ns
         self.pages = pages
         self.book = FileBook(data.path)
         self._log = log
         self._lock = threading.Lock()
         self._update: Update | None = None
+        self._unfinished_bytes = 0
+        """Contents that came since the last update that was finished, of updates that were not."""
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> MirrorDirectory:
+    def open(
+        cls,
+        path: Path,
+        *,
+        create: bool = True,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> MirrorDirectory:
         """Open a mirror, or make one where nothing is.
 
         Args:
             create: Whether to make one.
             segment_bytes_max: As ``Log.open``.
+            clock_ns: Gives the time when snapshots arrive, nanoseconds since 1970-01-01 UTC.
 
         Raises:
             NotFound: There is none, and none is to be made.
@@ -65,7 +86,7 @@ class MirrorDirectory:
                 FileBook(path).write(Standing())
             pages = LocalPages.open(path / PAGES_NAME)
             log = Log.open(data.log_path, segment_bytes_max=segment_bytes_max) if _has_log(data) else None
-            return cls(data, pages, log, segment_bytes_max)
+            return cls(data, pages, log, segment_bytes_max, clock_ns)
         except BaseException:
             if pages is not None:
                 pages.close()
@@ -77,15 +98,16 @@ class MirrorDirectory:
 
         Args:
             judge: See `Update`.
-            bytes_max: Contents that one update may bring.
+            bytes_max: Contents that one update may bring, in all connections that it takes.
         """
         update: Update | None = None
 
-        def claim() -> None:
+        def claim() -> int:
             assert update is not None
             self._claim(update)
+            return max(bytes_max - self._unfinished_bytes, 0)
 
-        update = Update(self.pages, self.open_log, self.book, judge=judge, claim=claim, bytes_max=bytes_max)
+        update = Update(self.pages, self.open_log, self.book, judge=judge, claim=claim, clock_ns=self._clock_ns)
         return Receiver(update)
 
     def _claim(self, update: Update) -> None:
@@ -97,8 +119,11 @@ class MirrorDirectory:
     def end(self, receiver: Receiver | None) -> None:
         """The connection of that receiver is over."""
         with self._lock:
-            if receiver is not None and receiver.intake is self._update:
-                self._update = None
+            update = self._update
+            if receiver is None or update is None or receiver.intake is not update:
+                return
+            self._update = None
+            self._unfinished_bytes = 0 if receiver.updated else self._unfinished_bytes + update.taken_bytes
 
     def open_log(self, source_generation: int | None) -> Bodies | None:
         """Return the mirror's log, made for a source of that generation if need be."""
@@ -127,13 +152,8 @@ class MirrorDirectory:
         raise NotFound(f"mirror {self.data.path}: has no snapshot yet", hint="wait for the first update")
 
     def prune(self, keep: Keep) -> list[Snapshot]:
-        """Delete the snapshots that are due; the current one, the one before it, those set aside and those with a label
-        stay."""
-        standing = self.standing()
-        stay = {standing.current, standing.previous, *standing.aside}
-        mine = [one for one in self.pages.snapshots() if one.identity not in standing.aside]
-        times = kept((one.time_ns for one in mine), keep)
-        gone = [one for one in mine if not (one.identity in stay or one.label or one.time_ns in times)]
+        """Delete the snapshots that are due (`keeping`); return them."""
+        gone = due(self.pages.snapshots(), self.standing(), keep)
         for one in gone:
             self.pages.delete(one.identity)
         return gone

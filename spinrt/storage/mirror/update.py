@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from typing import Final, Protocol, TypeAlias
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound, PeerProtocolError, StateError
+from spinrt.storage.carry import NAME_MAX
 from spinrt.storage.files import device_error
 from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror.book import Book, Standing
@@ -67,8 +68,8 @@ class Update:
             time.
         book: Where the mirror's standing is kept.
         judge: Looks at a snapshot before it becomes visible, and says which bodies it needs.
-        claim: Called before an update, and not before a repair; raises Busy when another is under way.
-        bytes_max: Contents that one update may bring.
+        claim: Called before an update, and not before a repair; returns how many bytes of contents it may bring, raises
+            Busy when another is under way.
     """
 
     def __init__(
@@ -78,9 +79,8 @@ class Update:
         book: Book,
         *,
         judge: Judge = no_bodies,
-        claim: Callable[[], None] = lambda: None,
+        claim: Callable[[], int] = lambda: 1 << 50,
         clock_ns: Callable[[], int] = time.time_ns,
-        bytes_max: int = 1 << 50,
     ) -> None:
         self._pages = pages
         self._open_log = open_log
@@ -88,7 +88,9 @@ class Update:
         self._judge = judge
         self._claim = claim
         self._clock_ns = clock_ns
-        self._bytes_left = bytes_max
+        self._bytes_max = 0
+        self.taken_bytes = 0
+        """Contents that came."""
         self._unsynced_bytes = 0
         self._snapshots: dict[bytes, Snapshot] = {}
         self._standing = Standing()
@@ -105,7 +107,7 @@ class Update:
     # -------------------------------------------------------------------------------------------------- the engine's
 
     def hello(self, hello: Hello) -> None:
-        self._claim()
+        self._bytes_max = self._claim()
         self._snapshots = {one.identity: one for one in self._pages.snapshots()}
         self._standing = self._book.read().settled(set(self._snapshots))
         log = self._open_log(hello.generation)
@@ -192,10 +194,11 @@ class Update:
         self._traffic.add_page(stored)
 
     def want_bodies(self, names: Sequence[int]) -> list[bool]:
-        if names[0] <= self._last_name or names[-1] >= 1 << 63:
-            raise PeerProtocolError("mirror: names of bodies do not ascend")
+        if names[0] <= self._last_name or names[-1] > NAME_MAX:
+            raise PeerProtocolError(f"mirror: names of bodies do not ascend, or are above {NAME_MAX}")
         self._last_name = names[-1]
         log = self._log()
+        _refuse_future_names(names, log.end)
         return [not log.holds(name) for name in names]
 
     def take_body(self, name: int, body: StoredBody) -> None:
@@ -205,9 +208,12 @@ class Update:
         self._traffic.add_body(body.stored)
 
     def _count(self, stored: bytes) -> None:
-        self._bytes_left -= len(stored)
-        if self._bytes_left < 0:
-            raise StateError("mirror: the update is larger than this mirror takes at once", hint="raise its bytes_max")
+        self.taken_bytes += len(stored)
+        if self.taken_bytes > self._bytes_max:
+            raise StateError(
+                "mirror: the update, with what came of it before, is larger than this mirror takes",
+                hint="raise update_bytes_max at the mirror if the source is sound",
+            )
         self._unsynced_bytes += len(stored)
         if self._unsynced_bytes >= SYNC_BYTES:
             self._unsynced_bytes = 0
@@ -221,7 +227,13 @@ class Update:
             self._close_patch()
         self._check_bodies(target)
         self._log().sync()
-        standing = replace(self._standing, aside=(*self._standing.aside, *self._aside), incoming=target.identity)
+        now_ns = self._clock_ns()
+        standing = replace(
+            self._standing,
+            aside=(*self._standing.aside, *self._aside),
+            incoming=target.identity,
+            arrived={target.identity: now_ns} | self._standing.arrived,
+        )
         self._write(standing)
         self._pages.commit(target)
         self._write(
@@ -229,7 +241,7 @@ class Update:
                 standing.advanced(target.identity),
                 complete=True,
                 resync=False,
-                updated_ns=self._clock_ns(),
+                updated_ns=now_ns,
                 last=asdict(self._traffic),
             )
         )
@@ -300,6 +312,16 @@ class Update:
             self._book.write(standing)
         except OSError as error:
             raise device_error(error, "write of the mirror's book") from error
+
+
+def _refuse_future_names(names: Sequence[int], end: int) -> None:
+    """Refuse names that the mirror's own log will give out: after a promotion they would have two meanings."""
+    for name in names:
+        if name >= end and name >> GENERATION_SHIFT == end >> GENERATION_SHIFT:
+            raise StateError(
+                f"mirror: body {name}: that name is of the mirror's own log, which has not reached it: {end}",
+                hint="begin a new mirror in an empty directory",
+            )
 
 
 def _follows(target: Snapshot, current: Snapshot) -> bool:
