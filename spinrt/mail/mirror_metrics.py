@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 Describe = Callable[[], Sequence[Mapping[str, Any]]]
 
 _TARGET_GAUGES: Final = {
-    "lag_bytes": "Bytes of the log that the target does not have",
-    "lag_s": "Seconds since the snapshot that the target has was taken; 0 when nothing was written since",
+    "lag_bytes": "Bytes of the log from the oldest change that the target does not have",
+    "lag_s": "Age of the oldest change that the target does not have, in seconds; 0 when it has all",
 }
 _TARGET_COUNTERS: Final = {
     "updates": "Updates that brought something",

@@ -17,20 +17,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from spinrt import trace
 from spinrt.errors import InternalError, NotFound, PeerFailed, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
+from spinrt.mail.mirror_lag import Oldest, Waiting
 from spinrt.mail.store.mirrored import body_names, judge
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.device import sync_directory
+from spinrt.storage.log import Log
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.client import Client
 from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.link import Identity, in_thread, load_certificate, make_context, run_client
 from spinrt.storage.mirror.sender import Sender
-from spinrt.storage.mirror.source import SourceLog, StoreSource
+from spinrt.storage.mirror.source import StoreSource
 from spinrt.storage.mirror.throttle import Throttle
 from spinrt.storage.protocols import PageStore, Snapshot
 from spinrt.storage.schedule import Keep
@@ -85,7 +87,7 @@ class Mirroring:
         identity: This side's certificate and key, for targets elsewhere.
         take: Takes a snapshot; may return the newest one when nothing was written since.
         pages: The page store that has the snapshots.
-        log: The store's log; ``durable`` says how far it is.
+        log: The store's log.
         tidy: Called after an update: deletes the snapshots that are due, as those of a continuous mirror are at once.
     """
 
@@ -96,7 +98,7 @@ class Mirroring:
         identity: Callable[[], Identity],
         take: TakeSnapshot,
         pages: Callable[[], PageStore],
-        log: DurableLog,
+        log: Log,
         tidy: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._targets = targets
@@ -106,6 +108,7 @@ class Mirroring:
         self._pages = pages
         self._log = log
         self._tidy = tidy
+        self._waiting = Waiting(log)
         self._locks = {name: asyncio.Lock() for name in targets}
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: list[bytes] = []
@@ -114,6 +117,8 @@ class Mirroring:
         self._covered = dict.fromkeys(targets, -1)
         """How far the log was durable when the last update of each began that worked."""
         self._stopping = threading.Event()
+        self._pushed = {name: asyncio.Event() for name in targets}
+        """Set when an update of a target has worked, also by hand: when the next one is due is to be looked at anew."""
         self.records = {name: read_record(self._directory, name) for name in targets}
 
     def start(self) -> None:
@@ -134,8 +139,7 @@ class Mirroring:
 
     async def _run(self, name: str) -> None:
         while True:
-            await asyncio.sleep(self._wait_s(name))
-            if not self._is_due(name):
+            if await self._is_pushed_meanwhile(name) or not self._is_due(name):
                 continue
             try:
                 await self.push(name)
@@ -144,6 +148,16 @@ class Mirroring:
             except Exception as error:  # a mistake of ours must not end mirroring without a word
                 _LOG.exception("update failed")
                 self._note_failure(name, InternalError(f"mirror: {type(error).__name__}: {error}"))
+
+    async def _is_pushed_meanwhile(self, name: str) -> bool:
+        """Wait until the next update is due; tell whether there was one by hand before."""
+        self._pushed[name].clear()
+        try:
+            async with asyncio.timeout(self._wait_s(name)):
+                await self._pushed[name].wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _is_due(self, name: str) -> bool:
         """Whether there may be something to send: a continuous mirror does not ask for nothing twice a second."""
@@ -177,6 +191,7 @@ class Mirroring:
             except (SpinError, OSError) as error:
                 self._note_failure(name, error)
                 raise
+        self._pushed[name].set()
         return self.records[name]
 
     async def _update(self, name: str) -> None:
@@ -230,25 +245,22 @@ class Mirroring:
 
     def describe(self) -> list[dict[str, Any]]:
         """Every target: its record, and how far it is behind."""
-        durable = self._log.durable
         return [
-            describe_target(name, record, record.position if self._covered[name] == durable else durable)
+            describe_target(name, record, self._oldest_waiting(name, record), self._log.durable)
             for name, record in self.records.items()
         ]
 
-
-class DurableLog(SourceLog, Protocol):
-    """The store's log, as mirroring needs it."""
-
-    @property
-    def durable(self) -> int: ...
+    def _oldest_waiting(self, name: str, record: TargetRecord) -> Oldest | None:
+        return self._waiting.oldest(name, record.position, int(record.snapshot_s * 1e9))
 
 
-def describe_target(name: str, record: TargetRecord, end: int) -> dict[str, Any]:
-    """One target as JSON: the record, ``lag_bytes`` of a log up to ``end``, ``lag_s``, and ``saved``: the share of what
-    was written that need not be sent."""
-    behind = max(end - record.position, 0) if record.updated_s else None
-    lag_s = None if behind is None else (max(time.time() - record.snapshot_s, 0.0) if behind else 0.0)
+def describe_target(name: str, record: TargetRecord, oldest: Oldest | None, end: int) -> dict[str, Any]:
+    """One target as JSON: the record; ``lag_bytes`` and ``lag_s``: of the log from the oldest change that the target
+    does not have up to ``end``, and that change's age; ``saved``: the share of what was written that need not be sent.
+    """
+    behind, lag_s = (0, 0.0) if record.updated_s else (None, None)
+    if behind is not None and oldest is not None:
+        behind, lag_s = max(end - oldest.position, 0), max(time.time() - oldest.time_ns / 1e9, 0.0)
     written = record.written_bytes
     saved = 1 - record.sent_bytes / written if written else None
     return {"target": name, **asdict(record), "lag_bytes": behind, "lag_s": lag_s, "saved": saved}

@@ -282,6 +282,15 @@ class LogReads:
         finally:
             file.close()
 
+    def headers_since(self, start: int) -> Generator[Header, None, None]:
+        """Yield the headers of the records that `records` yields, and of those whose bodies are damaged; no body is
+        looked at."""
+        with self.hold():
+            for segment in self.segment_list():
+                if self.segment_end(segment) > start:
+                    for found in self.headers(segment, start):
+                        yield found.header
+
     def segments(self) -> list[tuple[str, int]]:
         """Return name and durable size in bytes of each segment file: what a copy of the log needs (inside `hold`)."""
         with self._lock:

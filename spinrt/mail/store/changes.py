@@ -64,6 +64,11 @@ def encode_change(change: Change) -> tuple[int, bytes]:
     return kind, writer.take()
 
 
+def is_change(kind: int) -> bool:
+    """Whether records of a kind hold changes of the mail store."""
+    return kind != KIND_BODY and KIND_FIRST <= kind <= KIND_LAST
+
+
 def decode_change(kind: int, body: bytes) -> Change | None:
     """Return the change that a record holds; none for a run of a message's bytes and for kinds of other owners.
 
@@ -71,7 +76,7 @@ def decode_change(kind: int, body: bytes) -> Change | None:
         CorruptRecord: The bytes are no such change.
         FormatUnknown: A newer version wrote it.
     """
-    if kind == KIND_BODY or not KIND_FIRST <= kind <= KIND_LAST:
+    if not is_change(kind):
         return None
     known = _BY_KIND.get(kind)
     if known is None:
