@@ -1,7 +1,8 @@
 """The start of a server rehearsed, for ``spinrt config check``: what ``serve`` would refuse is refused here.
 
 Certificates are read, and every extension is loaded, linked and initialised, over a runtime whose stores are empty and
-whose log goes nowhere. The data directory is neither read nor made, and no port is opened.
+whose log goes nowhere. The data directory is neither read nor made, and no port is opened; directories of mirrors are
+looked at.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from spinrt._core import LogRecord
 from spinrt.errors import ConfigError, SpinError
 from spinrt.mail.config import Config, ExtensionConfig
 from spinrt.mail.extensions import load_extensions, make_runtime
-from spinrt.mail.mirror_server import check_identities
+from spinrt.mail.mirror_server import check_mirrors
 from spinrt.mail.service import loop_factory
 from spinrt.mail.tls import load_context
 from spinrt.runtime.domain import Domain
@@ -45,8 +46,7 @@ def _read_files(config: Config) -> None:
         load_context(config.tls.certificate, config.tls.key)
     if config.smarthost is not None:
         config.smarthost.connection()
-    if config.mirror.listen is not None or any(target.at for target in config.mirror.targets.values()):
-        check_identities(config)
+    check_mirrors(config)
 
 
 def _drop(record: LogRecord) -> None:

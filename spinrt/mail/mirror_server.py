@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from spinrt import trace
-from spinrt.errors import NotFound, SpinError, StateError, StorageError
+from spinrt.errors import ConfigError, NotFound, SpinError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
 from spinrt.mail.store.mirrored import judge
 from spinrt.mail.store.thinning import thin_out
-from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.directory import MirrorDirectory, check_mirror_place
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
 from spinrt.storage.mirror.receiver import Receiver
 
@@ -37,13 +37,44 @@ def own_identity(config: Config) -> Identity:
     return Identity(directory / CERTIFICATE_NAME, directory / KEY_NAME)
 
 
-def check_identities(config: Config) -> None:
-    """Read this side's certificate and key, and those certificates that are pinned. Raises ConfigError."""
+def check_mirrors(config: Config) -> None:
+    """Check all of the section ``mirror`` that is only known by looking; nothing is made, locked or changed.
+
+    Raises:
+        ConfigError: What is there does not go together; certificates; a directory that cannot be used.
+        StateError: A directory has mail of its own.
+        StorageError: A mirror's book cannot be read.
+    """
     mirror = config.mirror
-    named = [one.certificate for one in mirror.sources.values()]
-    named += [one.certificate for one in mirror.targets.values() if one.certificate is not None]
-    pinned = [load_certificate(path) for path in named]
-    make_context(own_identity(config), pinned, server=False)
+    if (mirror.listen is None) != (not mirror.sources):
+        there, missing = ("mirror.sources", "mirror.listen") if mirror.sources else ("mirror.listen", "mirror.sources")
+        raise ConfigError(f"{config.shown}: {there} without {missing}: nothing would be kept here", hint="set both")
+    _check_directories(config)
+    pinned = list(_source_certificates(config).values())
+    pinned += [load_certificate(one.certificate) for one in mirror.targets.values() if one.certificate is not None]
+    if pinned:
+        make_context(own_identity(config), pinned, server=bool(mirror.sources))
+
+
+def _check_directories(config: Config) -> None:
+    mirror = config.mirror
+    named = {f"mirror.sources.{name}": one.directory for name, one in mirror.sources.items()}
+    targets = {f"mirror.targets.{name}": one.directory for name, one in mirror.targets.items() if one.directory}
+    for name, directory in (named | targets).items():
+        if directory.resolve() == config.data_directory.resolve():
+            raise ConfigError(f"{config.shown}: {name}: {directory} is the data directory itself")
+    for directory in named.values():
+        check_mirror_place(directory)
+
+
+def _source_certificates(config: Config) -> dict[str, bytes]:
+    """The certificate of each source, in DER."""
+    pinned = {name: load_certificate(source.certificate) for name, source in config.mirror.sources.items()}
+    if len(set(pinned.values())) < len(pinned):
+        raise ConfigError(
+            f"{config.shown}: mirror.sources: two files hold the same certificate", hint="each source needs its own"
+        )
+    return pinned
 
 
 class KeptMirror:
@@ -115,7 +146,7 @@ def describe_mirror(directory: MirrorDirectory) -> dict[str, Any]:
 
 
 class MirrorServer:
-    """Keeps the mirrors that a configuration lists. `start` and `close` once each, on one event loop."""
+    """Keeps the mirrors that a configuration lists, if any. `start` and `close` once each, on one event loop."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -132,16 +163,15 @@ class MirrorServer:
         """Open every directory, then listen; on failure everything is closed again.
 
         Raises:
-            ConfigError: Certificates, or where to listen.
+            ConfigError: As `check_mirrors`; or where to listen.
             Busy, DataLocked: Somebody else listens there, or holds a directory.
             StateError: A directory has mail of its own.
             StorageError: A directory cannot be read.
         """
         mirror = self._config.mirror
+        check_mirrors(self._config)
         assert mirror.listen is not None
-        pinned = {name: load_certificate(source.certificate) for name, source in mirror.sources.items()}
-        if len(set(pinned.values())) < len(pinned):
-            raise StateError("mirror.sources: two files hold the same certificate; each source needs its own")
+        pinned = _source_certificates(self._config)
         context = make_context(own_identity(self._config), list(pinned.values()), server=True)
         try:
             for name, source in mirror.sources.items():

@@ -32,7 +32,7 @@ from spinrt.mail.extensions import MailRuntime, load_extensions, make_runtime
 from spinrt.mail.hooks import ImapHooks
 from spinrt.mail.imap.server import ImapServer
 from spinrt.mail.mirror_operations import make_mirroring, mirror_handlers
-from spinrt.mail.mirror_server import MirrorServer
+from spinrt.mail.mirror_server import MirrorServer, check_mirrors
 from spinrt.mail.mirroring import Mirroring
 from spinrt.mail.operations import runtime_handlers, server_handlers
 from spinrt.mail.outbound import OutboundQueue
@@ -243,7 +243,9 @@ class MailService:
 
     async def _start_mirrors(self) -> None:
         """Keep the mirrors of others, and have this store mirrored."""
-        if self.config.mirror.listen is not None:
+        if self.config.mirror.listen is None:
+            check_mirrors(self.config)
+        else:
             self._mirror_server = server = MirrorServer(self.config)
             await server.start()
             self._closers.push_async_callback(server.close)

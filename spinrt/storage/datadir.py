@@ -92,6 +92,24 @@ class DataDirectory:
 def _create(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data directory {path}: {error.strerror}", hint="choose another path") from error
+    refuse_foreign(path)
+
+
+def check_place(path: Path) -> None:
+    """Raise ConfigError where `DataDirectory.open` would, as far as it shows without making or changing anything."""
+    if path.exists():
+        refuse_foreign(path)
+        return
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"data directory {path}: cannot be made in {above}", hint="choose another path")
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise ConfigError unless a directory is empty or a data directory."""
+    try:
         names = {entry.name for entry in os.scandir(path)}
     except OSError as error:
         raise ConfigError(f"data directory {path}: {error.strerror}", hint="choose another path") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt.errors import Busy, NotFound, StateError, UsageError
-from spinrt.storage.datadir import DataDirectory
+from spinrt.storage.datadir import DataDirectory, check_place
 from spinrt.storage.log import GENERATION_COUNT, Log
 from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
 from spinrt.storage.mirror.keeping import due
@@ -29,6 +29,8 @@ GENERATION_SPREAD: Final = 256
 UPDATE_BYTES_MAX: Final = 1 << 44
 """Contents that one update may bring, unless told otherwise."""
 PAGES_NAME: Final = "pages"
+LOG_NAME: Final = "log"
+INDEX_NAME: Final = "index"
 SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -82,10 +84,10 @@ class MirrorDirectory:
         pages = None
         try:
             if not is_mirror(path):
-                _check_empty(data)
+                _check_empty(path)
                 FileBook(path).write(Standing())
             pages = LocalPages.open(path / PAGES_NAME)
-            log = Log.open(data.log_path, segment_bytes_max=segment_bytes_max) if _has_log(data) else None
+            log = Log.open(data.log_path, segment_bytes_max=segment_bytes_max) if _has_log(path) else None
             return cls(data, pages, log, segment_bytes_max, clock_ns)
         except BaseException:
             if pages is not None:
@@ -167,13 +169,28 @@ class MirrorDirectory:
             self.data.close()
 
 
-def _has_log(data: DataDirectory) -> bool:
-    return data.log_path.is_dir() and any(one.suffix == SUFFIX for one in data.log_path.iterdir())
+def check_mirror_place(path: Path) -> None:
+    """Raise where `MirrorDirectory.open` would, as far as it shows without making, locking or changing anything.
+
+    Raises:
+        StateError, ConfigError, CorruptRecord, FormatUnknown: As there.
+    """
+    check_place(path)
+    if is_mirror(path):
+        FileBook(path).read()
+    else:
+        _check_empty(path)
 
 
-def _check_empty(data: DataDirectory) -> None:
-    if _has_log(data) or (data.index_path.is_dir() and any(data.index_path.iterdir())):
+def _has_log(path: Path) -> bool:
+    directory = path / LOG_NAME
+    return directory.is_dir() and any(one.suffix == SUFFIX for one in directory.iterdir())
+
+
+def _check_empty(path: Path) -> None:
+    index = path / INDEX_NAME
+    if _has_log(path) or (index.is_dir() and any(index.iterdir())):
         raise StateError(
-            f"data directory {data.path}: has mail of its own and is no mirror",
+            f"data directory {path}: has mail of its own and is no mirror",
             hint="choose an empty directory; to have an old primary follow its mirror: `spinrt mirror resync`",
         )
