@@ -4,63 +4,107 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from spinrt.errors import AlreadyExists, CorruptRecord, StateError
 from spinrt.mail.store.backup import copy_log
 from spinrt.mail.store.index import INDEX_NAME
-from spinrt.mail.store.snapshot_index import checked_index
+from spinrt.mail.store.mirrored import body_names, judge
+from spinrt.mail.store.promote import promote
+from spinrt.mail.store.snapshot_index import checked_index, named
 from spinrt.mail.store.snapshots import INDEX_OBJECT, check_room, write_object
 from spinrt.mail.store.views import SnapshotReader
-from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, write_format
+from spinrt.storage.datadir import FORMAT_VERSION, write_format
 from spinrt.storage.files import device_error
 from spinrt.storage.log import Log
+from spinrt.storage.log_reads import GENERATION_SHIFT
+from spinrt.storage.mirror import pipe
+from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.mirror.sender import Sender
+from spinrt.storage.mirror.source import StoreSource
 from spinrt.storage.protocols import Object, PageStore, Snapshot
+from spinrt.storage.record import KIND_PROMOTED
 from spinrt.storage.segment import SUFFIX
 from spinrt.storage.tree_count import held_bytes
 
 OBJECTS_NAME: Final = "snapshot"
 """Directory, in the target, of the objects that are not the index."""
-_MADE: Final = ("index", "log", OBJECTS_NAME)
-"""Directories that an export makes in the target before ``FORMAT``."""
 
 
 def export_snapshot(store: PageStore, snapshot: Snapshot, log: Log, target: Path) -> int:
-    """Write a snapshot to a directory that does not exist or is empty; return the bytes of log copied.
+    """Write a snapshot to a directory that does not exist or is empty; return the bytes of log there.
 
-    The index is that of the snapshot, the log ends where the snapshot does, so that opening it applies nothing. The
-    other objects lie in ``snapshot/``. ``FORMAT`` is written last: an export that was cut off cannot be opened. One
-    that fails leaves nothing behind.
+    When the log has all of its history, the index is that of the snapshot and the log is copied up to
+    there, so that opening it applies nothing. Else (segments expired, or this store was promoted, or the snapshot is
+    of another log) the target is a mirror of the snapshot that is promoted: a log of its own has the messages.
+    The other objects lie in ``snapshot/``. An export that was cut off cannot be opened. One that fails leaves nothing
+    behind.
 
     Raises:
         AlreadyExists: The target holds something.
-        StateError: Its messages do not lie in the log before its position: they were carried, or it is of another log.
+        StateError: The snapshot is of a branch.
         CorruptRecord, NotFound: A page or segment is damaged; or what the snapshot holds cannot be what it says.
         DeviceFull: The target's device has not the room; nothing was written.
         StorageError: The device refused.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise AlreadyExists(f"export to {target}: it exists and is not an empty directory")
-    item = checked_index(store, snapshot)
-    _check_bodies(store, snapshot, log)
+    with SnapshotReader(store, snapshot, log) as reader:
+        bodies = reader.bodies()
+        if reader.log_identity != snapshot.log_identity:
+            raise StateError(f"{named(snapshot)}: is of a branch", hint="export the snapshot that the branch began at")
+    in_log = snapshot.log_identity == log.identity and log.whole and not _is_promoted(log, snapshot.position)
     others = list(_others(snapshot))
+    needed = (_copied_bytes(log, snapshot.position) if in_log else bodies.bytes) + sum(
+        held_bytes(store, item) for item in snapshot.objects
+    )
     try:
-        check_room(_existing(target), _needed_bytes(store, snapshot, log), f"export to {target}")
+        check_room(_existing(target), needed, f"export to {target}")
         with _nothing_left(target):
-            (target / "index").mkdir(mode=0o700, parents=True, exist_ok=True)
-            target.chmod(0o700)
-            write_object(store, item, target / "index" / INDEX_NAME)
-            for other in others:
-                path = target / OBJECTS_NAME / other.name
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_object(store, other, path)
-            copied = copy_log(log, target / "log", end=snapshot.position)
-            write_format(target, FORMAT_VERSION)
+            if in_log:
+                return _copy(store, snapshot, log, target, others)
+            return _carry(store, snapshot, log, target, others, bodies.highest)
     except OSError as error:
         raise device_error(error, f"export to {target}") from error
+
+
+def _copy(store: PageStore, snapshot: Snapshot, log: Log, target: Path, others: list[Object]) -> int:
+    """The log as it is. ``FORMAT`` is written last."""
+    (target / "index").mkdir(mode=0o700, parents=True, exist_ok=True)
+    target.chmod(0o700)
+    write_object(store, checked_index(store, snapshot), target / "index" / INDEX_NAME)
+    _write_others(store, others, target)
+    copied = copy_log(log, target / "log", end=snapshot.position)
+    write_format(target, FORMAT_VERSION)
     return copied
+
+
+def _carry(
+    store: PageStore, snapshot: Snapshot, log: Log, target: Path, others: list[Object], highest_name: int
+) -> int:
+    """Each body under its name, in a log of a generation above all names. The target is a mirror until the end."""
+    source = StoreSource(store, log, snapshot, body_names)
+    source.generation = max(source.generation, highest_name >> GENERATION_SHIFT)
+    mirror = MirrorDirectory.open(target)
+    try:
+        pipe.run(Sender(source), mirror.receiver(judge))
+        assert mirror.log is not None
+        copied = mirror.log.end - mirror.log.start
+    finally:
+        mirror.close()
+    _write_others(store, others, target)
+    promote(target)
+    return copied
+
+
+def _write_others(store: PageStore, others: list[Object], target: Path) -> None:
+    for other in others:
+        path = target / OBJECTS_NAME / other.name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_object(store, other, path)
 
 
 def _existing(target: Path) -> Path:
@@ -68,11 +112,17 @@ def _existing(target: Path) -> Path:
     return next(path for path in (target, *target.absolute().parents) if path.is_dir())
 
 
-def _needed_bytes(store: PageStore, snapshot: Snapshot, log: Log) -> int:
+def _is_promoted(log: Log, end: int) -> bool:
+    """Whether a log does not have all of the history before a position, though it begins at its beginning."""
+    with closing(log.headers_since(0)) as headers:
+        before = takewhile(lambda header: header.position < end, headers)
+        return any(header.kind == KIND_PROMOTED for header in before)
+
+
+def _copied_bytes(log: Log, end: int) -> int:
     with log.hold():
         starts = [(int(name.removesuffix(SUFFIX)), size) for name, size in log.segments()]
-    log_bytes = sum(max(min(size, snapshot.position - start), 0) for start, size in starts)
-    return log_bytes + sum(held_bytes(store, item) for item in snapshot.objects)
+    return sum(max(min(size, end - start), 0) for start, size in starts)
 
 
 @contextmanager
@@ -82,24 +132,12 @@ def _nothing_left(target: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for path in [target / name for name in _MADE] if was_there else [target]:
-            shutil.rmtree(path, ignore_errors=True)
-        for name in (FORMAT_NAME, FORMAT_NAME + ".new"):
-            (target / name).unlink(missing_ok=True)
+        for path in list(target.iterdir()) if was_there else [target]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         raise
-
-
-def _check_bodies(store: PageStore, snapshot: Snapshot, log: Log) -> None:
-    if snapshot.log_identity != log.identity:
-        raise StateError(f"snapshot {snapshot.identity.hex()}: is of a branch or of another log, which is not here")
-    with SnapshotReader(store, snapshot, log) as reader:
-        lowest = reader.lowest_body()
-    if not log.whole or (lowest is not None and lowest < log.start):
-        raise StateError(
-            f"snapshot {snapshot.identity.hex()}: the log begins at {log.start}, expected its beginning: what it needs"
-            " lies behind it",
-            hint="have `spinrt mirror` keep a copy in a directory, and promote that",
-        )
 
 
 def _others(snapshot: Snapshot) -> Iterator[Object]:

@@ -13,7 +13,7 @@ import sqlite3
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from spinrt.errors import AlreadyExists, CorruptRecord, DeviceFailed, FormatUnknown, NotFound, UsageError
 from spinrt.mail.store.bodies import Records
@@ -30,6 +30,13 @@ from spinrt.storage.view import View
 BRANCHES_NAME: Final = "branches"
 BRANCH_NAME_BYTES_MAX: Final = 64
 _IDENTITY_BYTES: Final = 16
+
+
+class Bodies(NamedTuple):
+    """The highest of their names, and their plain bytes in all; 0 when there are none."""
+
+    highest: int
+    bytes: int
 
 
 class SnapshotReader(Reader):
@@ -60,10 +67,14 @@ class SnapshotReader(Reader):
         """Return the accounts that have mailboxes, by name."""
         return [row[0] for row in self._rows("SELECT DISTINCT user FROM mailboxes ORDER BY user")]
 
-    def lowest_body(self) -> int | None:
-        """Return the lowest name of a body that its messages are made of."""
-        lowest: int | None = self._rows("SELECT min(name) FROM bodies")[0][0]
-        return lowest
+    def bodies(self) -> Bodies:
+        """Return which bodies its messages are made of."""
+        return Bodies(*self._rows("SELECT coalesce(max(name), 0), coalesce(sum(bytes), 0) FROM bodies")[0])
+
+    @property
+    def log_identity(self) -> bytes:
+        """Of the log that its index covers; of a branch's snapshot another than the snapshot says."""
+        return self._index.counters.log_identity
 
     def close(self) -> None:
         self._view.close()
