@@ -14,7 +14,7 @@ from spinrt.errors import ConfigError, NotFound, SpinError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
-from spinrt.mail.store.mirrored import judge
+from spinrt.mail.store.mirrored import judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.mirror.directory import MirrorDirectory, check_mirror_place
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
@@ -175,7 +175,7 @@ class MirrorServer:
         context = make_context(own_identity(self._config), list(pinned.values()), server=True)
         try:
             for name, source in mirror.sources.items():
-                directory = await in_thread(MirrorDirectory.open, source.directory)
+                directory = await in_thread(open_mirror, source.directory)
                 self.kept[name] = KeptMirror(name, source, directory)
             peers: Mapping[bytes, KeptMirror] = {fingerprint(one): self.kept[name] for name, one in pinned.items()}
             self._link = LinkServer(context, peers)

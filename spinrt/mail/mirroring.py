@@ -23,13 +23,12 @@ from spinrt import trace
 from spinrt.errors import InternalError, NotFound, PeerFailed, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.mirror_lag import Oldest, Waiting
-from spinrt.mail.store.mirrored import body_names, judge
+from spinrt.mail.store.mirrored import body_names, judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.device import sync_directory
 from spinrt.storage.log import Log
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.client import Client
-from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.link import Identity, in_thread, load_certificate, make_context, run_client
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
@@ -306,7 +305,7 @@ def carry_here(
         if stopped.wait(throttle.spend(count, time.monotonic())):
             raise PeerFailed(f"mirror {directory}: broken off, this side stops", hint="the next update goes on")
 
-    mirror = MirrorDirectory.open(directory)
+    mirror = open_mirror(directory)
     receiver = None
     try:
         receiver = mirror.receiver(judge)

@@ -12,7 +12,7 @@ from typing import Final
 from spinrt.errors import AlreadyExists, CorruptRecord, StateError
 from spinrt.mail.store.backup import copy_log
 from spinrt.mail.store.index import INDEX_NAME
-from spinrt.mail.store.mirrored import body_names, judge
+from spinrt.mail.store.mirrored import body_names, judge, open_mirror
 from spinrt.mail.store.promote import promote
 from spinrt.mail.store.snapshot_index import checked_index, named
 from spinrt.mail.store.snapshots import INDEX_OBJECT, check_room, write_object
@@ -22,7 +22,6 @@ from spinrt.storage.files import device_error
 from spinrt.storage.log import Log
 from spinrt.storage.log_reads import GENERATION_SHIFT
 from spinrt.storage.mirror import pipe
-from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
 from spinrt.storage.protocols import Object, PageStore, Snapshot
@@ -88,7 +87,7 @@ def _carry(
     """Each body under its name, in a log of a generation above all names. The target is a mirror until the end."""
     source = StoreSource(store, log, snapshot, body_names)
     source.generation = max(source.generation, highest_name >> GENERATION_SHIFT)
-    mirror = MirrorDirectory.open(target)
+    mirror = open_mirror(target)
     try:
         pipe.run(Sender(source), mirror.receiver(judge))
         assert mirror.log is not None

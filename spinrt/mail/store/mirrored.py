@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from spinrt.errors import CorruptRecord
+from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.snapshot_index import check_state, checked_index, named, open_view, page_reader
 from spinrt.mail.store.snapshots import index_of
+from spinrt.mail.store.witness import covered_position
+from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.protocols import Object, PageStore, Snapshot
 from spinrt.storage.rows import keys, leaves, new_keys, table_root
 from spinrt.storage.tree import TreeReader
@@ -18,6 +23,16 @@ INDEX_BYTES_MAX: Final = 1 << 40
 """Of an index that is judged."""
 OTHERS_BYTES_MAX: Final = 1 << 30
 """Of all objects beside it: configuration, accounts, extensions."""
+
+
+def open_mirror(path: Path, *, create: bool = True) -> MirrorDirectory:
+    """Open the mirror of a mail store, as `MirrorDirectory.open`.
+
+    Of an old primary that follows, the log is read as its store reads it: a damaged body is told to who reads it, and
+    an end that snapshots cover is not cut.
+    """
+    witness = partial(covered_position, path)
+    return MirrorDirectory.open(path, create=create, opaque_kinds=OPAQUE_KINDS, witness=witness)
 
 
 def judge(store: PageStore, base: Snapshot | None, target: Snapshot) -> Iterator[int]:

@@ -25,6 +25,7 @@ from typing import Final
 
 from spinrt.errors import DeviceFailed, NotFound
 from spinrt.mail.store.index import INDEX_NAME, UID_MAX, connect
+from spinrt.mail.store.mirrored import open_mirror
 from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import INDEX_OBJECT, write_object
 from spinrt.mail.store.store import Store
@@ -55,7 +56,7 @@ def promote(path: Path) -> Snapshot:
         StorageError: The device refused, or the current snapshot is damaged; it is a mirror still.
         DataLocked: It is in use.
     """
-    mirror = MirrorDirectory.open(path, create=False)
+    mirror = open_mirror(path, create=False)
     try:
         current, log = mirror.current(), mirror.log
         if log is None:

@@ -43,6 +43,8 @@ class Standing:
     """When the last update became visible, by this machine's clock; 0: never."""
     settled_bytes: int = 0
     """Of the log, after the bodies that nothing needs were last taken out."""
+    log_end: int = 0
+    """Of the log when the last update was durable."""
     last: dict[str, int] = field(default_factory=dict)
     """Traffic of the last update."""
     arrived: dict[bytes, int] = field(default_factory=dict)
@@ -154,6 +156,7 @@ def decode_standing(data: bytes, name: str) -> Standing:
             bool(found["resync"]),
             int(found["updated_ns"]),
             int(found["settled_bytes"]),
+            int(found.get("log_end", 0)),
             {str(key): int(value) for key, value in found["last"].items()},
             {bytes.fromhex(key): int(value) for key, value in found.get("arrived", {}).items()},
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.mirror.update import Bodies, Judge, Update
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
+from spinrt.storage.recovery import Witness
 from spinrt.storage.schedule import Keep
 from spinrt.storage.segment import SUFFIX
 
@@ -42,11 +43,11 @@ class MirrorDirectory:
         data: DataDirectory,
         pages: LocalPages,
         log: Log | None,
-        segment_bytes_max: int,
+        open_log: Callable[[int], Log],
         clock_ns: Callable[[], int],
     ) -> None:
         self.data = data
-        self._segment_bytes_max = segment_bytes_max
+        self._open_log = open_log
         self._clock_ns = clock_ns
         self.pages = pages
         self.book = FileBook(data.path)
@@ -63,13 +64,15 @@ class MirrorDirectory:
         *,
         create: bool = True,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        opaque_kinds: Iterable[int] = (),
+        witness: Witness | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> MirrorDirectory:
         """Open a mirror, or make one where nothing is.
 
         Args:
             create: Whether to make one.
-            segment_bytes_max: As ``Log.open``.
+            segment_bytes_max, opaque_kinds, witness: As ``Log.open``: an old primary has records of its own.
             clock_ns: Gives the time when snapshots arrive, nanoseconds since 1970-01-01 UTC.
 
         Raises:
@@ -82,13 +85,23 @@ class MirrorDirectory:
             raise NotFound(f"{path}: is no mirror", hint="the first update makes one of an empty directory")
         data = DataDirectory.open(path)
         pages = None
+
+        def open_log(generation: int) -> Log:
+            return Log.open(
+                data.log_path,
+                segment_bytes_max=segment_bytes_max,
+                generation=generation,
+                opaque_kinds=opaque_kinds,
+                witness=witness,
+            )
+
         try:
             if not is_mirror(path):
                 _check_empty(path)
                 FileBook(path).write(Standing())
             pages = LocalPages.open(path / PAGES_NAME)
-            log = Log.open(data.log_path, segment_bytes_max=segment_bytes_max) if _has_log(path) else None
-            return cls(data, pages, log, segment_bytes_max, clock_ns)
+            log = open_log(0) if _has_log(path) else None
+            return cls(data, pages, log, open_log, clock_ns)
         except BaseException:
             if pages is not None:
                 pages.close()
@@ -134,8 +147,7 @@ class MirrorDirectory:
                 generation = source_generation + 1 + secrets.randbelow(GENERATION_SPREAD)
                 if generation >= GENERATION_COUNT:
                     raise UsageError(f"mirror: the source's log has generation {source_generation}, none is left above")
-                path, segment_bytes_max = self.data.log_path, self._segment_bytes_max
-                self._log = Log.open(path, generation=generation, segment_bytes_max=segment_bytes_max)
+                self._log = self._open_log(generation)
             return self._log
 
     @property

@@ -119,7 +119,8 @@ class Update:
                 hint="begin a new mirror in an empty directory",
             )
         current = self._current()
-        self._whole = self._standing.complete or current is None or self._is_whole(current)
+        known = self._standing.complete and log.end >= self._standing.log_end  # an end that could not be read was cut
+        self._whole = known or current is None or self._is_whole(current)
 
     def _current(self) -> Snapshot | None:
         return self._snapshots.get(self._standing.current or b"")
@@ -226,7 +227,7 @@ class Update:
         while self._patch_index < len(target.objects):
             self._close_patch()
         self._check_bodies(target)
-        self._log().sync()
+        log_end = self._log().sync()
         now_ns = self._clock_ns()
         standing = replace(
             self._standing,
@@ -240,6 +241,7 @@ class Update:
             replace(
                 standing.advanced(target.identity),
                 complete=True,
+                log_end=log_end,
                 resync=False,
                 updated_ns=now_ns,
                 last=asdict(self._traffic),
