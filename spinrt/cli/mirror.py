@@ -31,6 +31,7 @@ examples:
   spinrt mirror open /srv/mirror          what a mirror holds, read-only
   spinrt mirror promote /srv/mirror       make a mirror the primary
   spinrt mirror resync /srv/data          have an old primary follow its mirror
+  spinrt mirror discard /srv/data 3f9a1c  delete what was set aside
 """
 
 
@@ -56,11 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     opened.add_argument("user", nargs="?", help="an account; without, accounts are listed")
     opened.add_argument("mailbox", nargs="?", help="one of its mailboxes")
     opened.add_argument("uid", nargs="?", type=int, help="one of its messages")
+    opened.add_argument("--snapshot", default="newest", help="another one than the current: its label or id")
     promote = action("promote", "make a mirror the primary: its data directory then takes mail")
     resync = action("resync", "have an old primary, or a mirror that went another way, follow the next source")
+    discard = action("discard", "delete snapshots of a mirror, as those set aside; nothing may have it open")
+    discard.add_argument("directory", type=Path, help="data directory of the mirror")
+    discard.add_argument("snapshots", nargs="+", metavar="SNAPSHOT", help="label, or beginning of an id")
     promote.add_argument("directory", type=Path, help="data directory of the mirror")
     resync.add_argument("directory", type=Path, help="data directory of the old primary, or of the mirror")
-    for one in (opened, promote, resync):
+    for one in (opened, promote, resync, discard):
         add_json(one)
 
 
@@ -106,8 +111,10 @@ def _status(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     has_store = (config.data_directory / "FORMAT").exists()
     found = ask(config, "mirror.status") if has_store else {"targets": [], "sources": []}
-    if not found["sources"]:
-        found["sources"] = _kept(config)
+    if not found["sources"] and config.mirror.sources:
+        from spinrt.mail.mirror_server import describe_mirrors
+
+        found["sources"] = describe_mirrors(config)
     if arguments.json:
         print_json(found)
         return 0
@@ -116,27 +123,6 @@ def _status(arguments: argparse.Namespace) -> int:
     if not found["targets"] and not found["sources"]:
         print("the configuration has neither mirror.targets nor mirror.sources")
     return 0
-
-
-def _kept(config: Config) -> list[dict[str, Any]]:
-    """What the books of kept mirrors say; nothing is locked."""
-    from spinrt.storage.mirror.book import FileBook
-
-    described = []
-    for name, source in config.mirror.sources.items():
-        standing = FileBook(source.directory).read()
-        described.append(
-            {
-                "source": name,
-                "directory": str(source.directory),
-                "snapshot": standing.current.hex() if standing.current else None,
-                "updated_s": standing.updated_ns / 1e9,
-                "resync": standing.resync,
-                "aside": [one.hex() for one in standing.aside],
-                "last": standing.last,
-            }
-        )
-    return described
 
 
 def _show_targets(targets: list[Mapping[str, Any]]) -> None:
@@ -149,7 +135,7 @@ def _show_targets(targets: list[Mapping[str, Any]]) -> None:
             "-" if one["lag_bytes"] is None else format_bytes(one["lag_bytes"]),
             format_bytes(one["last_sent_bytes"]),
             format_bytes(one["sent_bytes"]),
-            "-" if one["saved"] is None else f"{one['saved']:.0%}",
+            "-" if one["saved"] is None else f"{max(one['saved'], 0):.0%}",
             printable(one["error"]) or "ok",
         )
         for one in targets
@@ -172,6 +158,27 @@ def _show_sources(sources: list[Mapping[str, Any]]) -> None:
         for one in sources
     ]
     print_table(rows, ("source", "directory", "snapshot", "updated", "set aside", "resync"))
+    for one in sources:
+        if one["aside"]:
+            _show_aside(one)
+
+
+def _show_aside(source: Mapping[str, Any]) -> None:
+    directory = source["directory"]
+    rows = [
+        (
+            one["snapshot"][:12],
+            format_moment(one["taken_s"]),
+            printable(one["label"]) or "-",
+            format_moment(one["aside_s"]) if one["aside_s"] else "-",
+            one["reason"],
+        )
+        for one in source["aside"]
+    ]
+    print(f"\nset aside in {directory}:")
+    print_table(rows, ("snapshot", "taken", "label", "set aside", "because it"))
+    print(f"look into one: spinrt mirror open {directory} --snapshot {rows[0][0]}")
+    print(f"remove it:     spinrt mirror discard {directory} {rows[0][0]}")
 
 
 def format_bytes(count: int) -> str:
@@ -222,20 +229,19 @@ async def _serve_until_stopped(config: Config) -> None:
 
 def _open(arguments: argparse.Namespace) -> int:
     from spinrt.cli.snapshot import look_into
-    from spinrt.mail.store.snapshots import newest_in
+    from spinrt.mail.store.snapshots import find_snapshot
     from spinrt.storage.mirror.book import is_mirror
 
     directory: Path = arguments.directory
     if not is_mirror(directory):
         raise NotFound(f"{directory}: is no mirror", hint="`spinrt snapshot open` looks into a primary's snapshots")
 
-    def current(snapshots: list[Snapshot]) -> Snapshot:
-        found = newest_in(directory, snapshots)
-        if found is None:
+    def choose(snapshots: list[Snapshot]) -> Snapshot:
+        if not snapshots:
             raise NotFound(f"mirror {directory}: has no snapshot yet", hint="wait for the first update")
-        return found
+        return find_snapshot(directory, snapshots, arguments.snapshot)
 
-    result, show = look_into(directory, current, arguments)
+    result, show = look_into(directory, choose, arguments)
     if arguments.json:
         print_json(result)
     else:
@@ -252,6 +258,17 @@ def _promote(arguments: argparse.Namespace) -> int:
     else:
         print(f"{arguments.directory} is a primary now, from snapshot {made.identity.hex()[:12]} on")
         print("name it as data_directory in a configuration with the same accounts, and start `spinrt serve`")
+    return 0
+
+
+def _discard(arguments: argparse.Namespace) -> int:
+    from spinrt.mail.store.thinning import discard
+
+    gone = [one.identity.hex() for one in discard(arguments.directory, arguments.snapshots)]
+    if arguments.json:
+        print_json(gone)
+    else:
+        print(f"deleted {', '.join(one[:12] for one in gone)}")
     return 0
 
 
@@ -276,4 +293,5 @@ _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "open": _open,
     "promote": _promote,
     "resync": _resync,
+    "discard": _discard,
 }

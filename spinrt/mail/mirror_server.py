@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from spinrt import trace
-from spinrt.errors import ConfigError, NotFound, SpinError, StorageError
+from spinrt.errors import ConfigError, SpinError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
 from spinrt.mail.store.mirrored import judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
-from spinrt.storage.mirror.directory import MirrorDirectory, check_mirror_place
+from spinrt.mail.store.witness import snapshots_on
+from spinrt.storage.mirror.book import FileBook, Standing
+from spinrt.storage.mirror.directory import PAGES_NAME, MirrorDirectory, check_mirror_place
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
 from spinrt.storage.mirror.receiver import Receiver
+from spinrt.storage.protocols import Snapshot
+from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.snapshot import in_order
 
 CERTIFICATE_NAME: Final = "certificate.pem"
 KEY_NAME: Final = "key.pem"
@@ -123,26 +127,50 @@ class KeptMirror:
 
     def describe(self) -> dict[str, Any]:
         counts = {"updates": self.updates, "failures": self.failures, "received_bytes": self.received_bytes}
-        return {"source": self.name, **describe_mirror(self.directory), **counts}
+        directory = self.directory
+        described = describe_mirror(directory.data.path, directory.book.read(), directory.pages.snapshots())
+        return {"source": self.name, **described, **counts}
 
 
-def describe_mirror(directory: MirrorDirectory) -> dict[str, Any]:
-    """A mirror as JSON: what it has, since when."""
-    standing = directory.standing()
-    described: dict[str, Any] = {
-        "directory": str(directory.data.path),
-        "snapshots": len(directory.pages.snapshots()),
-        "aside": [one.hex() for one in standing.aside],
+def describe_mirrors(config: Config) -> list[dict[str, Any]]:
+    """The mirrors that a configuration lists, as their files say, whoever has them open."""
+    described = []
+    for name, source in config.mirror.sources.items():
+        snapshots = in_order(snapshots_on(ReadOnlyDevice(source.directory / PAGES_NAME)))
+        book = FileBook(source.directory).read()
+        described.append({"source": name, **describe_mirror(source.directory, book, snapshots)})
+    return described
+
+
+def describe_mirror(path: Path, book: Standing, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """A mirror as JSON: what it has, since when; what was set aside, and why. Times are seconds since 1970-01-01 UTC.
+
+    Args:
+        book: As it was read.
+        snapshots: All of the mirror.
+    """
+    standing = book.settled({one.identity for one in snapshots})
+    current = next((one for one in snapshots if one.identity == standing.current), None)
+    return {
+        "directory": str(path),
+        "snapshots": len(snapshots),
+        "aside": [_describe_aside(one, standing) for one in snapshots if one.identity in standing.aside],
         "resync": standing.resync,
         "updated_s": standing.updated_ns / 1e9,
         "last": standing.last,
-        "snapshot": None,
-        "snapshot_s": None,
+        "snapshot": current and current.identity.hex(),
+        "snapshot_s": current and current.time_ns / 1e9,
     }
-    with contextlib.suppress(NotFound):
-        current = directory.current()
-        described |= {"snapshot": current.identity.hex(), "snapshot_s": current.time_ns / 1e9}
-    return described
+
+
+def _describe_aside(snapshot: Snapshot, standing: Standing) -> dict[str, Any]:
+    return {
+        "snapshot": snapshot.identity.hex(),
+        "label": snapshot.label,
+        "taken_s": snapshot.time_ns / 1e9,
+        "aside_s": standing.left.get(snapshot.identity, 0) / 1e9,
+        "reason": "is not of the past of what came after `spinrt mirror resync`",
+    }
 
 
 class MirrorServer:

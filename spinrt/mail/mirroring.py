@@ -68,6 +68,9 @@ class TargetRecord:
     """Of all updates, frames before TLS."""
     written_bytes: int = 0
     """Of the log, between the first and the last snapshot: what sending every write would have sent, at least."""
+    onward_sent_bytes: int = 0
+    """Of the updates that built on one before."""
+    onward_written_bytes: int = 0
     last_sent_bytes: int = 0
     last_written_bytes: int = 0
     last_pages: int = 0
@@ -212,8 +215,10 @@ class Mirroring:
         record, traffic = self.records[name], sender.traffic
         written = 0
         if sender.moved:
-            start = base.position if base and base.log_identity == snapshot.log_identity else self._log.start
-            written = max(snapshot.position - start, 0)
+            onward = base is not None and base.log_identity == snapshot.log_identity
+            written = max(snapshot.position - (base.position if base and onward else self._log.start), 0)
+            record.onward_sent_bytes += traffic.sent_bytes if onward else 0
+            record.onward_written_bytes += written if onward else 0
         record.snapshot, record.position = snapshot.identity.hex(), snapshot.position
         record.snapshot_s = snapshot.time_ns / 1e9
         record.updated_s = record.tried_s = time.time()
@@ -255,13 +260,14 @@ class Mirroring:
 
 def describe_target(name: str, record: TargetRecord, oldest: Oldest | None, end: int) -> dict[str, Any]:
     """One target as JSON: the record; ``lag_bytes`` and ``lag_s``: of the log from the oldest change that the target
-    does not have up to ``end``, and that change's age; ``saved``: the share of what was written that need not be sent.
+    does not have up to ``end``, and that change's age; ``saved``: the share of what was written that updates need not
+    send which build on one before, below 0 when they sent more; none before there was one.
     """
     behind, lag_s = (0, 0.0) if record.updated_s else (None, None)
     if behind is not None and oldest is not None:
         behind, lag_s = max(end - oldest.position, 0), max(time.time() - oldest.time_ns / 1e9, 0.0)
-    written = record.written_bytes
-    saved = 1 - record.sent_bytes / written if written else None
+    written = record.onward_written_bytes
+    saved = 1 - record.onward_sent_bytes / written if written else None
     return {"target": name, **asdict(record), "lag_bytes": behind, "lag_s": lag_s, "saved": saved}
 
 

@@ -8,12 +8,18 @@ moved about once, and the log stays below twice what is live (and `LOG_BYTES_MIN
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from spinrt.errors import StateError
+from spinrt.mail.store.mirrored import open_mirror
 from spinrt.mail.store.retention import BODY_KINDS, LiveBodies
+from spinrt.mail.store.snapshots import find_snapshot
 from spinrt.storage.files import device_error
 from spinrt.storage.mirror.directory import MirrorDirectory
+from spinrt.storage.protocols import Snapshot
 from spinrt.storage.retention import YOUNG_S, Expired, Mover, Retention, plan
 from spinrt.storage.schedule import Keep
 
@@ -29,6 +35,31 @@ class Thinned(NamedTuple):
 
     snapshots: int
     log: Expired
+
+
+def discard(path: Path, wanted: Sequence[str]) -> list[Snapshot]:
+    """Delete snapshots of a mirror that nobody has open: those set aside, or any but the current one.
+
+    Args:
+        wanted: As `find_snapshot` takes them. Either all of them go or none.
+
+    Raises:
+        NotFound: It is no mirror, or has no such snapshot.
+        StateError: One is the current snapshot.
+        StorageError: What was not deleted is there still.
+    """
+    mirror = open_mirror(path, create=False)
+    try:
+        current = mirror.standing().current
+        found = [find_snapshot(path, mirror.pages.snapshots(), one) for one in wanted]
+        for snapshot in found:
+            if snapshot.identity == current:
+                raise StateError(f"mirror {path}: snapshot {snapshot.identity.hex()[:12]} is what it has now")
+        for snapshot in found:
+            mirror.pages.delete(snapshot.identity)
+    finally:
+        mirror.close()
+    return found
 
 
 def thin_out(

@@ -16,6 +16,7 @@ from spinrt.errors import StorageError
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.snapshots import PAGES_NAME
 from spinrt.storage.device import Device
+from spinrt.storage.protocols import Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.snapshot import FILE_BYTES_MAX, SUFFIX, decode_snapshot
 
@@ -32,15 +33,16 @@ def covered_position(directory: Path, identity: bytes, pages_device: Device | No
 
 def snapshots_cover(device: Device, identity: bytes) -> int:
     """Return up to which position the snapshots on a device cover the log of that identity, or 0."""
-    covered = 0
+    return max((one.position for one in snapshots_on(device) if one.log_identity == identity), default=0)
+
+
+def snapshots_on(device: Device) -> Iterator[Snapshot]:
+    """Yield the snapshots on a device, whoever owns it, in no order; what cannot be read is left out."""
     for name in device.list():
         if not name.endswith(SUFFIX):
             continue
         with contextlib.suppress(OSError, StorageError), contextlib.closing(device.open(name)) as file:
-            snapshot = decode_snapshot(file.read(0, FILE_BYTES_MAX + 1), name)
-            if snapshot.log_identity == identity:
-                covered = max(covered, snapshot.position)
-    return covered
+            yield decode_snapshot(file.read(0, FILE_BYTES_MAX + 1), name)
 
 
 def _index_covers(path: Path, identity: bytes) -> int:

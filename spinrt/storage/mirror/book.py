@@ -37,6 +37,8 @@ class Standing:
     """Whether all bodies that the current snapshot needs were found here."""
     aside: tuple[bytes, ...] = ()
     """Snapshots of a history that was left; they stay until they are deleted by hand."""
+    left: dict[bytes, int] = field(default_factory=dict)
+    """When they were set aside, in nanoseconds by this machine's clock."""
     resync: bool = False
     """Whether the next source may take the mirror back to a snapshot before the current one."""
     updated_ns: int = 0
@@ -60,6 +62,7 @@ class Standing:
             incoming=None,
             previous=there.previous if there.previous in present else None,
             aside=tuple(one for one in self.aside if one in present),
+            left={one: when for one, when in self.left.items() if one in present},
             arrived={one: when for one, when in self.arrived.items() if one in present},
         )
 
@@ -134,6 +137,7 @@ def encode_standing(standing: Standing) -> bytes:
     found["incoming"] = _hex(standing.incoming)
     found["previous"] = _hex(standing.previous)
     found["aside"] = [one.hex() for one in standing.aside]
+    found["left"] = {one.hex(): when for one, when in standing.left.items()}
     found["arrived"] = {one.hex(): when for one, when in standing.arrived.items()}
     return json.dumps({"version": _VERSION, **found}, indent=1).encode() + b"\n"
 
@@ -148,17 +152,18 @@ def decode_standing(data: bytes, name: str) -> Standing:
                 f"{name}: format version {version!r:.20}, expected {_VERSION}", hint="run the spinrt that wrote it"
             )
         return Standing(
-            _identity(found["current"]),
-            _identity(found["incoming"]),
-            _identity(found.get("previous")),
-            bool(found.get("complete")),
-            tuple(bytes.fromhex(one) for one in found["aside"]),
-            bool(found["resync"]),
-            int(found["updated_ns"]),
-            int(found["settled_bytes"]),
-            int(found.get("log_end", 0)),
-            {str(key): int(value) for key, value in found["last"].items()},
-            {bytes.fromhex(key): int(value) for key, value in found.get("arrived", {}).items()},
+            current=_identity(found["current"]),
+            incoming=_identity(found["incoming"]),
+            previous=_identity(found.get("previous")),
+            complete=bool(found.get("complete")),
+            aside=tuple(bytes.fromhex(one) for one in found["aside"]),
+            left=_times(found.get("left", {})),
+            resync=bool(found["resync"]),
+            updated_ns=int(found["updated_ns"]),
+            settled_bytes=int(found["settled_bytes"]),
+            log_end=int(found.get("log_end", 0)),
+            last={str(key): int(value) for key, value in found["last"].items()},
+            arrived=_times(found.get("arrived", {})),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptRecord(
@@ -168,6 +173,10 @@ def decode_standing(data: bytes, name: str) -> Standing:
 
 def _hex(identity: bytes | None) -> str | None:
     return None if identity is None else identity.hex()
+
+
+def _times(found: dict[str, int]) -> dict[bytes, int]:
+    return {bytes.fromhex(key): int(value) for key, value in found.items()}
 
 
 def _identity(found: Any) -> bytes | None:

@@ -231,7 +231,8 @@ class Update:
         now_ns = self._clock_ns()
         standing = replace(
             self._standing,
-            aside=(*self._standing.aside, *self._aside),
+            aside=(*self._standing.aside, *(one for one in self._aside if one not in self._standing.aside)),
+            left=dict.fromkeys(self._aside, now_ns) | self._standing.left,
             incoming=target.identity,
             arrived={target.identity: now_ns} | self._standing.arrived,
         )
