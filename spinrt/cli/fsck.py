@@ -66,13 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
         bar = Bar(check.total_bytes)
         check.advance = bar.advance
         found = _tell(check.findings(), bar, quiet=arguments.json)
-        if arguments.repair:
-            found = _tell(mend_directory(path, found, _fetch(arguments, path)), bar, quiet=arguments.json)
+        if arguments.repair and any(finding.severity is Severity.DAMAGE for finding in found):
+            check = DirectoryCheck(path, replayed=not arguments.quick)
+            mended = mend_directory(path, found, _fetch(arguments, path), check)
+            found = _tell(mended, bar, quiet=arguments.json)
     damaged = [finding for finding in found if finding.severity is Severity.DAMAGE]
     if arguments.json:
-        print_json(as_json(path, found))
+        print_json(as_json(path, found, complete=check.complete))
     else:
-        print(_summary(path, found))
+        print(_summary(path, found) + ("" if check.complete or damaged else "; not everything was checked"))
     return DAMAGED if damaged else 0
 
 
@@ -83,8 +85,9 @@ def _fetch(arguments: argparse.Namespace, path: Path) -> Fetch | None:
     config = load_config(arguments) if arguments.data is None else None
     target = find_mirror(config, arguments.source)
 
-    def fetch(digests: Sequence[bytes], positions: Sequence[int]) -> object:
-        return repair_from(target, _identity(config), path, digests=digests, positions=positions)
+    def fetch(digests: Sequence[bytes], positions: Sequence[int], missing: Sequence[int]) -> object:
+        identity = _identity(config)
+        return repair_from(target, identity, path, digests=digests, positions=positions, missing=missing)
 
     return fetch
 
@@ -96,11 +99,12 @@ def _identity(config: Config | None) -> Callable[[], Identity]:
     return none if config is None else repair_identity(config)
 
 
-def as_json(path: Path, found: list[Finding]) -> dict[str, object]:
+def as_json(path: Path, found: list[Finding], *, complete: bool) -> dict[str, object]:
     """The result for programs; docs/operating/fsck.md."""
     return {
         "data": str(path),
         "damaged": any(finding.severity is Severity.DAMAGE for finding in found),
+        "complete": complete,
         "findings": [
             {
                 "severity": finding.severity.value,

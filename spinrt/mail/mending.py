@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from spinrt.mail.store.fsck import REBUILD, WRITE_FORMAT, DirectoryCheck
+from spinrt.mail.store.missing import missing_names
 from spinrt.mail.store.recovery import suspect_index
 from spinrt.storage.datadir import FORMAT_VERSION, write_format
 from spinrt.storage.device import open_regular
@@ -21,6 +23,7 @@ from spinrt.storage.fsck.log import LogCheck
 from spinrt.storage.fsck.packs import mend_packs
 from spinrt.storage.fsck.pages import REBUILD_TABLE, REWRITE, PagesCheck
 from spinrt.storage.fsck.places import REBUILD_PLACES
+from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.page_table import remove_table
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.places import remove_places
@@ -40,17 +43,21 @@ _WRITTEN: Final = {REWRITE: "it is whole again", WRITE_FORMAT: "it is written"}
 
 
 class Fetch(Protocol):
-    """Gets damaged pages, by digest, and bodies of records, by position, from a second copy and puts them right."""
+    """Gets damaged pages, by digest, bodies of records, by position, and bodies that are in no record any more, by
+    name, from a second copy and puts them right."""
 
-    def __call__(self, digests: Sequence[bytes], positions: Sequence[int]) -> object: ...
+    def __call__(self, digests: Sequence[bytes], positions: Sequence[int], missing: Sequence[int]) -> object: ...
 
 
-def mend_directory(path: Path, found: Iterable[Finding], fetch: Fetch | None = None) -> list[Finding]:
+def mend_directory(
+    path: Path, found: Iterable[Finding], fetch: Fetch | None = None, check: DirectoryCheck | None = None
+) -> list[Finding]:
     """Mend what can be mended; return the findings as they are then.
 
     Args:
         found: What a check found.
         fetch: Asks a mirror.
+        check: Looks once more in the end; when nothing is damaged, nothing is looked at again.
 
     Raises:
         SpinError: The mirror cannot be asked; what was mended until then stays so.
@@ -62,7 +69,8 @@ def mend_directory(path: Path, found: Iterable[Finding], fetch: Fetch | None = N
     mended = list(_by_trying(path))
     if fetch is not None:
         _from_mirror(path, fetch)
-    left = _without_derived(path, list(DirectoryCheck(path).findings()))
+    _have_source_asked(path)
+    left = _without_derived(path, list((check or DirectoryCheck(path)).findings()))
     still = {(finding.place, finding.subject) for finding in left}
     for finding in before:
         if finding.severity is Severity.DAMAGE and (finding.place, finding.subject) not in still:
@@ -97,8 +105,16 @@ def _from_mirror(path: Path, fetch: Fetch) -> None:
     wanted = {finding.wanted for check in checks for finding in check.findings()}
     digests = sorted({one for one in wanted if isinstance(one, bytes)} | pages.missing.keys())
     positions = sorted(one for one in wanted if isinstance(one, int))
-    if digests or positions:
-        fetch(digests, positions)
+    missing = missing_names(path)
+    if digests or positions or missing:
+        fetch(digests, positions, missing)
+
+
+def _have_source_asked(path: Path) -> None:
+    """Have the next update of a mirror bring the bodies that it lost: else it asks for new ones alone."""
+    if is_mirror(path) and missing_names(path):
+        book = FileBook(path)
+        book.write(replace(book.read(), complete=False))
 
 
 def _without_derived(path: Path, found: list[Finding]) -> list[Finding]:

@@ -13,6 +13,7 @@ from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.mirror_server import own_identity
 from spinrt.mail.mirroring import carry
 from spinrt.mail.store.changes import OPAQUE_KINDS
+from spinrt.mail.store.witness import covered_position
 from spinrt.storage.log import Log
 from spinrt.storage.mirror.book import is_mirror
 from spinrt.storage.mirror.directory import PAGES_NAME
@@ -88,7 +89,8 @@ def repair_from(
 def _append_missing(
     target: MirrorTarget, identity: Callable[[], Identity], data_directory: Path, pages: LocalPages, names: list[int]
 ) -> Repaired:
-    log = Log.open(data_directory / "log", opaque_kinds=OPAQUE_KINDS)
+    witness = partial(covered_position, data_directory)
+    log = Log.open(data_directory / "log", opaque_kinds=OPAQUE_KINDS, witness=witness)
     try:
 
         def take(name: int, body: StoredBody) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,10 @@ class DirectoryCheck:
     path: Path
     advance: Advance = unwatched
     replayed: bool = True
-    """Whether the index was compared with the log, which takes as long as building it."""
+    """Whether the index is compared with the log, which takes as long as building it."""
+    complete: bool = field(default=True, init=False)
+    """Whether everything was looked at by the time the last finding came: not so when the index was not compared, or
+    damage hides what lies behind it."""
     _pages: ReadOnlyDevice = field(init=False)
     """One for all: what is found wrong with a pack's header is right for those who look after that."""
 
@@ -130,7 +133,9 @@ class DirectoryCheck:
             return
         try:
             yield from check_places(self.path / "log", log)
-            yield from check_snapshots(self._pages, log)
+            for finding in check_snapshots(self._pages, log):
+                self.complete = self.complete and finding.severity is not Severity.NOTE  # what it needs is not known
+                yield finding
             yield from self._check_index(log, log_end, sound)
         finally:
             log.close()
@@ -159,58 +164,73 @@ class DirectoryCheck:
     def _index_findings(self, log: Log | None, log_end: int, sound: bool) -> Iterator[Finding]:
         path = self.path / INDEX
         if not path.exists() and is_mirror(self.path):
+            self.complete = self.complete and log is not None
             return
+        compared = False
+        try:
+            compared = yield from self._compared_index(path, log, log_end, sound)
+        finally:
+            self.complete = self.complete and compared
+
+    def _compared_index(self, path: Path, log: Log | None, log_end: int, sound: bool) -> Generator[Finding, None, bool]:
+        """Yield what is wrong with the index; return whether it was compared with the log, or there is none."""
         if not path.exists():
             yield note(INDEX, None, "index", "is missing", BUILT)
-            return
+            return log is not None
         try:
             with opened_index(path) as connection:
-                yield from self._check_opened(connection, log, log_end, sound)
+                return (yield from self._check_opened(connection, log, log_end, sound))
         except sqlite3.Error as error:
             yield damage(INDEX, None, "index", str(error), REBUILD)
+        return False
 
     def _check_opened(
         self, connection: sqlite3.Connection, log: Log | None, log_end: int, sound: bool
-    ) -> Iterator[Finding]:
+    ) -> Generator[Finding, None, bool]:
         version = schema_version(connection)
         if version != SCHEMA_VERSION:
             problem = f"has schema {version}, expected {SCHEMA_VERSION}"
             yield note(INDEX, None, "index", problem, BUILT)
-            return
+            return False
         broken = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({ROWS_SHOWN})")]
         if broken != ["ok"]:
             yield from (damage(INDEX, None, "index", text.replace("\n", " "), REBUILD) for text in broken)
-            return
+            return False
         if (path := self.path / "index" / SUSPECT_NAME).exists():
             yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running", BUILT)
         (applied,) = connection.execute("SELECT applied FROM state").fetchone() or (0,)
         if applied > log_end:
             problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
             yield damage(INDEX, None, "table state", problem, RESTORE)
-            return
-        if log is not None:
-            yield from _check_bodies(connection, log)
-            if self.replayed and sound:
-                yield from self._compare_with_log(connection, log, applied)
+            return False
+        if log is None:
+            return False
+        yield from _check_bodies(connection, log)
+        if not (self.replayed and sound):
+            return False
+        return (yield from self._compare_with_log(connection, log, applied))
 
-    def _compare_with_log(self, connection: sqlite3.Connection, log: Log, applied: int) -> Iterator[Finding]:
+    def _compare_with_log(
+        self, connection: sqlite3.Connection, log: Log, applied: int
+    ) -> Generator[Finding, None, bool]:
         """Compare with an index of the same records: of all there are, or of those behind the newest snapshot."""
         with scratch() as directory:
             if not log.whole and not self._restore(directory, log, applied):
                 problem = "cannot be compared: the log does not begin at its beginning, and no snapshot can be used"
                 yield note(INDEX, None, "index", problem)
-                return
+                return False
             try:
                 with quiet("spinrt.mail.store"):
                     rebuilt = self._rebuilt(directory, log, applied)
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
-                return
+                return False
             try:
                 for table in TABLES:
                     yield from _compare(table, connection, rebuilt.connection)
             finally:
                 rebuilt.close()
+        return True
 
     def _rebuilt(self, target: Path, log: Log, applied: int) -> Index:
         try:

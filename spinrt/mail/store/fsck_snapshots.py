@@ -20,7 +20,8 @@ from spinrt.storage.rows import Malformed
 from spinrt.storage.snapshot import SUFFIX
 
 FETCH: Final = (
-    "a mirror may still have them; the next update of a mirror brings what it lacks; else delete the snapshot"
+    "a mirror may still have them: `spinrt fsck --repair --from` it; of a mirror say `spinrt fsck --repair`, then the"
+    " next update brings them; else delete the snapshot"
 )
 
 DELETE: Final = "`spinrt snapshot delete` removes it"
