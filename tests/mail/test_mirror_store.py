@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from spinrt.errors import CorruptRecord, NotFound, StateError
+from spinrt.mail.mirroring import carry_here
 from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.mail.store.mirrored import body_names, judge
 from spinrt.mail.store.model import CreateMailbox, Expunge, FlagsMode, StoreFlags
 from spinrt.mail.store.promote import NUMBERS_GAP, promote, step_down
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.thinning import thin_out
+from spinrt.mail.store.views import Branch
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.mirror.directory import MirrorDirectory
@@ -261,6 +263,34 @@ def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:
     MirrorDirectory.open(tmp_path / "empty").close()
     with pytest.raises(NotFound, match="no snapshot yet"):
         promote(tmp_path / "empty")
+
+
+def test_a_branch_is_not_mirrored(tmp_path: Path) -> None:
+    """It has no log of its own; what a mirror has stays, and the store's next snapshot arrives beside branches."""
+    mirror = tmp_path / "mirror"
+
+    async def body() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 2)
+        await mirror_to(store, mirror)
+        pages = store.snapshots.pages
+        branch = Branch.create(tmp_path / "data", pages, pages.snapshots()[-1], "try")
+        made = branch.snapshot(pages.snapshots()[-1].time_ns + 1)
+        branch.close()
+
+        for target in (mirror, tmp_path / "other"):
+            with pytest.raises(CorruptRecord, match="another log"):
+                carry_here(Sender(StoreSource(pages, store.log, made, body_names)), target)
+        await deliver_some(store, 10, 1)
+        assert (await mirror_to(store, mirror)).traffic.bodies_moved == 1
+        await store.close()
+
+    run(body)
+    promote(mirror)
+    assert len(stored(mirror)["INBOX"]) == 3  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="no snapshot yet"):
+        promote(tmp_path / "other")
 
 
 def _day(turn: int) -> int:

@@ -320,5 +320,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return error.strerror or str(error) or "the other side went away"
     return str(error) or type(error).__name__
