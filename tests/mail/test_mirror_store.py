@@ -18,6 +18,7 @@ from spinrt.mail.store.promote import NUMBERS_GAP, promote, step_down
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.thinning import thin_out
 from spinrt.mail.store.views import Branch
+from spinrt.storage.fsck.finding import Severity
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.mirror.directory import MirrorDirectory
@@ -263,6 +264,40 @@ def test_what_is_no_mirror_is_not_promoted(tmp_path: Path) -> None:
     MirrorDirectory.open(tmp_path / "empty").close()
     with pytest.raises(NotFound, match="no snapshot yet"):
         promote(tmp_path / "empty")
+
+
+def test_a_backup_of_what_was_promoted_is_no_damage(tmp_path: Path) -> None:
+    """Of both kinds. A backup has no snapshots: its index cannot be compared, nor built anew, and fsck says so."""
+    places = [tmp_path / "data", tmp_path / "mirror"]
+
+    async def begin() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver_some(store, 0, 3)
+        await mirror_to(store, places[1])
+        await store.close()
+
+    async def go_on(path: Path, other: Path, backup: Path) -> None:
+        store = Store.open(path)
+        await deliver_some(store, 10, 1)
+        await mirror_to(store, other)
+        await store.backup(backup)
+        await store.close()
+
+    run(begin)
+    for turn, (primary, other) in enumerate((places[::-1], places)):
+        promote(primary)
+        step_down(other)
+        backup = tmp_path / f"backup-{turn}"
+        run(lambda primary=primary, other=other, backup=backup: go_on(primary, other, backup))  # type: ignore[misc]
+        check = DirectoryCheck(backup)
+        found = list(check.findings())
+        assert [one.severity for one in found] == [Severity.NOTE], found
+        assert "cannot be compared" in found[0].problem
+        assert not check.complete
+        assert stored(backup) == stored(primary)
+        (backup / "index" / "mail.sqlite").unlink()
+        assert [one.severity for one in DirectoryCheck(backup).findings()] == [Severity.DAMAGE]
 
 
 def test_a_branch_is_not_mirrored(tmp_path: Path) -> None:

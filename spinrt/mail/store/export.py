@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import takewhile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from spinrt.mail.store.backup import copy_log
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.mirrored import body_names, judge, open_mirror
 from spinrt.mail.store.promote import promote
+from spinrt.mail.store.recovery import has_all_history
 from spinrt.mail.store.snapshot_index import checked_index, named
 from spinrt.mail.store.snapshots import INDEX_OBJECT, check_room, write_object
 from spinrt.mail.store.views import SnapshotReader
@@ -25,7 +25,6 @@ from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
 from spinrt.storage.protocols import Object, PageStore, Snapshot
-from spinrt.storage.record import KIND_PROMOTED
 from spinrt.storage.segment import SUFFIX
 from spinrt.storage.tree_count import held_bytes
 
@@ -55,7 +54,7 @@ def export_snapshot(store: PageStore, snapshot: Snapshot, log: Log, target: Path
         bodies = reader.bodies()
         if reader.log_identity != snapshot.log_identity:
             raise StateError(f"{named(snapshot)}: is of a branch", hint="export the snapshot that the branch began at")
-    in_log = snapshot.log_identity == log.identity and log.whole and not _is_promoted(log, snapshot.position)
+    in_log = snapshot.log_identity == log.identity and has_all_history(log, snapshot.position)
     others = list(_others(snapshot))
     needed = (_copied_bytes(log, snapshot.position) if in_log else bodies.bytes) + sum(
         held_bytes(store, item) for item in snapshot.objects
@@ -109,13 +108,6 @@ def _write_others(store: PageStore, others: list[Object], target: Path) -> None:
 def _existing(target: Path) -> Path:
     """The target, or the nearest directory above it that is there."""
     return next(path for path in (target, *target.absolute().parents) if path.is_dir())
-
-
-def _is_promoted(log: Log, end: int) -> bool:
-    """Whether a log does not have all of the history before a position, though it begins at its beginning."""
-    with closing(log.headers_since(0)) as headers:
-        before = takewhile(lambda header: header.position < end, headers)
-        return any(header.kind == KIND_PROMOTED for header in before)
 
 
 def _copied_bytes(log: Log, end: int) -> int:

@@ -20,7 +20,7 @@ from spinrt.errors import ConfigError, CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.fsck_snapshots import check_snapshots, missing_bodies
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
-from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, open_index
+from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, has_all_history, open_index
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import index_of, write_object
@@ -156,8 +156,9 @@ class DirectoryCheck:
         """Whether there is what an index is built from; of a log that cannot be opened that was told already."""
         if log is None:
             return not (self.path / INDEX).exists()
-        if log.whole:
-            return True
+        with contextlib.suppress(CorruptRecord):
+            if has_all_history(log, log.durable):
+                return True
         with scratch() as directory:
             return self._restore(directory, log, log.durable)
 
@@ -222,6 +223,9 @@ class DirectoryCheck:
             try:
                 with quiet("spinrt.mail.store"):
                     rebuilt = self._rebuilt(directory, log, applied)
+            except Promoted as error:
+                yield note(INDEX, None, "index", f"cannot be compared: {error}", error.hint)
+                return False
             except (CorruptRecord, FormatUnknown) as error:
                 yield damage("log", None, "records", error.line(), RESTORE)
                 return False

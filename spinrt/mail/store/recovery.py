@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
@@ -272,6 +273,18 @@ def catch_up(index: Index, log: Log, progress: Progress | None = None, end: int 
     if index.counters.applied < target:
         with index.transaction(target):
             pass
+
+
+def has_all_history(log: Log, end: int) -> bool:
+    """Tell whether an index of what is before a position can be built from the log alone. Cost: a look at each header.
+
+    Raises CorruptRecord: a header is damaged.
+    """
+    if not log.whole:
+        return False
+    with closing(log.headers_since(0)) as headers:
+        before = takewhile(lambda header: header.position < end, headers)
+        return all(header.kind != KIND_PROMOTED for header in before)
 
 
 def apply_records(index: Index, records: list[Record] | Iterator[Record]) -> None:
