@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from spinrt.mail.store.fsck import REBUILD, WRITE_FORMAT, DirectoryCheck
+from spinrt.mail.store.gap import close_gap
 from spinrt.mail.store.missing import missing_names
 from spinrt.mail.store.recovery import suspect_index
 from spinrt.storage.datadir import FORMAT_VERSION, write_format
 from spinrt.storage.device import open_regular
-from spinrt.storage.fsck.finding import Finding, Mend, Severity
+from spinrt.storage.fsck.finding import Finding, Mend, Severity, repaired
 from spinrt.storage.fsck.log import LogCheck
 from spinrt.storage.fsck.packs import mend_packs
 from spinrt.storage.fsck.pages import REBUILD_TABLE, REWRITE, PagesCheck
@@ -68,7 +69,7 @@ def mend_directory(
         return before
     mended = list(_by_trying(path))
     if fetch is not None:
-        _from_mirror(path, fetch)
+        mended += _from_mirror(path, fetch)
     _have_source_asked(path)
     left = _without_derived(path, list((check or DirectoryCheck(path)).findings()))
     still = {(finding.place, finding.subject) for finding in left}
@@ -99,15 +100,19 @@ def _writer(directory: Path) -> Mend:
     return write
 
 
-def _from_mirror(path: Path, fetch: Fetch) -> None:
+def _from_mirror(path: Path, fetch: Fetch) -> Iterator[Finding]:
     pages = PagesCheck(ReadOnlyDevice(path / "pages"))
     checks = (LogCheck(ReadOnlyDevice(path / "log")), pages)
     wanted = {finding.wanted for check in checks for finding in check.findings()}
     digests = sorted({one for one in wanted if isinstance(one, bytes)} | pages.missing.keys())
     positions = sorted(one for one in wanted if isinstance(one, int))
-    missing = missing_names(path)
-    if digests or positions or missing:
-        fetch(digests, positions, missing)
+    if digests or positions:
+        fetch(digests, positions, ())
+    if gone := close_gap(path):
+        said = "given up; the bodies in them that are needed lie at the log's end"
+        yield repaired("log", None, f"segments before the gap, {len(gone)} from {gone[0]} on", said)
+    if missing := missing_names(path):
+        fetch((), (), missing)
 
 
 def _have_source_asked(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 
 from spinrt.cli.main import DAMAGED, OK, main
+from spinrt.mail.store.gap import close_gap
+from spinrt.mail.store.missing import missing_names
 from spinrt.mail.store.model import Expunge
 from spinrt.mail.store.store import Store
 from spinrt.storage.mirror.directory import MirrorDirectory
 from tests.mail.mirror_support import messages, mirror_to
 from tests.mail.store_support import USER, deliver, inbox, run
+from tests.mail.test_mirror_takeover_kill import killed_at
 
 
 class Site:
@@ -85,6 +89,55 @@ def test_bodies_of_lost_segments_come_back_from_the_mirror(
     assert main(["snapshot", "list", "--config", str(config(site))]) == OK
     assert main(["snapshot", "delete", "before", "--config", str(config(site))]) == OK
     assert not fsck(capsys, OK, "--data", site.data)["damaged"]
+
+
+@pytest.mark.parametrize("lost", [(1,), (2, 3), (1, 3)])
+def test_a_log_goes_on_behind_a_gap(site: Site, lost: tuple[int, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """What was before the gap is not asked of the mirror, and is not lost with it."""
+    segments = sorted((site.data / "log").glob("*.log"))
+    assert len(segments) > 4
+    for number in lost:
+        segments[number].unlink()
+    fsck(capsys, DAMAGED, "--data", site.data)
+    fsck(capsys, DAMAGED, "--data", site.data, "--repair")
+    assert segments[0].exists(), "without a mirror nothing is given up"
+
+    found = fsck(capsys, OK, "--data", site.data, "--repair", "--from", site.mirror)
+
+    assert {one["severity"] for one in found["findings"]} == {"repaired"}
+    assert not segments[0].exists()
+    assert site.stored() == site.mail
+
+
+def test_closing_a_gap_that_was_killed_is_done_again(site: Site, tmp_path: Path) -> None:
+    """Before each step: nothing that was there is lost."""
+    segments = sorted((site.data / "log").glob("*.log"))
+    segments[1].unlink()
+    expected = None
+    for step in range(1000):
+        data = tmp_path / f"copy-{step}"
+        shutil.copytree(site.data, data)
+        killed = killed_at(step, lambda data=data: close_gap(data))  # type: ignore[misc]
+        close_gap(data)
+        missing = missing_names(data)
+        assert not (data / "log" / segments[0].name).exists()
+        expected = missing if expected is None else expected
+        assert 0 < len(missing) < 5
+        assert missing == expected, f"step {step}"
+        shutil.rmtree(data)
+        if not killed:
+            break
+    assert step > 5
+
+
+def test_a_gap_that_no_index_covers_stays(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    segments = sorted((site.data / "log").glob("*.log"))
+    segments[2].unlink()
+    (site.data / "index" / "mail.sqlite").unlink()
+
+    fsck(capsys, DAMAGED, "--data", site.data, "--repair", "--from", site.mirror)
+
+    assert segments[0].exists()
 
 
 def config(site: Site) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -34,27 +35,19 @@ def missing_names(path: Path) -> list[int]:
     except (CorruptRecord, FormatUnknown):
         return []
     with closing(log):
-        return sorted(_of_index(path, log) | _of_snapshots(path, log))
+        return sorted({name for name in needed_names(path) if not log.holds(name)})
 
 
-def _of_index(path: Path, log: Log) -> set[int]:
+def needed_names(path: Path) -> Iterator[int]:
+    """Yield the names of the bodies that index and snapshots of a data directory need, some of them more than once."""
     index = path / "index" / INDEX_NAME
-    if not index.is_file():
-        return set()
-    try:
-        with opened_index(index) as connection:
-            return {name for (name,) in connection.execute("SELECT name FROM bodies") if not log.holds(name)}
-    except sqlite3.Error:
-        return set()
-
-
-def _of_snapshots(path: Path, log: Log) -> set[int]:
-    missing: set[int] = set()
+    if index.is_file():
+        with suppress(sqlite3.Error), opened_index(index) as connection:
+            yield from (name for (name,) in connection.execute("SELECT name FROM bodies"))
     base: Snapshot | None = None
     device = ReadOnlyDevice(path / PAGES_NAME)
     with scratch() as directory, closing(LocalPages.open(directory, device, rebuild=True)) as pages:
         for snapshot in pages.snapshots():
             with suppress(CorruptRecord, FormatUnknown, NotFound):
-                missing.update(name for name in body_names(pages, base, snapshot) if not log.holds(name))
+                yield from body_names(pages, base, snapshot)
             base = snapshot
-    return missing
