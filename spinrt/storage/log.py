@@ -66,6 +66,10 @@ _trace = logging.getLogger("spinrt.storage.log")
 __all__ = ["BODY_BYTES_MAX", "Log", "Record"]
 
 
+def _tell_lost(start: int, end: int) -> None:
+    _trace.error("carried bodies: a header at %d is damaged, nothing can be said up to %d", start, end)
+
+
 def _new_salt() -> bytes:
     return os.urandom(DIGEST_BYTES)
 
@@ -318,14 +322,17 @@ class Log(LogReads):
             self._made_places()
 
     def _carried_since(self, covered: int) -> Iterator[tuple[int, int]]:
-        """Yield name and place of the durable CARRIED records after a position. Damage ends its segment, no more."""
+        """Yield name and place of the durable CARRIED records after a position. What is damaged is left out."""
         for segment in self._segments:
-            try:
-                for found in self.headers(segment, covered):
-                    if found.header.kind == KIND_CARRIED:
-                        yield decode_carried(found.first).name, found.header.position
-            except CorruptRecord as error:
-                _trace.error("carried bodies: %s", error.line())
+            for found in self.headers(segment, covered, lost=_tell_lost):
+                if found.header.kind != KIND_CARRIED:
+                    continue
+                try:
+                    name = decode_carried(found.first).name
+                except CorruptRecord as error:
+                    _trace.error("carried bodies: record at %d: %s", found.header.position, error.line())
+                else:
+                    yield name, found.header.position
 
     def _note_carried(self, places: Places) -> None:
         with self._lock:

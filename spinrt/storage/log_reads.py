@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from operator import attrgetter
@@ -139,6 +139,14 @@ class LogReads:
             return False
         return True
 
+    def check(self, position: int) -> None:
+        """Read the record at a position, which is durable. Raises CorruptRecord: it is damaged, or none is there."""
+        with self._lock:
+            found = self._at(position)
+        if not isinstance(found, Segment):
+            raise CorruptRecord(f"record at {position}: found none that is durable")
+        self._reader.stored(found, position)
+
     def place(self, name: int) -> int | None:
         """Return the position of the record that has the body of that name; none when there is none."""
         try:
@@ -264,10 +272,18 @@ class LogReads:
     def _is_opaque(self, header: Header) -> bool:
         return header.kind & KIND_MAX in self._opaque
 
-    def headers(self, segment: Segment, start: int = 0) -> Iterator[HeaderWalk.Found]:
+    def headers(
+        self, segment: Segment, start: int = 0, *, lost: Callable[[int, int], None] | None = None
+    ) -> Iterator[HeaderWalk.Found]:
         """Yield headers of a segment's durable records from ``start`` on, and the first bytes of the bodies.
 
-        Bodies are not checked. Raises CorruptRecord: segment and offset are named.
+        Bodies are not checked.
+
+        Args:
+            lost: Told from where to where nothing can be said, as a header is damaged; the walk goes on behind it.
+
+        Raises:
+            CorruptRecord: A header is damaged, unless ``lost`` is there; segment and offset are named.
         """
         end = self.segment_end(segment)
         try:
@@ -276,9 +292,13 @@ class LogReads:
             raise device_error(error, f"open of log segment {segment.name}") from error
         walk = HeaderWalk(segment, file, end, max(start, segment.start + HEADER_BYTES))
         try:
-            yield from walk
-        except CorruptRecord as error:
-            raise damage_error(segment, walk.position, error) from None
+            while walk.position < end:
+                try:
+                    yield from walk
+                except CorruptRecord as error:
+                    if lost is None:
+                        raise damage_error(segment, walk.position, error) from None
+                    lost(walk.position, walk.skip())
         finally:
             file.close()
 

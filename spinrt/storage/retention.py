@@ -26,7 +26,7 @@ from spinrt.storage.carry import decode_carried
 from spinrt.storage.files import device_error
 from spinrt.storage.log import Log
 from spinrt.storage.record import HEADER_BYTES, KIND_CARRIED, KIND_MAX, Header
-from spinrt.storage.segment import Segment
+from spinrt.storage.segment import WINDOW_BYTES, Segment
 
 YOUNG_S: Final = 3600.0
 """A segment with a younger record stays: a message that is still on its way in may have its first part there."""
@@ -90,7 +90,7 @@ def plan(
         idle_bytes: A log up to this size is not made smaller for its size.
 
     Raises:
-        CorruptRecord, StorageError: Damage in the header that says how old a segment is.
+        StorageError: The log cannot be read.
     """
     segments = log.segment_list()
     sizes = [max(follower.start - one.start, 0) for one, follower in pairwise(segments)]
@@ -98,7 +98,7 @@ def plan(
     over = 0 if policy.log_bytes_max is None or total <= idle_bytes else total - policy.log_bytes_max
     chosen: list[tuple[Segment, int]] = []
     for (segment, follower), size in zip(pairwise(segments), sizes, strict=True):
-        ended_ns = next((found.header.time_ns for found in log.headers(follower)), now_ns)
+        ended_ns = next((found.header.time_ns for found in log.headers(follower, lost=_overlooked)), now_ns)
         old = policy.age_s is not None and now_ns - ended_ns > policy.age_s * 1e9
         if not old and over <= 0:
             return _plan(chosen, segments, "")
@@ -109,6 +109,10 @@ def plan(
         chosen.append((segment, size))
         over -= size
     return _plan(chosen, segments, "")
+
+
+def _overlooked(start: int, end: int) -> None:
+    """A damaged header says no time; the next one does."""
 
 
 def _plan(chosen: list[tuple[Segment, int]], segments: list[Segment], reason: str) -> Plan:
@@ -139,10 +143,9 @@ class Mover:
     _since_s: float = field(default_factory=time.monotonic)
 
     def run(self, chosen: Plan) -> Expired:
-        """Move what is live and remove the segments. A body that is needed and damaged is set aside, see `_set_aside`.
+        """Move what is live and remove the segments. What is damaged and may be needed is set aside, see `_set_aside`.
 
         Raises:
-            CorruptRecord: The header of a record is damaged: nobody knows what lies behind it. Its segment stays.
             StorageError: What went before that is gone rightly.
         """
         gone = gone_bytes = 0
@@ -160,19 +163,26 @@ class Mover:
 
     def _empty(self, segment: Segment) -> None:
         headers: dict[int, Header] = {}
-        for name, header in self._names(segment):
+        lost: list[tuple[int, int]] = []
+        for name, header in self._names(segment, lost):
             headers[name] = header
             if len(headers) == NAMES_AT_ONCE:
                 self._carry(segment, headers)
                 headers = {}
         self._carry(segment, headers)
+        for start, end in lost:
+            self._set_aside(segment, start, (start, end), "the header of its record is damaged")
 
-    def _names(self, segment: Segment) -> Iterator[tuple[int, Header]]:
-        """Yield the names whose place is in a segment, and the headers of their records."""
-        for header, first in self.log.headers(segment):
+    def _names(self, segment: Segment, lost: list[tuple[int, int]]) -> Iterator[tuple[int, Header]]:
+        """Yield the names whose place is in a segment, and the headers of their records; enter in ``lost`` from where
+        to where nobody knows what there is."""
+        for header, first in self.log.headers(segment, lost=lambda start, end: lost.append((start, end))):
             self._breathe()
             if header.kind == KIND_CARRIED:
-                name = decode_carried(first).name
+                name = _carried_name(self.log, header, first)
+                if name is None:
+                    lost.append((header.position, header.position + HEADER_BYTES + header.length))
+                    continue
             elif header.kind & KIND_MAX in self.body_kinds:
                 name = header.position
             else:
@@ -185,7 +195,8 @@ class Mover:
             try:
                 kind, time_ns, stored, _ = self.log.stored_body(name)
             except CorruptRecord as error:
-                self._set_aside(segment, name, headers[name], error)
+                start = headers[name].position
+                self._set_aside(segment, name, (start, start + HEADER_BYTES + headers[name].length), str(error))
                 continue
             self._unsynced.append(self.log.append_carried(name, kind, time_ns, stored))
             self.bodies += 1
@@ -195,23 +206,26 @@ class Mover:
                 self._make_durable()
             self._breathe()
 
-    def _set_aside(self, segment: Segment, name: int, header: Header, error: CorruptRecord) -> None:
-        """Keep a record with a damaged body as it is, in a file beside the segments: the others must not wait for it,
-        a new record would make its bytes look right, and it may still be mended from a mirror or by hand."""
+    def _set_aside(self, segment: Segment, name: int, between: tuple[int, int], problem: str) -> None:
+        """Keep what is damaged of a segment as it is, in a file beside the segments: the others must not wait for it, a
+        new record would make its bytes look right, and it may still be mended from a mirror or by hand."""
+        start, end = between
         device, file_name = self.log.device, aside_name(name)
         try:
-            with contextlib.closing(device.open(segment.name)) as source:
-                record = source.read(header.position - segment.start, HEADER_BYTES + header.length)
             if file_name in device.list():  # of a pass that was cut off
                 device.remove(file_name)
-            with contextlib.closing(device.open(file_name, create=True)) as file:
-                file.append([record])
+            with (
+                contextlib.closing(device.open(segment.name)) as source,
+                contextlib.closing(device.open(file_name, create=True)) as file,
+            ):
+                for at in range(start, end, WINDOW_BYTES):
+                    file.append([source.read(at - segment.start, min(WINDOW_BYTES, end - at))])
                 file.sync()
             device.sync()
-        except OSError as problem:
-            raise device_error(problem, f"retention: setting aside of {file_name}") from problem
+        except OSError as error:
+            raise device_error(error, f"retention: setting aside of {file_name}") from error
         self.damaged += 1
-        _trace.error("retention: body %d is damaged, and set aside as log/%s: %s", name, file_name, error)
+        _trace.error("retention: body %d is damaged, and set aside as log/%s: %s", name, file_name, problem)
 
     def _make_durable(self) -> None:
         if not self._unsynced:
@@ -231,8 +245,22 @@ class Mover:
             self._since_s = time.monotonic()
 
 
+def _carried_name(log: Log, header: Header, first: bytes) -> int | None:
+    """Return the name of a body that was carried; none when the record is damaged, so that it may be any."""
+    try:
+        name = decode_carried(first).name
+        if log.place(name) != header.position:  # it was carried again since, or the name is not the right one
+            log.check(header.position)
+    except CorruptRecord:
+        return None
+    return name
+
+
 def aside_name(name: int) -> str:
-    """The file of a damaged body that was set aside, beside the segments: its record, header and all, as it lay."""
+    """The file of a damaged body that was set aside, beside the segments: its record, header and all, as it lay.
+
+    Where a header is damaged the name is a position, and what lay from there to the next good header is kept.
+    """
     return f"{name:020d}{ASIDE_SUFFIX}"
 
 

@@ -196,12 +196,43 @@ class HeaderWalk:
     def __iter__(self) -> Iterator[Found]:
         while self.position < self.end:
             data = self._window.read(self.position - self.segment.start, HEADER_BYTES + self.FIRST_BYTES)
-            header = decode_header(data, self.position, self.segment.seed)
-            after = self.position + HEADER_BYTES + header.length
-            if after > self.end:
-                raise CorruptRecord(f"record at {self.position}: ends at {after}, the segment at {self.end}")
+            header = fitting_header(data, self.position, self.segment.seed, self.end)
             yield self.Found(header, data[HEADER_BYTES : HEADER_BYTES + header.length])
-            self.position = after
+            self.position = header.position + HEADER_BYTES + header.length
+
+    def skip(self) -> int:
+        """Go on with the next record whose header is right, or at the end; return the position where that is."""
+        self.position = next_header(self._window, self.segment, self.position + 1, self.end)
+        return self.position
+
+
+def fitting_header(data: bytes, position: int, seed: int, end: int) -> Header:
+    """As `decode_header`; CorruptRecord, too, when the record does not end before ``end``."""
+    header = decode_header(data, position, seed)
+    after = position + HEADER_BYTES + header.length
+    if after > end:
+        raise CorruptRecord(f"record at {position}: ends at {after}, the segment at {end}")
+    return header
+
+
+def next_header(window: Window, segment: Segment, position: int, end: int) -> int:
+    """Return where the first record at or after a position begins whose header is right; ``end`` when there is none.
+
+    What a message holds is never taken for one: checksums are seeded by the segment's salt.
+    """
+    while position < end:
+        data = window.read(position - segment.start, min(WINDOW_BYTES, end - position))
+        at = data.find(RECORD_MAGIC)
+        while at >= 0:
+            found = position + at
+            try:
+                fitting_header(window.read(found - segment.start, HEADER_BYTES), found, segment.seed, end)
+            except CorruptRecord:
+                at = data.find(RECORD_MAGIC, at + 1)
+            else:
+                return found
+        position += max(len(data) - HEADER_BYTES + 1, 1)
+    return end
 
 
 def damage_error(segment: Segment, position: int, cause: CorruptRecord) -> CorruptRecord:

@@ -15,6 +15,7 @@ from spinrt.mail.store.model import CopyMessages, Expunge
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import Branch, SnapshotReader
 from spinrt.storage.device import File
+from spinrt.storage.places import remove_places
 from spinrt.storage.record import HEADER_BYTES
 from spinrt.storage.retention import GROWTH, Expired, Retention, aside_name, idle_bytes_after
 from spinrt.testing.device import CrashDevice, PowerLost
@@ -203,8 +204,8 @@ def test_a_log_that_is_all_live_is_left_alone(tmp_path: Path) -> None:
     on_store(tmp_path, test)
 
 
-def spoil(store: Store, path: Path, uid: int) -> tuple[int, bytes]:
-    """Change a byte of a message's body where it lies; return its name, and its record as it is then."""
+def spoil(store: Store, path: Path, uid: int, at: int = -3) -> tuple[int, bytes]:
+    """Change a byte of a message's record where it lies; return its name, and its record as it is then."""
     name = store.messages(inbox(store), [uid])[0].body.extents[0].position
     log = store._durable_log
     place = log.place(name)
@@ -214,7 +215,7 @@ def spoil(store: Store, path: Path, uid: int) -> tuple[int, bytes]:
     file = path / "data" / "log" / segment.name
     content = bytearray(file.read_bytes())
     start = place - segment.start
-    content[start + HEADER_BYTES + found.length - 3] ^= 4
+    content[start + at % (HEADER_BYTES + found.length)] ^= 4
     file.write_bytes(content)
     return name, bytes(content[start : start + HEADER_BYTES + found.length])
 
@@ -252,6 +253,43 @@ def test_a_damaged_body_is_set_aside_and_the_pass_goes_on(tmp_path: Path, caplog
     on_store(tmp_path, test)
     store = open_small(tmp_path)
     assert len(store.uids(inbox(store))) == 60
+    store.release()
+
+
+@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize("at", [10, HEADER_BYTES + 1])
+def test_a_damaged_header_or_name_does_not_stop_the_pass(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, at: int, carried: bool
+) -> None:
+    """What cannot be told is set aside as it lay, and what follows it is moved; a table of places that is built anew
+    leaves out that one alone."""
+
+    async def test(store: Store) -> None:
+        await fill(store, 0, 30)
+        await store.snapshot()
+        if carried:
+            await expire(store)
+            await fill(store, 30, 60)
+            await store.snapshot()
+        name, record = spoil(store, tmp_path, 15, at)
+        place = store._durable_log.place(name)
+        assert place is not None
+        done = await expire(store)
+        assert (done.damaged, done.reason) == (1, "")
+        kept = tmp_path / "data" / "log" / aside_name(place)
+        assert kept.read_bytes() == record
+        assert kept.name in caplog.text
+        for one in store.messages(inbox(store), list(store.uids(inbox(store)))):
+            if one.uid != 15:
+                assert store.read(one.body) == message(one.uid - 1)
+        assert (await expire(store)).damaged == 0
+
+    on_store(tmp_path, test)
+    remove_places(tmp_path / "data" / "log")
+    store = open_small(tmp_path)
+    for one in store.messages(inbox(store), list(store.uids(inbox(store)))):
+        if one.uid != 15:
+            assert store.read(one.body) == message(one.uid - 1)
     store.release()
 
 

@@ -18,18 +18,24 @@ from spinrt.storage.device import Device, File
 from spinrt.storage.fsck.finding import Advance, Finding, Mend, damage, note, repaired, unwatched
 from spinrt.storage.record import (
     HEADER_BYTES,
-    RECORD_MAGIC,
     Header,
     check_body,
     check_chain,
     checksum_seed,
-    decode_header,
     decode_segment,
     log_identity,
 )
 from spinrt.storage.recovery import Witness
 from spinrt.storage.repair import Flip, find_flip, find_segment_flip
-from spinrt.storage.segment import WINDOW_BYTES, Segment, Window, segment_name, segment_starts, was_durable
+from spinrt.storage.segment import (
+    Segment,
+    Window,
+    fitting_header,
+    next_header,
+    segment_name,
+    segment_starts,
+    was_durable,
+)
 
 RESTORE: Final = "a mirror or a backup may still have it"
 
@@ -162,8 +168,10 @@ class _Records:
                 yield bad
             check.records += header is not None
             check.chain = None if header is None else header.chain
-            known = None if header is None else offset + HEADER_BYTES + header.length
-            following = self._next_good(window, offset + 1) if known is None else known
+            if header is None:
+                following = next_header(window, self.segment, position + 1, self._end) - self.segment.start
+            else:
+                following = offset + HEADER_BYTES + header.length
             check.advance(following - offset)
             offset = following
             check.end = self.segment.start + offset
@@ -171,17 +179,14 @@ class _Records:
     def _look(self, window: Window, offset: int, position: int) -> tuple[Header | None, Finding | None]:
         """Return the header of the record there, none when it is wrong, and what is wrong with the record."""
         try:
-            header = self._header(window, offset, position)
+            header = fitting_header(window.read(offset, HEADER_BYTES), position, self.segment.seed, self._end)
         except CorruptRecord as error:
             return None, damage(self.place, offset, f"record at {position}", _problem(error), RESTORE, position)
         return header, self._body(window, offset, header)
 
-    def _header(self, window: Window, offset: int, position: int) -> Header:
-        header = decode_header(window.read(offset, HEADER_BYTES), position, self.segment.seed)
-        after = offset + HEADER_BYTES + header.length
-        if after > self.size:
-            raise CorruptRecord(f"record at {position}: ends at offset {after}, the file at {self.size}")
-        return header
+    @property
+    def _end(self) -> int:
+        return self.segment.start + self.size
 
     def _mend(self, offset: int, position: int) -> Finding | None:
         """Try to find the byte that makes the record right, and put it there."""
@@ -209,7 +214,7 @@ class _Records:
         return None
 
     def _is_torn(self, position: int) -> bool:
-        if not self.newest or was_durable(self.segment, self.file, self.segment.start + self.size, position):
+        if not self.newest or was_durable(self.segment, self.file, self._end, position):
             return False
         witness, identity = self.check.witness, self.check.identity
         return witness is None or identity is None or witness(identity) <= position
@@ -219,21 +224,6 @@ class _Records:
         self.check.advance(left)
         problem = f"{left} bytes that were never known to be durable"
         return note(self.place, offset, "end of the log", problem, "the next start cuts them off")
-
-    def _next_good(self, window: Window, offset: int) -> int:
-        """Return the offset of the next record whose header is right, or the end."""
-        while offset < self.size:
-            data = window.read(offset, min(WINDOW_BYTES, self.size - offset))
-            at = data.find(RECORD_MAGIC)
-            while at >= 0:
-                try:
-                    self._header(window, offset + at, self.segment.start + offset + at)
-                except CorruptRecord:
-                    at = data.find(RECORD_MAGIC, at + 1)
-                else:
-                    return offset + at
-            offset += max(len(data) - HEADER_BYTES + 1, 1)
-        return self.size
 
 
 def _mended(place: str, offset: int, subject: str, flip: Flip) -> Finding:
