@@ -6,6 +6,7 @@ generations"). The directory stays locked while it is open.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -173,12 +174,11 @@ class MirrorDirectory:
         return gone
 
     def close(self) -> None:
-        try:
+        with contextlib.ExitStack() as closing:
+            closing.callback(self.data.close)
+            closing.callback(self.pages.close)
             if self._log is not None:
-                self._log.close()
-        finally:
-            self.pages.close()
-            self.data.close()
+                closing.callback(self._log.close)
 
 
 def check_mirror_place(path: Path) -> None:
