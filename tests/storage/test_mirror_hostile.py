@@ -24,7 +24,7 @@ from spinrt.storage.mirror.receiver import ANSWER_BYTES, Receiver
 from spinrt.storage.mirror.update import no_bodies
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import HOLE, PAGE_BYTES_MAX, Snapshot
-from spinrt.storage.snapshot import encode_snapshot
+from spinrt.storage.snapshot import encode_snapshot, seal
 from tests.storage.mirror_support import PAGE_BYTES, MemoryBodies, Primary, Secondary, content, mirror
 
 HELLO = frames.encode_hello(Hello(Purpose.UPDATE, 0, bytes(16)))
@@ -162,6 +162,32 @@ def test_a_name_that_the_mirror_will_give_out_is_refused(primary: Primary, targe
 
     with pytest.raises(StateError, match="has not reached"):
         receiver.receive(frames.encode_bodies([7, secondary.log.end + ahead]))
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\u202eevil", "\u2028", "\x00", "\ud800"])
+@pytest.mark.parametrize("what", ["label", "name"])
+def test_labels_and_names_that_steer_a_terminal_are_refused(primary: Primary, text: str, what: str) -> None:
+    """As bytes that no honest source makes: the text takes the place of one as long."""
+    raw = text.encode("utf-8", "surrogatepass")
+    held = "q" * len(raw)
+    target = primary.snapshot({held if what == "name" else "a": content([b"x"])})
+    if what == "label":
+        target = seal(
+            parent=None,
+            log_identity=target.log_identity,
+            position=target.position,
+            time_ns=target.time_ns,
+            objects=target.objects,
+            label=held,
+        )
+    covered = encode_snapshot(target)[:-32].replace(held.encode(), raw)
+    receiver = Secondary().receiver()
+    receiver.receive(HELLO)
+
+    with pytest.raises(CorruptRecord) as caught:
+        receiver.receive(frames.encode(Kind.BEGIN, NO_BASE, covered + sha256(covered).digest()))
+
+    assert caught.value.line().isprintable()
 
 
 def test_names_above_all_names_are_refused(primary: Primary, target: Snapshot) -> None:
