@@ -8,6 +8,7 @@ TLS 1.2 and newer only.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import ssl
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ RENEW_DAYS = 30
 PINNED_DAYS = 20 * 365
 """Of a certificate that the other side knows by heart: a new one would have to be pinned anew."""
 COMMON_NAME_CHARACTERS_MAX = 64
+
+_LOG = logging.getLogger("spinrt.mail.tls")
 
 
 def server_context(config: Config, *, clock: Clock | None = None) -> ssl.SSLContext | None:
@@ -79,9 +82,14 @@ def self_signed(directory: Path, names: Iterable[str], *, clock: Clock | None = 
     certificate_path, key_path = directory / "certificate.pem", directory / "key.pem"
     wanted = _alternative_names(names)
     now = datetime.fromtimestamp(wall_s(clock or SystemClock()), UTC)
-    if not _usable(certificate_path, key_path, wanted, now):
+    if not _usable(certificate_path, key_path, wanted, now, now + timedelta(days=RENEW_DAYS)):
         key = ec.generate_private_key(ec.SECP256R1())
-        _write_pair(directory, key, _sign(key, wanted, now, VALID_DAYS, [ExtendedKeyUsageOID.SERVER_AUTH]))
+        try:
+            _write_pair(directory, key, _sign(key, wanted, now, VALID_DAYS, [ExtendedKeyUsageOID.SERVER_AUTH]))
+        except ConfigError as error:
+            if not _usable(certificate_path, key_path, wanted, now, now):
+                raise
+            _LOG.warning("tls: %s; the one that is there serves until it expires", error)
     return certificate_path, key_path
 
 
@@ -103,8 +111,14 @@ def pinned_pair(directory: Path, name: str, *, clock: Clock | None = None) -> tu
 def _write_pair(directory: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / "key.pem", _key_pem(key), 0o600)
-        _write(directory / "certificate.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        files = {
+            directory / "key.pem": _write_beside(directory / "key.pem", _key_pem(key), 0o600),
+            directory / "certificate.pem": _write_beside(
+                directory / "certificate.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644
+            ),
+        }
+        for path, beside in files.items():  # only now: one without the other serves nobody
+            os.rename(beside, path)
     except OSError as error:
         raise ConfigError(f"{directory}: the self-signed certificate cannot be written: {error.strerror}") from None
 
@@ -125,8 +139,10 @@ def _alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
     return list(found)
 
 
-def _usable(certificate_path: Path, key_path: Path, wanted: list[x509.GeneralName], now: datetime) -> bool:
-    """The files are there, fit together, name every host and are valid for some time yet."""
+def _usable(
+    certificate_path: Path, key_path: Path, wanted: list[x509.GeneralName], now: datetime, until: datetime
+) -> bool:
+    """The files are there, fit together, name every host and are valid from now until then."""
     try:
         certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
         key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
@@ -136,7 +152,7 @@ def _usable(certificate_path: Path, key_path: Path, wanted: list[x509.GeneralNam
     return (
         key.public_key() == certificate.public_key()
         and set(wanted) <= set(named)
-        and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - timedelta(days=RENEW_DAYS)
+        and certificate.not_valid_before_utc <= now <= until < certificate.not_valid_after_utc
     )
 
 
@@ -169,8 +185,8 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file; it never exists with more rights than `mode`, nor half written."""
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+    """Write what is to replace a file, and return where; it never exists with more rights than `mode`."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -178,4 +194,4 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
-    os.rename(beside, path)
+    return beside

@@ -87,6 +87,32 @@ def test_self_signed_is_kept_until_it_no_longer_serves(tmp_path: Path) -> None:
     assert fingerprint(self_signed(tmp_path, ["a.example"], clock=clock)[0]) != third
 
 
+def test_self_signed_that_cannot_be_renewed_serves_until_it_expires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full device keeps it as it is, both files of it; what has expired is an error."""
+    clock = FakeClock(1_800_000_000)
+    first = fingerprint(self_signed(tmp_path, ["a.example"], clock=clock)[0])
+    real, syncs = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        """The key still finds room, the certificate does not."""
+        syncs[0] += 1
+        if syncs[0] % 2 == 0:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    clock.now_s += timedelta(days=VALID_DAYS - 10).total_seconds()
+    for _ in range(2):
+        assert fingerprint(self_signed(tmp_path, ["a.example"], clock=clock)[0]) == first
+        load_context(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    assert caplog.text.count("serves until it expires") == 2
+    clock.now_s += timedelta(days=20).total_seconds()
+    with pytest.raises(ConfigError, match="No space"):
+        self_signed(tmp_path, ["a.example"], clock=clock)
+
+
 def test_configured_files_are_used(tmp_path: Path) -> None:
     """A certificate of the operator's is what clients see; nothing is generated."""
     ca = trustme.CA()
