@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from spinrt.errors import DataLocked, NotFound, StateError, UsageError
 from spinrt.mail.control import Handler
 from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.changes import OPAQUE_KINDS
+from spinrt.mail.store.snapshot_index import HINT, named
 from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
@@ -26,6 +28,7 @@ from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.rows import Malformed
 from spinrt.storage.tree import shape_of
 from spinrt.storage.tree_count import changed_count
 
@@ -97,11 +100,18 @@ def _build_table(data_directory: Path, directory: Path) -> None:
 
 @contextlib.contextmanager
 def opened(data_directory: Path, pages: LocalPages, snapshot: Snapshot) -> Iterator[SnapshotReader]:
-    """A snapshot opened for reading, its bodies from the log as it is now, which is only looked at."""
+    """A snapshot opened for reading, its bodies from the log as it is now, which is only looked at.
+
+    Raises:
+        As `SnapshotReader`; Malformed, too, when what is read inside makes no sense.
+    """
     log = Log.open(data_directory / "log", device=ReadOnlyDevice(data_directory / "log"), opaque_kinds=OPAQUE_KINDS)
     try:
         with SnapshotReader(pages, snapshot, log) as reader:
             yield reader
+    except (TypeError, ValueError, ArithmeticError, LookupError, sqlite3.Error) as error:
+        # Any column of a made-up index may hold anything: what stumbles over that is nobody's mistake here.
+        raise Malformed(f"{named(snapshot)}: holds what no mail index holds: {error}", hint=HINT) from error
     finally:
         log.close()
 
@@ -161,7 +171,9 @@ def _mailbox_counters(reader: SnapshotReader) -> dict[tuple[str, str], tuple[int
     for user in reader.users():
         for mailbox in reader.mailboxes(user):
             status = reader.status(mailbox.id)
-            found[user, mailbox.name] = (status.uidvalidity, status.uidnext, status.highest_modseq, status.messages)
+            found[str(user), str(mailbox.name)] = (  # in a made-up index they may be anything: `opened` says so
+                int(status.uidvalidity), int(status.uidnext), int(status.highest_modseq), int(status.messages),
+            )  # fmt: skip
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spinrt.cli.main import exit_code
+from spinrt.cli.snapshot import look_into
 from spinrt.errors import CorruptRecord, DeviceFull, FormatUnknown, SpinError
 from spinrt.mail.snapshot_operations import differences, opened
 from spinrt.mail.store.changes import OPAQUE_KINDS
@@ -24,7 +27,7 @@ from spinrt.storage.protocols import HOLE, Object, Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice
 from spinrt.storage.snapshot import KIND_CONFIGURATION, KIND_INDEX, depth_of, seal
 from spinrt.storage.tree import build_bytes, encode_node, pages, shape_of, update
-from tests.mail.store_support import fill, with_store
+from tests.mail.store_support import USER, fill, with_store
 
 PAGE = 4096
 HUGE = 2**44 - 2**20
@@ -143,6 +146,36 @@ def test_index_that_is_none_is_an_error_that_names_snapshot_and_object(site: Sit
     assert not target.exists()
     lines = [finding.line() for finding in site.check()]
     assert sum(made.identity.hex()[:12] in line and says in line for line in lines) == 1, lines
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE messages SET body = x'00'",
+        "UPDATE messages SET body = 'text'",
+        "UPDATE messages SET flags = 'abc'",
+        "UPDATE messages SET keywords = x'ff00'",
+        "UPDATE messages SET uid = uid + 1000000000000",
+        "UPDATE mailboxes SET uidnext = 'abc', messages = 'many'",
+        "UPDATE mailboxes SET messages = x'00' WHERE name = 'INBOX'",
+    ],
+)
+def test_values_of_another_kind_are_no_internal_error(site: Site, change: str) -> None:
+    """Columns take anything; whoever looks gets an answer or an error that names the snapshot."""
+    made = site.commit(site.stored(site.index(change)))
+
+    def look(**at: object) -> None:
+        look_into(site.data, lambda _: made, argparse.Namespace(json=True, **({"mailbox": None, "uid": None} | at)))
+
+    actions: tuple[Callable[[], object], ...] = (
+        lambda: look(user=USER),
+        lambda: look(user=USER, mailbox="INBOX"),
+        lambda: look(user=USER, mailbox="INBOX", uid=3),
+        lambda: differences(site.data, site.pages, site.good, made),
+    )
+    for action in actions:
+        with contextlib.suppress(SpinError):
+            action()
 
 
 def test_state_of_another_position_is_damage(site: Site) -> None:

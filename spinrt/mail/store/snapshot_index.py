@@ -29,7 +29,7 @@ _HEADER_BYTES: Final = 100
 SCHEMA_BYTES_MAX: Final = 1024 * 1024
 """Of its rows, with what they have in further pages."""
 _PARTS: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-_HINT: Final = "delete the snapshot, or run `spinrt fsck` where it came from"
+HINT: Final = "delete the snapshot, or run `spinrt fsck` where it came from"
 
 
 def named(snapshot: Snapshot) -> str:
@@ -51,7 +51,7 @@ def checked_index(store: PageStore, snapshot: Snapshot) -> Object:
         raise NotFound(f"{named(snapshot)}: has no mail index")
     header = read(store, item, 0)[:_HEADER_BYTES] if item.size else b""
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise Malformed(f"{named(snapshot)}: is no database, expected a mail index", hint=_HINT)
+        raise Malformed(f"{named(snapshot)}: is no database, expected a mail index", hint=HINT)
     stated = int.from_bytes(header[16:18], "big")
     page_bytes = 65_536 if stated == 1 else stated
     count = int.from_bytes(header[28:32], "big")
@@ -59,7 +59,7 @@ def checked_index(store: PageStore, snapshot: Snapshot) -> Object:
         raise Malformed(
             f"{named(snapshot)}: has {item.size} bytes in pages of {item.page_bytes}, expected {count} pages of"
             f" {page_bytes}, as its database says",
-            hint=_HINT,
+            hint=HINT,
         )
     return item
 
@@ -83,7 +83,7 @@ def open_view(store: PageStore, snapshot: Snapshot, overlay: Overlay | None = No
         if view is not None:
             view.close()
         if isinstance(error, sqlite3.Error | UsageError | Malformed):
-            raise Malformed(f"{named(snapshot)}: cannot be opened: {error}", hint=_HINT) from error
+            raise Malformed(f"{named(snapshot)}: cannot be opened: {error}", hint=HINT) from error
         raise
     return view
 
@@ -95,12 +95,12 @@ def check_state(view: View, snapshot: Snapshot) -> None:
         fitting = lengths == [(len(snapshot.log_identity), "integer")]  # what cannot be it may be too long to be read
         state = list(view.execute("SELECT log_identity, applied FROM state")) if fitting else []
     except sqlite3.Error as error:
-        raise Malformed(f"{named(snapshot)}: cannot be read: {error}", hint=_HINT) from error
+        raise Malformed(f"{named(snapshot)}: cannot be read: {error}", hint=HINT) from error
     if state != [(snapshot.log_identity, snapshot.position)]:
         raise Malformed(
             f"{named(snapshot)}: is of another log or position, expected {snapshot.position} of log"
             f" {snapshot.log_identity.hex()[:12]}",
-            hint=_HINT,
+            hint=HINT,
         )
 
 
