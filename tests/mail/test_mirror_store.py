@@ -208,6 +208,39 @@ def test_fail_over_again_and_again(tmp_path: Path) -> None:
         assert len(stored(primary)["INBOX"]) == 10 + 2 * (turn + 1)  # type: ignore[arg-type]
 
 
+def test_what_led_to_the_common_snapshot_is_not_set_aside(tmp_path: Path) -> None:
+    """There and back: the snapshots from before the first takeover are of another log, and of the past all the same."""
+    places = [tmp_path / "data", tmp_path / "mirror"]
+    wrote: list[bytes] = []
+
+    async def begin() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        for number in range(3):
+            await deliver_some(store, number, 1)
+            await mirror_to(store, places[1])
+        await deliver_some(store, 500, 1)
+        wrote.append((await store.snapshot()).identity)
+        await store.close()
+
+    async def go_on(path: Path, other: Path, first: int) -> None:
+        store = Store.open(path)
+        for number in range(first, first + 3):
+            await deliver_some(store, number, 1)
+            await mirror_to(store, other)
+        await deliver_some(store, first + 50, 1)
+        wrote.append((await store.snapshot()).identity)
+        await store.close()
+
+    run(begin)
+    for turn, (primary, other) in enumerate((places[::-1], places)):
+        promote(primary)
+        aside = step_down(other)
+        assert aside is not None
+        run(lambda primary=primary, other=other, turn=turn: go_on(primary, other, 100 * (turn + 1)))  # type: ignore[misc]
+        assert set(FileBook(other).read().aside) == {aside.identity, wrote[turn]}
+
+
 def test_the_index_of_what_was_promoted_comes_back_from_a_snapshot(tmp_path: Path) -> None:
     """Of both kinds: a fresh mirror, and an old primary whose log has a history that was left. Never from the log."""
     places = [tmp_path / "data", tmp_path / "mirror"]

@@ -173,8 +173,10 @@ class Update:
                 f"mirror: its snapshot {current.identity.hex()[:12]} is not of the source's past",
                 hint="if the source is the right one: `spinrt mirror resync` on the mirror; nothing is lost by it",
             )
+        ordered = in_order(self._snapshots.values())
         shared = self._snapshots.get(base or b"")
-        return tuple(one.identity for one in self._snapshots.values() if shared is None or not _of_past(one, shared))
+        past = ordered[: ordered.index(shared)] if shared is not None else []
+        return tuple(one.identity for one in ordered if shared is None or not _of_past(one, shared, past))
 
     def want_pages(self, offer: PageOffer) -> list[bool]:
         patch = self._patch_for(offer.object_index)
@@ -336,8 +338,15 @@ def _follows(target: Snapshot, current: Snapshot) -> bool:
     return target.log_identity == current.log_identity and later
 
 
-def _of_past(one: Snapshot, shared: Snapshot) -> bool:
-    return one.log_identity == shared.log_identity and one.position <= shared.position
+def _of_past(one: Snapshot, shared: Snapshot, before: Sequence[Snapshot]) -> bool:
+    """Whether a snapshot is of the history that led to the shared one; ``before`` are those that come first in order.
+
+    A promoted store's snapshots are later than the one that it was promoted from, whatever its clock says, so what
+    another log has before the shared one led to it, or was set aside before.
+    """
+    if one.log_identity == shared.log_identity:
+        return one.position <= shared.position
+    return one in before
 
 
 def _object_named(base: Snapshot | None, target: Object) -> Object | None:
