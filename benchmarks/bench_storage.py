@@ -44,7 +44,7 @@ def full() -> Scale:
     return Scale(
         deliveries=deliveries.Scale(messages=2000, rounds=7),
         disk_messages=20_000,
-        snapshots=snapshots.Scale(messages=1_000_000, users=100, deliveries=1000, rounds=9, paced=500),
+        snapshots=snapshots.Scale(messages=1_000_000, users=100, deliveries=1000, rounds=9, paced=300),
         mirror=mirroring.Scale(old=20_000, per_minute=60),
         memory_message_bytes=200 * MIB,
         memory_messages=1_000_000,
@@ -154,6 +154,7 @@ def _snapshot_rows(scale: Scale, found: SnapshotsFound) -> list[Row]:
         Row.of("scan", _milli(found.scan_s), "ms", store),
         Row.of_samples("delivery_quiet", [_milli(run) for run in found.quiet], "ms", store),
         Row.of_samples("delivery_during_snapshot", [_milli(run) for run in found.during], "ms", store),
+        Row.of_samples("delivery_during_small_snapshots", [_milli(run) for run in found.during_small], "ms", store),
     ]
 
 

@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from benchmarks.storage.filling import START_S, disk_bytes
+from benchmarks.storage.filling import START_S, delivery, disk_bytes
 from benchmarks.storage.generator import Generator
 from spinrt.cli.demo_source import open_source
-from spinrt.mail.store.model import Copy, Deliver
+from spinrt.mail.store.model import Deliver
 from spinrt.mail.store.store import Store
 
 SEED: Final = 7
@@ -68,13 +68,5 @@ async def _fill(directory: Path, messages: Iterable[bytes]) -> tuple[int, int]:
 def _delivery(store: Store, number: int, message: bytes) -> Deliver:
     writer = store.body_writer()
     writer.write(message)
-    return Deliver(
-        delivery_id=f"{START_S:x}-{number:08x}-{hashlib.sha256(message).hexdigest()[:8]}",
-        protocol="smtp",
-        peer="192.0.2.1",
-        sender="sender@example.org",
-        recipients=(f"{USER}@example.com",),
-        body=writer.finish(),
-        copies=(Copy(USER, "INBOX"),),
-        received_s=START_S + number,
-    )
+    delivery_id = f"{START_S:x}-{number:08x}-{hashlib.sha256(message).hexdigest()[:8]}"
+    return delivery(USER, delivery_id, writer, START_S + number)

@@ -37,6 +37,20 @@ def small_bodies(count: int) -> Iterator[bytes]:
         ).encode()
 
 
+def delivery(user: str, delivery_id: str, writer: BodyWriter, received_s: int) -> Deliver:
+    """A message that has been written, into a user's INBOX."""
+    return Deliver(
+        delivery_id=delivery_id,
+        protocol="smtp",
+        peer="192.0.2.1",
+        sender="sender@example.org",
+        recipients=(f"{user}@example.com",),
+        body=writer.finish(),
+        copies=(Copy(user, "INBOX"),),
+        received_s=received_s,
+    )
+
+
 class Filler:
     """Writes deliveries into a new data directory."""
 
@@ -61,16 +75,7 @@ class Filler:
         self._count += 1
         self.message_bytes += len(message)
         user = user_name(self._count % self._users)
-        return Deliver(
-            delivery_id=f"{START_S * 10**9 + self._count:x}",
-            protocol="smtp",
-            peer="192.0.2.1",
-            sender="sender@example.org",
-            recipients=(f"{user}@example.com",),
-            body=writer.finish(),
-            copies=(Copy(user, "INBOX"),),
-            received_s=START_S + self._count // 100,
-        )
+        return delivery(user, f"{START_S * 10**9 + self._count:x}", writer, START_S + self._count // 100)
 
     def _append_chunk(self, chunk: bytes, sha256: bytes | None) -> int:
         return self._log.append(

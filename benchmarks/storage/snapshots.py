@@ -16,9 +16,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.storage.filling import Filler, small_bodies, user_name
+from benchmarks.storage.filling import Filler, delivery, small_bodies, user_name
 from spinrt.errors import SpinError
-from spinrt.mail.store.model import Copy, Deliver, FlagsMode, StoreFlags
+from spinrt.mail.store.model import FlagsMode, StoreFlags
 from spinrt.mail.store.snapshots import index_of, write_object
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader
@@ -64,7 +64,9 @@ class SnapshotsFound:
     quiet: list[list[float]] = field(default_factory=list)
     """From handing in to durable, of each delivery: one list for each round."""
     during: list[list[float]] = field(default_factory=list)
-    """The same while a snapshot is taken."""
+    """The same while a snapshot is taken, before which as much changed as before those above."""
+    during_small: list[list[float]] = field(default_factory=list)
+    """The same while small snapshots follow each other."""
 
 
 def measure(directory: Path, scale: Scale) -> SnapshotsFound:
@@ -91,7 +93,8 @@ async def _with_store(directory: Path, scale: Scale, found: SnapshotsFound) -> N
             snapshot = await _round(work, found, snapshot)
         for _ in range(scale.rounds):
             found.quiet.append(await work.paced(scale.paced))
-            found.during.append(await _paced_during(work, scale))
+            found.during.append(await _during_changed(work, scale))
+            found.during_small.append(await _during_small(work, scale))
     finally:
         await store.close()
 
@@ -123,8 +126,20 @@ def _scan(store: LocalPages, old: Object, new: Object) -> int:
     return sum(page != next(before, None) for page in pages(store, new))
 
 
-async def _paced_during(work: Work, scale: Scale) -> list[float]:
-    """Deliveries at the same pace, while one snapshot follows the other."""
+async def _during_changed(work: Work, scale: Scale) -> list[float]:
+    """Deliveries at the same pace during snapshots, before each of which as much changed as before those above."""
+    taken: list[float] = []
+    while len(taken) < scale.paced:
+        await work.change()
+        task = asyncio.create_task(work.store.snapshot())
+        while not task.done():
+            taken += await work.paced(1)
+        await task
+    return taken
+
+
+async def _during_small(work: Work, scale: Scale) -> list[float]:
+    """The same while one snapshot follows the other, each of the few deliveries that came meanwhile."""
     stopped = False
 
     async def snapshots() -> None:
@@ -187,16 +202,8 @@ class Work:
         number = next(self._numbers)
         writer = self.store.body_writer()
         writer.write(b"X-Run: %d\r\n" % self._mark + next(self._bodies))
-        change = Deliver(
-            delivery_id=f"{self._mark:x}-{number:x}",
-            protocol="smtp",
-            peer="192.0.2.1",
-            sender="sender@example.org",
-            recipients=("a@example.com",),
-            body=writer.finish(),
-            copies=(Copy(user_name(number % self._scale.users), "INBOX"),),
-            received_s=int(time.time()),
-        )
+        user = user_name(number % self._scale.users)
+        change = delivery(user, f"{self._mark:x}-{number:x}", writer, int(time.time()))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_durable(error: SpinError | None) -> None:

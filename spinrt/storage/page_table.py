@@ -12,6 +12,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,6 +73,16 @@ class Row(NamedTuple):
     put_s: int
 
 
+@dataclass(slots=True)
+class _Staged:
+    """A page that is entered when the transaction ends: references as a page and as a node."""
+
+    place: Place
+    put_s: int
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    base: bytes | None = None
+
+
 class PackRow(NamedTuple):
     number: int
     salt: bytes
@@ -87,6 +99,7 @@ class PageTable:
             path.touch(mode=0o600)
         mode = "ro" if read_only else "rwc"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
+        self._staged: dict[bytes, _Staged] = {}
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
         try:
             self._set_up(read_only)
@@ -116,13 +129,34 @@ class PageTable:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._enter_staged()
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            self._staged.clear()
 
     # ------------------------------------------------------------------------------------------------------- pages
+
+    def stage(self, rows: Iterable[tuple[bytes, Place, int]]) -> None:
+        """Enter pages (digest, place, put_s) when the transaction ends, with what was counted by then.
+
+        A statement for each is what most of the time of a small snapshot would go to.
+        """
+        for digest, place, put_s in rows:
+            self._staged[digest] = _Staged(place, put_s)
+
+    def _enter_staged(self) -> None:
+        self._db.executemany(
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+            " SET leaves = leaves + excluded.leaves, nodes = nodes + excluded.nodes",
+            (
+                (digest, *one.place, one.counts[False], one.counts[True], one.put_s, one.base)
+                for digest, one in sorted(self._staged.items(), key=itemgetter(0))
+            ),
+        )
 
     def find(self, digest: bytes) -> Row | None:
         row = self._db.execute(
@@ -160,6 +194,10 @@ class PageTable:
             The references as what it was counted, all references, and the pack and bytes of the entry; none when there
             is no such page.
         """
+        staged = self._staged.get(digest)
+        if staged is not None:
+            staged.counts[node] = max(staged.counts[node] + change, 0)
+            return staged.counts[node], sum(staged.counts), staged.place
         row = self._db.execute(_COUNT_NODE if node else _COUNT_LEAF, (change, digest)).fetchone()
         return None if row is None else (row[0], row[1], Place(row[2], 0, row[3]))
 
@@ -167,6 +205,9 @@ class PageTable:
         self._db.execute("UPDATE pages SET leaves = 0, nodes = 0, base = NULL")
 
     def is_live_node(self, digest: bytes) -> bool:
+        staged = self._staged.get(digest)
+        if staged is not None:
+            return staged.counts[True] > 0
         row = self._db.execute("SELECT nodes FROM pages WHERE digest = ?", (digest,)).fetchone()
         return row is not None and row[0] > 0
 
@@ -176,6 +217,10 @@ class PageTable:
         return None if row is None else row[0]
 
     def set_base(self, digest: bytes, base: bytes | None) -> None:
+        staged = self._staged.get(digest)
+        if staged is not None:
+            staged.base = base
+            return
         self._db.execute("UPDATE pages SET base = ? WHERE digest = ?", (base, digest))
 
     def dependents(self, digest: bytes) -> list[bytes]:

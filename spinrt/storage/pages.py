@@ -28,6 +28,7 @@ from typing import Final
 
 from spinrt.errors import ClosedError, CorruptRecord, DeviceFailed, DeviceFull, NotFound, StateError, StorageError
 from spinrt.storage import snapshot as snapshot_files
+from spinrt.storage.background import breathe
 from spinrt.storage.device import Device, OsDevice
 from spinrt.storage.files import device_error
 from spinrt.storage.pack import Entry, Gap, check_content, compress, decompress, pack_name
@@ -37,10 +38,14 @@ from spinrt.storage.page_table import TABLE_NAME, PageTable, Place, remove_table
 from spinrt.storage.protocols import DIGEST_BYTES, Snapshot
 from spinrt.storage.references import References, most_like
 from spinrt.storage.room import means_full
+from spinrt.storage.snapshot_directory import SnapshotDirectory
+from spinrt.storage.tree import is_node
 
 PACK_BYTES_MAX: Final = 64 * 1024 * 1024
 PENDING_MAX: Final = 8192
 """Pages put and not synced; with more of them `put` syncs by itself."""
+NODES_MAX: Final = 1024
+"""Nodes that `LocalPages.remembering_nodes` keeps: some 4 MiB."""
 UNUSED_KEEP_S: Final = 24 * 3600
 UNREADABLE_MAX: Final = 65_536  # pages that are remembered as damaged
 
@@ -75,7 +80,9 @@ class LocalPages:
         self._pending: dict[bytes, Place] = {}
         self._touched: set[bytes] = set()
         self._unreadable: set[bytes] = set()
+        self._files = SnapshotDirectory(device, self.damaged, self.repaired, read_only=read_only)
         self._snapshots: dict[bytes, Snapshot] = {}
+        self._nodes: dict[bytes, bytes] | None = None
         self._table: PageTable | None = None
         self._is_distrusted = False
         """The counts may be too low: nothing is deleted by them, and the next start builds the table anew."""
@@ -161,11 +168,11 @@ class LocalPages:
                     hint="open it with `spinrt snapshot list` while no server runs: that builds it",
                 )
             self._table = table
-            self._load_snapshots()
+            self._snapshots = self._files.load(self.get)
         else:
             self._table = table = table or self._new_table()
             broken = cover(table, self._packs, sizes, int(self._clock_s()))
-            self._load_snapshots()
+            self._snapshots = self._files.load(self.get)
             self._recount(table)
             drop_torn(table, broken)
         self.damaged.update(self._packs.damaged)
@@ -185,39 +192,6 @@ class LocalPages:
     def _new_table(self) -> PageTable:
         remove_table(self.directory)
         return PageTable(self.directory / TABLE_NAME)
-
-    def _load_snapshots(self) -> None:
-        for name in self._device.list():
-            if not name.endswith(snapshot_files.SUFFIX):
-                continue
-            try:
-                found = self._read_snapshot(name)
-            except CorruptRecord as error:
-                try:
-                    found = self._spare_snapshot(name)
-                except (CorruptRecord, NotFound, ValueError):
-                    self.damaged[name] = error
-                    continue
-                self._mend_snapshot(name, found, error)
-            self._snapshots[found.identity] = found
-
-    def _read_snapshot(self, name: str) -> Snapshot:
-        with contextlib.closing(self._device.open(name)) as file:
-            data = file.read(0, snapshot_files.FILE_BYTES_MAX + 1)
-        return snapshot_files.decode_named(data, name)
-
-    def _spare_snapshot(self, name: str) -> Snapshot:
-        """Return a snapshot from its page. Raises CorruptRecord, NotFound; ValueError for a name that names none."""
-        identity = bytes.fromhex(name.removesuffix(snapshot_files.SUFFIX).partition("-")[2])
-        return snapshot_files.decode_named(self.get(identity) + identity, name)
-
-    def _mend_snapshot(self, name: str, found: Snapshot, error: CorruptRecord) -> None:
-        if self._read_only:
-            self.damaged[name] = error
-            return
-        _trace.warning("%s; written anew", error)
-        self._write_snapshot(name, snapshot_files.encode_snapshot(found))
-        self.repaired.append(name)
 
     def _recount(self, table: PageTable) -> None:
         """Bring the counts up to the snapshots that are there."""
@@ -244,25 +218,25 @@ class LocalPages:
     def put(self, content: bytes) -> bytes:
         """See `PageStore.put`."""
         check_content(content)
+        breathe()
         digest = sha256(content).digest()
         with self._guarded("put"):
-            if self._is_known(digest):
-                return digest
-        stored, compressed = compress(content)
-        with self._guarded("put"):
-            self._store(digest, stored, compressed, len(content))
+            self._remember(digest, content)
+            if not self._is_known(digest):
+                self._store(digest, *compress(content), len(content))
         return digest
 
     def put_stored(self, digest: bytes, stored: bytes, compressed: bool) -> None:
         """See `PageStore.put_stored`."""
         content = decompress(stored, compressed, digest, f"page {digest.hex()}")
         with self._guarded("put"):
-            self._store(digest, stored, compressed, len(content))
+            if not self._is_known(digest):
+                self._store(digest, stored, compressed, len(content))
 
     def _store(self, digest: bytes, stored: bytes, compressed: bool, plain_bytes: int) -> None:
         if digest in self._unreadable:
             self._renew(digest, stored, compressed, plain_bytes)
-        elif not self._is_known(digest):
+        else:
             self._append(digest, stored, compressed, plain_bytes)
 
     def replace(self, digest: bytes, stored: bytes, compressed: bool) -> None:
@@ -348,30 +322,50 @@ class LocalPages:
             self._sync()
 
     def _sync(self) -> None:
-        writer = self._packs.writer
         if not self._pending and not self._touched:
             return
+        self._sync_pack()
+        table = self._usable()
+        with table.transaction():
+            table.add(self._waiting())
+            self._cover(table)
+        self._pending.clear()
+        self._touched.clear()
+
+    def _sync_pack(self) -> None:
+        writer = self._packs.writer
         try:
             if writer is not None:
                 writer.sync()
         except OSError:
             self._give_up()
             raise
+
+    def _waiting(self) -> Iterator[tuple[bytes, Place, int]]:
+        """What is durable now and not in the table."""
         now_s = int(self._clock_s())
-        table = self._usable()
-        with table.transaction():
-            table.add((digest, place, now_s) for digest, place in self._pending.items())
-            table.touch(self._touched, now_s)
-            if writer is not None:
-                table.cover(writer.number, writer.salt, writer.end)
-        self._pending.clear()
-        self._touched.clear()
+        for digest, place in self._pending.items():
+            breathe()
+            yield digest, place, now_s
+
+    def _cover(self, table: PageTable) -> None:
+        """Say in the table how far it goes, and what was put again."""
+        writer = self._packs.writer
+        table.touch(self._touched, int(self._clock_s()))
+        if writer is not None:
+            table.cover(writer.number, writer.salt, writer.end)
 
     # --------------------------------------------------------------------------------------------------------- get
 
     def get(self, digest: bytes) -> bytes:
         """See `PageStore.get`."""
-        return self._checked(digest)[2]
+        breathe()
+        nodes = self._nodes
+        if nodes is not None and digest in nodes:
+            return nodes[digest]
+        content = self._checked(digest)[2]
+        self._remember(digest, content)
+        return content
 
     def get_stored(self, digest: bytes) -> tuple[bytes, bool]:
         """See `PageStore.get_stored`."""
@@ -426,14 +420,30 @@ class LocalPages:
                 digest in self._pending or (digest not in bad and table.find(digest) is not None) for digest in digests
             ]
 
+    @contextlib.contextmanager
+    def remembering_nodes(self) -> Iterator[None]:
+        """Keep nodes that are read and stored in memory, up to `NODES_MAX`, for the length of a ``with`` block.
+
+        For whoever makes a snapshot of an earlier one: `commit` looks at the same nodes again. One at a time.
+        """
+        self._nodes = {}
+        try:
+            yield
+        finally:
+            self._nodes = None
+
+    def _remember(self, digest: bytes, content: bytes) -> None:
+        nodes = self._nodes
+        if nodes is not None and len(nodes) < NODES_MAX and is_node(content):
+            nodes[digest] = content
+
     # --------------------------------------------------------------------------------------------------- snapshots
 
     def snapshots(self) -> list[Snapshot]:
         """See `PageStore.snapshots`."""
         with self._guarded("list snapshots"):
             if self._read_only:
-                self._snapshots.clear()
-                self._load_snapshots()
+                self._snapshots = self._files.load(self.get)
             return self._in_order()
 
     def _in_order(self) -> list[Snapshot]:
@@ -446,39 +456,30 @@ class LocalPages:
             if snapshot.identity in self._snapshots:
                 return
             self.put(encoded[:-DIGEST_BYTES])
-            self._sync()
+            self._sync_pack()
             name = snapshot_files.snapshot_name(snapshot)
             table = self._usable()
             try:
                 with table.transaction():
+                    table.stage(self._waiting())
+                    self._cover(table)
                     References(table, self, strict=True).add(snapshot, most_like(snapshot, self._snapshots))
                     table.add_counted(snapshot.identity, encoded)
-                    self._write_snapshot(name, encoded)
+                    self._files.write(name, encoded)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    if name in self._device.list():
-                        self._device.remove(name)
-                        self._device.sync()
+                    self._files.remove(name)
                 raise
+            self._pending.clear()
+            self._touched.clear()
             self._snapshots[snapshot.identity] = snapshot
-
-    def _write_snapshot(self, name: str, encoded: bytes) -> None:
-        """Write a snapshot's file; one that is there is never without its name."""
-        there = name in self._device.list()
-        with contextlib.closing(self._device.open(name, create=not there, write=True)) as file:
-            if there:
-                file.truncate(0)
-            file.append([encoded])
-            file.sync()
-        self._device.sync()
 
     def delete(self, identity: bytes) -> None:
         """See `PageStore.delete`."""
         with self._guarded("delete"):
             found = self._known(identity)
             table = self._usable()
-            self._device.remove(snapshot_files.snapshot_name(found))
-            self._device.sync()
+            self._files.remove(snapshot_files.snapshot_name(found))
             del self._snapshots[identity]
             self._take_back(table, found)
             self._compact()
@@ -535,6 +536,7 @@ class LocalPages:
                 moved.append((digest, self._append(digest, stored, compressed, len(content))))
         except CorruptRecord as error:
             _trace.error("page store: %s; the pack stays as it is", error)
+            self._sync()  # copies of what has rows already must not wait for a commit
             return 0
         self._sync()
         self._move(moved, {})

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from spinrt.errors import CorruptRecord, NotFound, UsageError
+from spinrt.storage.background import breathe
 from spinrt.storage.page_table import PageTable
 from spinrt.storage.protocols import FAN_OUT, HOLE, Object, Snapshot
 from spinrt.storage.snapshot import decode_snapshot, in_order
@@ -174,6 +175,7 @@ class References:
 
     def _count_one(self, digest: bytes, change: int, *, node: bool) -> int:
         """Change one count; return what it is now, or minus one when there is no such page."""
+        breathe()
         found = self._table.count(digest, change, node=node)
         if found is None:
             if self._strict:

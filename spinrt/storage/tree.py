@@ -72,6 +72,11 @@ def encode_node(level: int, digests: bytes) -> bytes:
     return _NODE.pack(_NODE_MAGIC, level, len(digests) // DIGEST_BYTES) + digests
 
 
+def is_node(content: bytes) -> bool:
+    """Tell whether a page looks like a node; a page of an object may, too."""
+    return content.startswith(_NODE_MAGIC)
+
+
 def decode_node(content: bytes, level: int, count: int, digest: bytes) -> bytes:
     """Return the joined digests of a node.
 

@@ -14,7 +14,8 @@ it: frames behind the cut are not moved, and the log does not begin anew.
 
 Formats: https://www.sqlite.org/fileformat2.html section 4 (the log: header of 32 bytes; frames of 24 bytes and a page)
 and https://www.sqlite.org/walformat.html section 2 (the header of the shared memory, two copies of 48 bytes and then
-how many frames were moved), where numbers have the machine's order.
+how many frames were moved; behind it, in blocks of 32 KiB, the page number of each frame), where numbers have the
+machine's order.
 
 *Descriptors* of database and shared memory stay open as long as this process has connections: closing one would drop
 the locks that SQLite holds on the file (POSIX advisory locks).
@@ -29,6 +30,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -45,6 +47,10 @@ CHANGED_BYTES_MAX: Final = 4 * 1024 * 1024
 _INDEX_VERSION: Final = 3_007_000
 _INDEX: Final = struct.Struct("=I4xI2BHII8x8s8x")
 _INDEX_BYTES: Final = 136
+_BLOCK_BYTES: Final = 32_768
+_BLOCK_FRAMES: Final = 4096
+_FRAMES_BEFORE: Final = _INDEX_BYTES // 4 - 1
+"""The header takes the room of so many frames' numbers, and frames are counted from 1."""
 _BACKFILLED: Final = struct.Struct("=I")
 _FRAME: Final = struct.Struct(">I4x8s")
 _READ_TRIES: Final = 10_000
@@ -93,6 +99,8 @@ class Changes:
         self._frames: dict[int, int] = {}
         self._salts = b""
         self._noted = 0
+        self._outgrown: list[mmap.mmap] = []
+        """Maps of a shorter time; they hold a descriptor each."""
         self._cut: LogState | None = None
         self._taken: Taken | None = None
         try:
@@ -156,11 +164,10 @@ class Changes:
             self._salts, self._noted = state.salts, 0
             self._frames.clear()
         try:
-            for frame in range(self._noted + 1, state.end + 1):
-                page = self._page_of(frame, state)
-                self._frames[page] = frame
+            for first, numbers in self._page_numbers(self._noted + 1, state):
+                self._frames.update(zip(numbers, count(first)))
                 if self._known:
-                    self._changed.add(page)
+                    self._changed.update(numbers)
         except BaseException:
             self._forget()
             raise
@@ -168,14 +175,30 @@ class Changes:
         if len(self._changed) > CHANGED_MAX:
             self._forget()
 
-    def _page_of(self, frame: int, state: LogState) -> int:
-        header = os.pread(self._descriptors[1], FRAME_HEADER_BYTES, _offset(frame, state.page_bytes))
-        if len(header) < FRAME_HEADER_BYTES:
-            raise StorageError(f"write-ahead log: ends before frame {frame}, expected {state.end}")
-        page, salts = _FRAME.unpack_from(header)
-        if salts != state.salts:
-            raise StorageError(f"write-ahead log: frame {frame} is of another time")
-        return int(page)
+    def _page_numbers(self, frame: int, state: LogState) -> Iterator[tuple[int, memoryview]]:
+        """Yield pieces of the log from a frame on: its first frame, and the page of each frame."""
+        while frame <= state.end:
+            block, at = divmod(frame + _FRAMES_BEFORE, _BLOCK_FRAMES)
+            frames = min(state.end - frame + 1, _BLOCK_FRAMES - at)
+            begin = block * _BLOCK_BYTES + 4 * at
+            end = begin + 4 * frames
+            numbers = self._mapped(end)[begin:end]
+            if self.state().salts != state.salts:
+                raise StorageError(f"write-ahead log: frame {frame} is of another time")
+            yield frame, memoryview(numbers).cast("I")
+            frame += frames
+
+    def _mapped(self, size: int) -> mmap.mmap:
+        """The shared memory, so much of it at least."""
+        if len(self._shared) < size:
+            blocks = -(-size // _BLOCK_BYTES)
+            try:
+                wider = mmap.mmap(self._descriptors[2], blocks * _BLOCK_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
+            except ValueError as error:
+                raise StorageError(f"write-ahead log: its shared memory is shorter than {size} bytes") from error
+            self._outgrown.append(self._shared)
+            self._shared = wider
+        return self._shared
 
     def forget(self) -> None:
         """What changed is not known any more: something was moved unseen."""

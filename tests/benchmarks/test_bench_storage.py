@@ -65,6 +65,7 @@ def test_targets_are_what_the_numbers_say() -> None:
         scan_s=[0.1, 0.2],
         quiet=[[0.001] * 100, [0.001] * 100],
         during=[[0.001] * 98 + [0.004] * 2, [0.002] * 100],
+        during_small=[[0.009] * 100, [0.009] * 100],
     )
     mirrored = MirrorFound(full_copy=1000, every_write=400, log_written=300, messages=60)
     mirrored.sent[15], mirrored.updates = 100, {1: 60, 15: 4, 60: 1}

@@ -233,3 +233,24 @@ def test_checkpoint_unseen_would_be_noticed(tmp_path: Path) -> None:
         database.snapshot([], False)
     database.changes.settle(None)
     database.close()
+
+
+def test_pages_of_frames_are_those_of_the_log_in_every_block_of_the_shared_memory(tmp_path: Path) -> None:
+    """4,062 frames are numbered in the first block, 4,096 in each further one."""
+    database = Database(tmp_path, 1)
+    log = tmp_path / "db.sqlite-wal"
+    while log.stat().st_size < 9000 * (wal.FRAME_HEADER_BYTES + 4096):
+        database.write()
+        if database.rng.random() < 0.1:
+            database.changes.note()  # so that pieces begin anywhere
+    database.changes.note()
+    state = database.changes.state()
+    size = wal.FRAME_HEADER_BYTES + state.page_bytes
+    content = log.read_bytes()
+    expected = {
+        int.from_bytes(content[at : at + 4], "big"): frame
+        for frame, at in enumerate(range(wal.LOG_HEADER_BYTES, wal.LOG_HEADER_BYTES + state.end * size, size), 1)
+    }
+    assert state.end > 8500
+    assert database.changes._frames == expected
+    database.close()

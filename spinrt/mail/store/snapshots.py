@@ -91,7 +91,7 @@ class SnapshotStore:
         """
         base = None
         try:
-            with background():
+            with background(), self.pages.remembering_nodes():
                 taken = self._take(cut, attachments, label, time_ns)
             base = taken.identity
             return taken
