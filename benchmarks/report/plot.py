@@ -131,7 +131,7 @@ class _Scale:
         low = min(min(mark.reach[0], mark.quartiles[0]) for mark in marks)
         high = max(max(mark.reach[1], mark.quartiles[1]) for mark in marks)
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        widest = int(max(len(mark.label) for mark in marks) * _CHARACTER_WIDTH) + LABEL_GAP
+        widest = math.ceil(max(len(mark.label) for mark in marks) * _CHARACTER_WIDTH) + LABEL_GAP
         return cls(first, max(last, first + 1), min(max(widest, LABEL_WIDTH_MIN), LABEL_WIDTH_MAX))
 
     def place(self, value: float) -> float:
