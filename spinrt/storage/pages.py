@@ -200,7 +200,7 @@ class LocalPages:
             gone = snapshot_files.decode_snapshot(counted[identity], identity.hex())
             self._take_back(table, gone)
         done = {identity: found for identity, found in self._snapshots.items() if identity in counted}
-        for found in self._in_order():
+        for found in snapshot_files.in_order(self._snapshots.values()):
             if found.identity in done:
                 continue
             with table.transaction():
@@ -444,10 +444,7 @@ class LocalPages:
         with self._guarded("list snapshots"):
             if self._read_only:
                 self._snapshots = self._files.load(self.get)
-            return self._in_order()
-
-    def _in_order(self) -> list[Snapshot]:
-        return snapshot_files.in_order(self._snapshots.values())
+            return snapshot_files.in_order(self._snapshots.values())
 
     def commit(self, snapshot: Snapshot) -> None:
         """See `PageStore.commit`."""
