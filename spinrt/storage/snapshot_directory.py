@@ -27,7 +27,7 @@ class SnapshotDirectory:
         self._read_only = read_only
 
     def load(self, get: Callable[[bytes], bytes]) -> dict[bytes, Snapshot]:
-        """Return the snapshots that are there, by id; ``get`` reads a page. A damaged one is written anew from its page.
+        """Return the snapshots that are there, by id; ``get`` reads a page. A damaged file is mended from its page.
 
         Raises:
             OSError: The device refused.

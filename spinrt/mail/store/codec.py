@@ -140,7 +140,8 @@ def decode_body(data: bytes) -> Body:
     if len(data) >= _ONE_EXTENT.size:
         digest, size, count, position, offset, length, prefix_bytes = _ONE_EXTENT.unpack_from(data)
         prefix = data[_ONE_EXTENT.size :]
-        if count == 1 and len(prefix) == prefix_bytes and size == length + prefix_bytes:
+        whole = len(prefix) == prefix_bytes and size == length + prefix_bytes
+        if count == 1 and whole and position <= POSITION_MAX:
             return Body(digest, size, (Extent(position, offset, length),), prefix)
     return _decode_any_body(data)
 
