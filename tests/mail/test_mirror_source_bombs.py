@@ -40,7 +40,7 @@ def beside(site: Site) -> object:
     index = site.index(applied(site.good.position + 1))
     item = build_bytes(store, index, name=INDEX_OBJECT, kind=KIND_INDEX, page_bytes=INDEX_PAGE_BYTES)
     other = build_bytes(store, b"x", name="extension/a", kind=KIND_EXTENSION)
-    return site.send(store, (update(store, other, {}, 1 << 47), item))
+    return site.send(store, (update(store, other, {}, 1 << 36), item))
 
 
 def with_sql(change: str) -> Callable[[Site], object]:
@@ -53,7 +53,7 @@ def with_sql(change: str) -> Callable[[Site], object]:
         (lambda site: grown(site, 1 << 47), "limit"),
         (lambda site: grown(site, INDEX_PAGE_BYTES << 31, 1 << 31), "limit"),
         (lambda site: grown(site, INDEX_PAGE_BYTES << 27), "as its database says"),
-        (beside, "beside it 140737488355328, limit"),
+        (beside, "beside it 68719476736, limit"),
         (with_sql(f"CREATE TABLE more (a /* {'x' * 2_000_000} */)"), "table of tables has"),
         (with_sql("ALTER TABLE state ADD COLUMN more AS (zeroblob(1000000000))"), "other tables"),
         (with_sql("UPDATE state SET log_identity = zeroblob(30000000)"), "another log or position"),

@@ -25,7 +25,8 @@ from spinrt.storage.mirror.update import no_bodies
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import HOLE, PAGE_BYTES_MAX, Snapshot
 from spinrt.storage.snapshot import encode_snapshot, seal
-from tests.storage.mirror_support import PAGE_BYTES, MemoryBodies, Primary, Secondary, content, mirror
+from spinrt.storage.tree import update
+from tests.storage.mirror_support import PAGE_BYTES, MemoryBodies, Primary, Secondary, content, make_object, mirror
 
 HELLO = frames.encode_hello(Hello(Purpose.UPDATE, 0, bytes(16)))
 NO_BASE = frames.NO_SNAPSHOT
@@ -213,6 +214,33 @@ def test_a_page_in_a_frame_longer_than_any_page_is_refused(tmp_path: Path) -> No
     pages.close()
 
 
+def test_a_snapshot_of_any_size_is_refused_before_a_page_is_offered(primary: Primary) -> None:
+    huge = primary.snapshot({"a": b"x"}).objects[0]
+    grown = update(primary.pages, huge, {}, 1 << 47)
+    target = seal(parent=None, log_identity=bytes(16), position=1, time_ns=1, objects=(grown,))
+
+    with pytest.raises(CorruptRecord, match="pages, limit"):
+        taking(primary, target)
+
+
+def test_offers_of_what_is_here_are_not_for_nothing(primary: Primary) -> None:
+    """A page that is known, in a million places: nothing of it is sent, but nodes are made for each."""
+    secondary = Secondary()
+    page = content([b"x"])
+    mirror(primary, secondary, primary.snapshot({"a": page}))
+    digest = sha256(page).digest()
+    grown = update(primary.pages, make_object(primary.pages, "a", page), {}, PAGE_BYTES << 20)
+    target = seal(parent=None, log_identity=primary.log.identity, position=1 << 40, time_ns=1, objects=(grown,))
+    receiver = secondary.receiver(claim=lambda: 1_000_000)
+    receiver.receive(HELLO + frames.encode(Kind.BEGIN, NO_BASE, encode_snapshot(target)))
+
+    with pytest.raises(StateError, match="larger than this mirror takes"):
+        for first in range(0, 1 << 20, 1024):
+            receiver.receive(frames.encode_pages(PageOffer(0, range(first, first + 1024), [digest] * 1024)))
+
+    assert first < 1 << 15
+
+
 def test_what_is_never_finished_is_bounded(tmp_path: Path) -> None:
     """Broken off and begun again, an update may bring no more than one that is not; a finished one begins anew."""
     primary = Primary()
@@ -222,7 +250,7 @@ def test_what_is_never_finished_is_bounded(tmp_path: Path) -> None:
     mirror = MirrorDirectory.open(tmp_path)
 
     def bring(target: Snapshot, upto: int) -> None:
-        sender, receiver = primary.sender(target), mirror.receiver(no_bodies, bytes_max=50 * PAGE_BYTES)
+        sender, receiver = primary.sender(target), mirror.receiver(no_bodies, bytes_max=100 * PAGE_BYTES)
         try:
             while not sender.done and receiver.traffic.pages_moved < upto:
                 sender.receive(receiver.receive(sender.produce(1)))

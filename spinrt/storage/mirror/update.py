@@ -27,11 +27,17 @@ from spinrt.storage.mirror.patch import Patch
 from spinrt.storage.mirror.traffic import Traffic
 from spinrt.storage.protocols import HOLE, Object, PageStore, Snapshot
 from spinrt.storage.snapshot import decode_snapshot, in_order
+from spinrt.storage.tree import shape_of
 
 SYNC_BYTES: Final = 64 * 1024 * 1024
 """What a crash of the mirror's machine may cost of an update under way, and bounds what the last sync has to write."""
 AHEAD_S_MAX: Final = 3600
 """How far a snapshot's time may be ahead of the mirror's clock: one of a later year would keep all that follow out."""
+
+PAGES_MAX: Final = 1 << 30
+"""Of all objects of a snapshot; an index of 4 TiB has so many."""
+OFFER_BYTES: Final = 64
+"""What an offered page counts as beside its content: it makes nodes grow, also when its content is here already."""
 
 Judge: TypeAlias = Callable[[PageStore, Snapshot | None, Snapshot], Iterator[int]]
 """Yields the names of the bodies that a snapshot needs and its base (none: no base) did not.
@@ -146,6 +152,7 @@ class Update:
 
     def begin(self, base: bytes | None, encoded: bytes) -> None:
         target = decode_snapshot(encoded, "that the source sends")
+        _check_page_count(target)
         if base is not None and base not in self.known():
             raise PeerProtocolError("mirror: the update builds on a snapshot that is not here")
         self._aside = self._left_behind(base, target)
@@ -179,6 +186,7 @@ class Update:
         return tuple(one.identity for one in ordered if shared is None or not _of_past(one, shared, past))
 
     def want_pages(self, offer: PageOffer) -> list[bool]:
+        self._count(OFFER_BYTES * len(offer.digests))
         patch = self._patch_for(offer.object_index)
         known = self._pages.has(offer.digests)
         wanted: list[bool] = []
@@ -191,7 +199,7 @@ class Update:
         return wanted
 
     def take_page(self, digest: bytes, stored: bytes, compressed: bool) -> None:
-        self._count(stored)
+        self._count(len(stored))
         self._pages.put_stored(digest, stored, compressed)
         self._expected.discard(digest)
         self._traffic.add_page(stored)
@@ -205,19 +213,19 @@ class Update:
         return [not log.holds(name) for name in names]
 
     def take_body(self, name: int, body: StoredBody) -> None:
-        self._count(body.stored)
+        self._count(len(body.stored))
         check_body(name, body)
         self._log().append_carried(name, body.kind, body.time_ns, body.stored)
         self._traffic.add_body(body.stored)
 
-    def _count(self, stored: bytes) -> None:
-        self.taken_bytes += len(stored)
+    def _count(self, size: int) -> None:
+        self.taken_bytes += size
         if self.taken_bytes > self._bytes_max:
             raise StateError(
                 "mirror: the update, with what came of it before, is larger than this mirror takes",
                 hint="raise update_bytes_max at the mirror if the source is sound",
             )
-        self._unsynced_bytes += len(stored)
+        self._unsynced_bytes += size
         if self._unsynced_bytes >= SYNC_BYTES:
             self._unsynced_bytes = 0
             self._log().sync()
@@ -317,6 +325,16 @@ class Update:
             self._book.write(standing)
         except OSError as error:
             raise device_error(error, "write of the mirror's book") from error
+
+
+def _check_page_count(target: Snapshot) -> None:
+    """Holes cost nothing to send, so a snapshot may say that it is of any size; offers are bounded by it."""
+    count = sum(shape_of(item.size, item.page_bytes).counts[0] for item in target.objects)
+    if count > PAGES_MAX:
+        raise CorruptRecord(
+            f"mirror: snapshot {target.identity.hex()[:12]} says that it has {count} pages, limit {PAGES_MAX}",
+            hint="run `spinrt fsck` at the source",
+        )
 
 
 def _refuse_future_names(names: Sequence[int], end: int) -> None:
