@@ -4,7 +4,7 @@ A thread that wants the interpreter waits until its holder gives it up, at the l
 by default. A holder that gives it up for a short system call, as reading pages and packing them does all the time, has
 it back before the other one wakes, and the wait begins anew each time: so an event loop beside it waits for
 milliseconds, again and again. While `background` work runs the interval is shorter, and the work itself *breathes*: at
-places that it passes often it sleeps for a moment when it has run for a slice. It takes up to a half longer for that.
+places that it passes often it sleeps for a moment when it has run for a slice. It takes up to twice as long for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 SWITCH_INTERVAL_S: Final = 0.0003
-SLICE_NS: Final = 500_000
+SLICE_NS: Final = 300_000
 BREATH_S: Final = 0.0002
 """Longer than a thread takes to wake, up to 80 us on a virtual machine: after less it comes too late for its turn."""
 
