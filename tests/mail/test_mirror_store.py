@@ -26,26 +26,13 @@ from spinrt.storage.mirror.keeping import GRACE_DAYS
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
 from spinrt.storage.schedule import DAY_NS, Keep
-from tests.mail.mirror_support import messages, mirror_to
+from tests.mail.mirror_support import messages, mirror_to, stored
 from tests.mail.store_support import START_S, USER, deliver, inbox, open_store, run
 
 
 async def deliver_some(store: Store, first: int, count: int) -> None:
     for number in range(first, first + count):
         await deliver(store, b"Subject: %d\r\n\r\n" % number + b"line %d\r\n" % number * 200, id_=f"id-{number}")
-
-
-def stored(path: Path) -> dict[str, object]:
-    """All of a store, opened and closed again."""
-    found: dict[str, object] = {}
-
-    async def body() -> None:
-        store = Store.open(path)
-        found.update(messages(store, USER))
-        await store.close()
-
-    run(body)
-    return found
 
 
 def test_a_mirror_promoted_is_the_store_as_it_was_and_takes_mail(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from spinrt.mail.store.promote import promote, step_down
 from spinrt.mail.store.store import Store
 from spinrt.storage.fsck.finding import Severity
 from spinrt.storage.mirror.book import FileBook, is_mirror
-from tests.mail.mirror_support import messages, mirror_to
-from tests.mail.store_support import USER, deliver, open_store, run
+from tests.mail.mirror_support import Site, mirror_to, stored
+from tests.mail.store_support import run
 
 STEPS = ("fsync", "fdatasync", "rename", "unlink", "rmdir", "mkdir", "open", "ftruncate")
 KILLED = 9
@@ -58,41 +58,12 @@ def _end_before(step: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def stored(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    async def body() -> None:
-        store = Store.open(path)
-        found.update(messages(store, USER))
-        await store.close()
-
-    run(body)
-    return found
-
-
 def damaged(path: Path) -> list[str]:
     return [one.line() for one in DirectoryCheck(path).findings() if one.severity is Severity.DAMAGE]
 
 
-class Pair:
-    """A store with a mirror that lacks its last message."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.old, self.new = path, path / "data", path / "mirror"
-        self.mirrored: dict[str, Any] = {}
-        self.all: dict[str, Any] = {}
-        run(self._begin)
-
-    async def _begin(self) -> None:
-        store = open_store(self.path)
-        await store.ensure_account(USER)
-        for number in range(3):
-            await deliver(store, b"Subject: %d\r\n\r\n" % number, id_=f"{number}")
-        await mirror_to(store, self.new)
-        self.mirrored = messages(store, USER)
-        await deliver(store, b"Subject: not mirrored\r\n\r\n", id_="more")
-        self.all = messages(store, USER)
-        await store.close()
+class Pair(Site):
+    """The same, and copies of it."""
 
     def copy(self, what: Path) -> Path:
         target = self.path / "copy" / what.name

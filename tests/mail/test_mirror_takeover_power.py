@@ -26,29 +26,8 @@ from spinrt.storage.mirror.book import FileBook, is_mirror
 from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.pages import LocalPages
 from spinrt.testing.device import CrashDevice, PowerLost
-from tests.mail.mirror_support import messages, mirror_to
-from tests.mail.store_support import USER, deliver, open_store, run
-
-
-class Site:
-    """A store with a mirror that lacks its last message."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.old, self.new = path, path / "data", path / "mirror"
-        self.mirrored: dict[str, Any] = {}
-        self.all: dict[str, Any] = {}
-        run(self._begin)
-
-    async def _begin(self) -> None:
-        store = open_store(self.path)
-        await store.ensure_account(USER)
-        for number in range(3):
-            await deliver(store, b"Subject: %d\r\n\r\n" % number, id_=f"{number}")
-        await mirror_to(store, self.new)
-        self.mirrored = messages(store, USER)
-        await deliver(store, b"Subject: not mirrored\r\n\r\n", id_="more")
-        self.all = messages(store, USER)
-        await store.close()
+from tests.mail.mirror_support import Site, messages
+from tests.mail.store_support import USER, run
 
 
 class Place:
