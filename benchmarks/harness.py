@@ -371,11 +371,11 @@ def _again(rows: Sequence[Row]) -> str:
 def missed_hint(command: str) -> str:
     """What may have made a target be missed, besides the program."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    busy = f"the load is {load:.1f} on {cores} cores: that alone may miss a target" if load > cores / 2 + 1 else ""
-    quick = "--quick measures briefly and with small parameters, which may" if "--quick" in command.split() else ""
-    reasons = "; ".join(reason for reason in (quick, busy) if reason)
+    busy = f"the load was {load:.1f} on {cores} cores" if load > cores / 2 + 1 else ""
+    quick = "--quick measures briefly and with small parameters" if "--quick" in command.split() else ""
+    reasons = " and ".join(reason for reason in (quick, busy) if reason)
     again = "measure again without --quick, with nothing else running, before you believe it"
-    return f"MISSED: {reasons}; {again}." if reasons else f"MISSED: {again}, and compare the quartiles."
+    return f"MISSED: {reasons}, which may be why; {again}." if reasons else f"MISSED: {again}; compare the quartiles."
 
 
 def _rows_table(rows: Sequence[Row]) -> str:

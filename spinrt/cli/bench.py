@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import spinrt
-from spinrt.errors import NotFound, UsageError
+from spinrt.errors import UsageError
 
 EPILOG = """\
 examples:
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(names))
         return 0
     if arguments.name not in names:
-        raise NotFound(f"benchmark {arguments.name!r}: does not exist", hint=f"there are {', '.join(names)}")
+        raise UsageError(f"benchmark {arguments.name!r}: does not exist", hint=f"there are {', '.join(names)}")
     flags = [flag for flag in ("--quick", "--json") if getattr(arguments, flag[2:])]
     flags += [word for row in arguments.only for word in ("--only", row)]
     for flag in ("--save", "--mail", "--report"):

@@ -93,16 +93,21 @@ def _push(arguments: argparse.Namespace) -> int:
     from spinrt.mail.asking import ask
 
     found = ask(load_config(arguments), "mirror.push", target=arguments.target)
+    failed = [one for one in found if one["error"]]
     if arguments.json:
         print_json(found)
-        return 0
+        return 1 if failed else 0
+    for one in failed:
+        print(f"spinrt: mirror {one['target']}: not brought up to date: {printable(one['error'])}", file=sys.stderr)
     for one in found:
+        if one["error"]:
+            continue
         sent, written = format_bytes(one["last_sent_bytes"]), format_bytes(one["last_written_bytes"])
         print(
             f"{one['target']}: up to date; sent {sent} ({one['last_pages']} pages, {one['last_bodies']} bodies)"
             f" for {written} of log"
         )
-    return 0
+    return 1 if failed else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -136,7 +141,7 @@ def _show_targets(targets: list[Mapping[str, Any]]) -> None:
             format_bytes(one["last_sent_bytes"]),
             format_bytes(one["sent_bytes"]),
             "-" if one["saved"] is None else f"{max(one['saved'], 0):.0%}",
-            printable(one["error"]) or "ok",
+            printable(one["error"]) or ("not tried" if one["lag_s"] is None else "ok"),
         )
         for one in targets
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from spinrt.errors import NotFound
+from spinrt.errors import NotFound, SpinError
 from spinrt.mail.config import Config
 from spinrt.mail.control import Handler
 from spinrt.mail.mirror_server import MirrorServer, own_identity
@@ -42,7 +42,11 @@ def mirror_handlers(mirroring: Mirroring, server: MirrorServer | None = None) ->
         if not names:
             raise NotFound("mirror push: the configuration has no mirror.targets")
         for name in names:
-            await mirroring.push(name)
+            try:
+                await mirroring.push(name)
+            except (SpinError, OSError):
+                if wanted is not None:  # of all, each target's record says so, and the others have their turn
+                    raise
         return [one for one in mirroring.describe() if one["target"] in names]
 
     async def status(arguments: Mapping[str, Any]) -> Any:

@@ -21,6 +21,7 @@ from spinrt.errors import CorruptRecord
 from spinrt.storage.device import Device, File
 from spinrt.storage.record import CHAIN_START, HEADER_BYTES, SALT_SHARED_BYTES, Header, log_identity
 from spinrt.storage.segment import (
+    DAMAGE_HINT,
     Segment,
     Walk,
     damage_error,
@@ -112,7 +113,7 @@ def _check_whole(segment: Segment, size: int, follower: Segment) -> None:
     if end != follower.header.previous_end:
         raise CorruptRecord(
             f"log segment {segment.name}: ends at {end}, but {follower.name} says {follower.header.previous_end}",
-            hint="restore the segment from a backup; nothing was changed",
+            hint=DAMAGE_HINT,
         )
 
 
@@ -120,7 +121,7 @@ def _check_same_log(first: Segment, segment: Segment) -> None:
     if segment.header.version > 1 and segment.header.salt[:SALT_SHARED_BYTES] != first.header.salt[:SALT_SHARED_BYTES]:
         raise CorruptRecord(
             f"log segment {segment.name}: is of another log than {first.name}",
-            hint="restore the segment from a backup; nothing was changed",
+            hint=DAMAGE_HINT,
         )
 
 

@@ -29,6 +29,10 @@ from spinrt.storage.record import (
     log_identity,
 )
 
+DAMAGE_HINT = (
+    "nothing was changed; `spinrt fsck` shows what is damaged, and may mend it: --repair, --repair --from MIRROR"
+)
+
 SUFFIX = ".log"
 WINDOW_BYTES = 1024 * 1024
 HEADERS_WINDOW_BYTES = 64 * 1024
@@ -239,7 +243,7 @@ def damage_error(segment: Segment, position: int, cause: CorruptRecord) -> Corru
     """Return the error for damage that recovery must not cut away: segment, offset and cause."""
     return CorruptRecord(
         f"log segment {segment.name}, offset {position - segment.start}: {cause}",
-        hint="restore the segment from a backup; nothing was changed",
+        hint=DAMAGE_HINT,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spinrt.cli.main import OK, USAGE, main
+from spinrt.cli.main import FAILED, OK, USAGE, main
 from spinrt.mail.mirroring import TargetRecord, describe_target
 from spinrt.mail.store.promote import promote, step_down
 from spinrt.mail.store.store import Store
@@ -128,3 +128,26 @@ def test_what_was_set_aside_is_told_can_be_read_and_removed(
     (source,) = spoken(capsys, "status", "--config", left)["sources"]
     assert source["aside"] == []
     assert subjects() == ["common", "since"]
+
+
+def test_a_target_that_fails_does_not_keep_the_others_from_their_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    path = tmp_path / "spinrt.yaml"
+    targets = {name: {"directory": str(tmp_path / where)} for name, where in (("bad", "file/mirror"), ("good", "good"))}
+    path.write_text(config_text(tmp_path, mirror={"targets": targets}))
+
+    async def mail() -> None:
+        store = open_store(tmp_path)
+        await store.ensure_account(USER)
+        await deliver(store, b"text", id_="1")
+        await store.close()
+
+    run(mail)
+    assert main(["mirror", "push", "--config", str(path)]) == FAILED
+    said = capsys.readouterr()
+    assert said.err.startswith("spinrt: mirror bad: not brought up to date: ")
+    assert said.out.startswith("good: up to date; ")
+    assert main(["mirror", "push", "bad", "--config", str(path)]) == USAGE
+    assert main(["mirror", "push", "good", "--config", str(path)]) == OK

@@ -37,7 +37,7 @@ from spinrt.storage.segment import (
     was_durable,
 )
 
-RESTORE: Final = "a mirror or a backup may still have it"
+RESTORE: Final = "`spinrt fsck --repair` finds a single flipped byte; else a mirror or a backup may still have it"
 
 
 @dataclass(slots=True)
