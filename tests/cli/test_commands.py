@@ -317,7 +317,7 @@ def test_bench_lists_finds_and_says_when_there_is_none(
     (benchmarks / "harness.py").touch()
     assert main(["bench"]) == 0
     assert capfd.readouterr().out == "tiny\n"
-    assert main(["bench", "huge"]) == 1
+    assert main(["bench", "huge"]) == 2
     assert "there are tiny" in capfd.readouterr().err
     assert main(["bench", "tiny", "--quick", "--json"]) == 3
     assert capfd.readouterr().out == "['--quick', '--json']\n"
