@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             for name in done[action]:
                 print(f"{action}: {name}")
         if not any(done[action] for action in (*DONE, "failed")):
-            print("nothing changed")
+            print("nothing changed in the extensions; other changes of the configuration count from the next start")
     for name, reason in done["failed"].items():
         print(f"spinrt: not reloaded: {name}: {reason}", file=sys.stderr)
     return 1 if done["failed"] else 0

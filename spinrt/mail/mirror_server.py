@@ -169,7 +169,7 @@ def _describe_aside(snapshot: Snapshot, standing: Standing) -> dict[str, Any]:
         "label": snapshot.label,
         "taken_s": snapshot.time_ns / 1e9,
         "aside_s": standing.left.get(snapshot.identity, 0) / 1e9,
-        "reason": "is not of the past of what came after `spinrt mirror resync`",
+        "reason": "has changes that the source followed since `spinrt mirror resync` never had",
     }
 
 

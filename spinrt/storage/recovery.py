@@ -33,7 +33,9 @@ from spinrt.storage.segment import (
 
 Witness: TypeAlias = Callable[[bytes], int]
 """Given a log's identity, returns up to which position something else than the log knows that it was durable, or 0."""
-RESTORE: Final = "try `spinrt fsck --repair`, or restore the data directory from a backup or a mirror"
+RESTORE: Final = (
+    "`spinrt fsck --repair` mends a single flipped byte; if the end is gone, promote the mirror or restore a backup"
+)
 
 
 @dataclass(slots=True)

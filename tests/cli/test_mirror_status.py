@@ -108,7 +108,7 @@ def test_what_was_set_aside_is_told_can_be_read_and_removed(
     (aside,) = source["aside"]
     assert aside["label"].startswith("set aside")
     assert aside["aside_s"] >= aside["taken_s"] > 0
-    assert "not of the past" in aside["reason"]
+    assert "never had" in aside["reason"]
 
     assert main(["mirror", "status", "--config", str(left)]) == OK
     out = capsys.readouterr().out
