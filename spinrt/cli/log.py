@@ -180,7 +180,8 @@ def _follow(directory: Path, arguments: argparse.Namespace) -> int:
     view = LogView(directory)
     position = 0
     if arguments.first is None:
-        for record in view.records(view.segments()[-1].start):
+        newest = max((segment.start for segment in view.segments()), default=0)
+        for record in view.records(newest):
             position = record.next_position
     else:
         for record in _from(view, arguments.first):

@@ -33,7 +33,7 @@ class LogView:
             raise ConfigError(f"log {directory}: found no segment", hint="give the data directory of a spinrt")
 
     def segments(self) -> list[Segment]:
-        """Return the segments there are now, the oldest first.
+        """Return the segments there are now, the oldest first; none while the first one is being created.
 
         Raises:
             CorruptRecord, FormatUnknown: The header of one is not as it should be.
@@ -51,10 +51,16 @@ class LogView:
         A position inside a segment must be the start of a record or a ``next_position``.
 
         Raises:
+            ConfigError: Nothing was ever in the log: its only segment has no header.
             CorruptRecord: Damage; segment and offset are named.
             DeviceFailed: A segment cannot be read, or expired meanwhile.
         """
         segments = self.segments()
+        if not segments:
+            raise ConfigError(
+                f"log {self.device.directory}: its only segment has no header, so there is no record in it",
+                hint="`spinrt fsck` says whether records were lost; if none were, the next start begins the log anew",
+            )
         for segment, follower in zip(segments, [*segments[1:], None], strict=True):
             if follower is None or follower.header.previous_end > start:
                 yield from self._walk(segment, follower, start)

@@ -49,6 +49,19 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0)
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("action", ["list", "follow"])
+def test_log_whose_only_segment_is_empty_is_told(
+    tmp_path: Path, action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a crash leaves it that came while the first segment was created; also when a range is asked for."""
+    (tmp_path / "data" / "log").mkdir(parents=True)
+    (tmp_path / "data" / "log" / f"{0:020}.log").touch()
+    for more in ([], ["--from", "2h"], ["--from", "64"]):
+        assert main(["log", action, "--data", str(tmp_path / "data"), *more]) == 2
+        said = capsys.readouterr().err
+        assert "its only segment has no header" in said and "internal" not in said
+
+
 def test_list_has_a_line_for_each_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Position, time, bytes, kind, fields; nothing that a terminal obeys; JSON has the same, one object a line."""
     fill(tmp_path / "data")
