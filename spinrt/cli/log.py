@@ -23,7 +23,7 @@ from spinrt.storage.fsck.finding import Severity
 from spinrt.storage.fsck.log import LogCheck
 from spinrt.storage.log_view import NS, LogView
 from spinrt.storage.readonly import ReadOnlyDevice
-from spinrt.storage.record import KIND_CARRIED, Record
+from spinrt.storage.record import KIND_CARRIED, KIND_PROMOTED, Record
 
 EPILOG = """\
 A line of `list` is: position, time (UTC), bytes as stored, kind, and what it
@@ -49,7 +49,9 @@ BODY_HELP: Final = (
 POLL_S: Final = 0.3
 DAMAGED: Final = 3
 VALUE_CHARACTERS_MAX: Final = 60
-KINDS: Final = ("body", "carried", *CHANGE_NAMES)
+_PLAIN_KINDS: Final = {KIND_BODY: "body", KIND_CARRIED: "carried", KIND_PROMOTED: "promoted"}
+"""Records that are no changes of the store."""
+KINDS: Final = (*_PLAIN_KINDS.values(), *CHANGE_NAMES)
 _NUMBER: Final = re.compile(r"0x[0-9a-f]{4}")
 _UNITS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _AGO: Final = re.compile(r"([0-9]+)(s|min|h|d)")
@@ -115,8 +117,10 @@ def _kind(text: str | None) -> str | None:
     if wanted is not None and wanted not in KINDS and not _NUMBER.fullmatch(wanted):
         raise UsageError(
             f"log list: --kind {text!r}, expected one of {', '.join(KINDS)}, or a number of four hex digits such as"
-            " 0x0002"
+            " 0x01ff"
         )
+    if wanted is not None and _NUMBER.fullmatch(wanted):
+        return _PLAIN_KINDS.get(int(wanted, 16), wanted)
     return wanted
 
 
@@ -212,10 +216,8 @@ def _front(record: Record) -> dict[str, Any]:
 
 def kind_name(record: Record) -> str:
     """What a record is, in one word; its number for kinds that are not known."""
-    if record.kind == KIND_CARRIED:
-        return "carried"
-    if record.kind == KIND_BODY:
-        return "body"
+    if record.kind in _PLAIN_KINDS:
+        return _PLAIN_KINDS[record.kind]
     try:
         change = decode_change(record.kind, record.body)
     except SpinError:

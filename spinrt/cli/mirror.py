@@ -182,7 +182,7 @@ def _show_aside(source: Mapping[str, Any]) -> None:
     ]
     print(f"\nset aside in {directory}:")
     print_table(rows, ("snapshot", "taken", "label", "set aside", "because it"))
-    print(f"look into one: spinrt mirror open {directory} --snapshot {rows[0][0]}")
+    print(f"look into one: spinrt mirror open --snapshot {rows[0][0]} {directory}")
     print(f"remove it:     spinrt mirror discard {directory} {rows[0][0]}")
 
 

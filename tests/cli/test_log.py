@@ -94,9 +94,10 @@ def test_ranges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert listed("--from", "2020-01-01", "--to", "2023-11-14") == []
     assert listed("--from", "1h") == []
     assert listed("--kind", "body") == [one["position"] for one in every if one["kind"] == "body"]
-    assert listed("--kind", "0x0002") == []
+    assert listed("--kind", "0x0002") == listed("--kind", "promoted") == []
+    assert listed("--kind", "0x0100") == listed("--kind", "body") != []
     assert main(["log", "list", *map(str, data), "--kind", "bodies"]) == 2
-    assert "expected one of body, carried, deliver, append" in capsys.readouterr().err
+    assert "expected one of body, carried, promoted, deliver, append" in capsys.readouterr().err
     for wrong in (["--from", "yesterday"], ["--last", "0"], ["--to", "5x"]):
         assert main(["log", "list", *map(str, data), *wrong]) == 2
         assert "expected" in capsys.readouterr().err
