@@ -57,7 +57,7 @@ def quick() -> Scale:
     return Scale(
         deliveries=deliveries.Scale(messages=300, rounds=3),
         disk_messages=2000,
-        snapshots=snapshots.Scale(messages=100_000, users=100, deliveries=1000, rounds=5, paced=100),
+        snapshots=snapshots.Scale(messages=100_000, users=100, deliveries=1000, rounds=3, paced=60),
         mirror=mirroring.Scale(old=2000, per_minute=10),
         memory_message_bytes=50 * MIB,
         memory_messages=50_000,
