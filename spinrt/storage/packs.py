@@ -31,8 +31,11 @@ from spinrt.storage.pack import (
     pack_numbers,
     walk_pack,
 )
-from spinrt.storage.page_table import Place
+from spinrt.storage.page_table import BUILD_ANEW, TABLE_NAME, Place, strange_row
+from spinrt.storage.protocols import PAGE_BYTES_MAX
 
+_NO_ENTRY: Final = f"if {TABLE_NAME} is wrong, {BUILD_ANEW}; else a mirror may still have the page"
+_ENTRY_LENGTHS: Final = range(ENTRY_BYTES + 1, ENTRY_BYTES + PAGE_BYTES_MAX + 1)
 BUFFER_BYTES_MAX: Final = 1024 * 1024
 """Entries wait in memory up to so many bytes."""
 
@@ -112,23 +115,28 @@ class Packs:
         """Return the stored bytes of a page, and whether they are compressed.
 
         Raises:
-            CorruptRecord: The entry is damaged, or of another page.
+            CorruptRecord: The entry is damaged, or of another page, or cannot be where the table says.
             NotFound: The pack is gone.
             DeviceFull, DeviceFailed: The device refused.
         """
         number, offset, length = place
+        if not (number > 0 and offset >= HEADER_BYTES and length in _ENTRY_LENGTHS):
+            raise strange_row(digest, f"pack {number}, offset {offset}, {length} bytes, where no entry can be")
         name = pack_name(number)
         if number not in self._salts:
             self._learn(number)
         data = self._files.read_named(number, name, offset, length)
+        if len(data) < ENTRY_BYTES:
+            raise strange_row(digest, f"offset {offset} lies outside its pack {name}")
         seed = self._seed(number)
         header = decode_entry(data[:ENTRY_BYTES], seed)
+        if header is not None and (header.digest, header.entry_bytes) != (digest, length):
+            found = f"page {header.digest.hex()} of {header.entry_bytes} bytes"
+            raise strange_row(digest, f"offset {offset} of {name} has {found}, the row says {length} bytes")
         stored = data[ENTRY_BYTES:]
-        if header is None or header.digest != digest or not is_whole(header, stored, seed):
+        if header is None or not is_whole(header, stored, seed):
             what = "found no entry" if header is None else "the entry does not fit its checksum"
-            if header is not None and header.digest != digest:
-                what = f"the entry is of page {header.digest.hex()}"
-            raise CorruptRecord(f"{where(place, digest)}: {what}", hint=REPAIR_HINT)
+            raise CorruptRecord(f"{where(place, digest)}: {what}", hint=_NO_ENTRY if header is None else REPAIR_HINT)
         return stored, header.compressed
 
     def _seed(self, number: int) -> int:

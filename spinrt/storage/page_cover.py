@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from hashlib import sha256
 from typing import Final
 
 from spinrt.storage.pack import Entry
 from spinrt.storage.packs import Packs
 from spinrt.storage.page_table import PageTable, Place
+from spinrt.storage.protocols import DIGEST_BYTES
 
 ROWS_BATCH: Final = 4096
 
@@ -16,10 +18,16 @@ Row = tuple[bytes, Place, int]
 
 
 def fits(table: PageTable, packs: Packs, sizes: dict[int, int]) -> bool:
-    """Tell whether the packs that a table knows are there, the same ones, and no shorter."""
+    """Tell whether the packs that a table knows are there, the same ones, and no shorter, and what it counted is whole.
+
+    A snapshot is named by its digest; one that is not what was counted could not be taken back.
+    """
     try:
         rows = table.packs()
+        counted = table.counted()
     except sqlite3.DatabaseError:
+        return False
+    if any(sha256(stored[:-DIGEST_BYTES]).digest() != identity for identity, stored in counted.items()):
         return False
     return all(sizes.get(row.number, -1) >= row.covered and packs.salt(row.number) == row.salt for row in rows)
 

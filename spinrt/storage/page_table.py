@@ -5,22 +5,34 @@ written only after the bytes that they point to are durable, so a crash never le
 
 References are counted apart for pages that are read as nodes: a page's content may happen to be that of a node, and
 only what is referred to as a node holds those below it.
+
+Whoever damages it must not hurt: a table whose schema is not exactly ours, or whose small tables have values of wrong
+types, does not open; a row of a page is looked at when it is used, as looking at all would cost the whole table.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from spinrt.errors import CorruptRecord
+from spinrt.storage.protocols import DIGEST_BYTES
 
 TABLE_NAME: Final = "pages.sqlite"
 SCHEMA_VERSION: Final = 2
 CHECKPOINT_PAGES: Final = 8192
 """Pages that gather in the table's write-ahead log: a checkpoint syncs, and others wait for the same device."""
+
+STORED_BYTES_MAX: Final = 1 << 20
+"""Of a snapshot; `snapshot.FILE_BYTES_MAX` is less."""
+BUILD_ANEW: Final = "`spinrt fsck --repair` builds the table anew"
 
 _INCOMPLETE: Final = 1
 
@@ -50,6 +62,20 @@ CREATE TABLE counted (
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
+_STRANGE_SMALL: Final = f"""
+SELECT 'packs' FROM packs WHERE typeof(number) != 'integer' OR typeof(salt) != 'blob'
+    OR typeof(covered) != 'integer' OR covered < 0 OR typeof(live) != 'integer'
+UNION ALL SELECT 'counted' FROM counted WHERE typeof(identity) != 'blob' OR length(identity) != {DIGEST_BYTES}
+    OR typeof(stored) != 'blob' OR length(stored) > {STORED_BYTES_MAX}
+LIMIT 1
+"""
+_STRANGE_PAGES: Final = f"""
+SELECT count(*) FROM pages WHERE typeof(digest) != 'blob' OR length(digest) != {DIGEST_BYTES}
+    OR typeof(pack) != 'integer' OR typeof(offset) != 'integer' OR typeof(bytes) != 'integer'
+    OR typeof(leaves) != 'integer' OR typeof(nodes) != 'integer' OR typeof(put_s) != 'integer'
+    OR (base IS NOT NULL AND (typeof(base) != 'blob' OR length(base) != {DIGEST_BYTES}))
+"""
+_five_integers: Final = struct.Struct("=5q").pack  # the fastest way to ask whether values are integers
 _COUNT: Final = (
     "UPDATE pages SET {column} = max({column} + ?, 0) WHERE digest = ? RETURNING {column}, leaves + nodes, pack, bytes"
 )
@@ -98,11 +124,13 @@ class PageTable:
         if not read_only:
             path.touch(mode=0o600)
         mode = "ro" if read_only else "rwc"
+        whole_bytes = _bytes_alone(path)
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         self._staged: dict[bytes, _Staged] = {}
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
         try:
             self._set_up(read_only)
+            self._check(whole_bytes)
         except BaseException:
             self._db.close()
             raise
@@ -119,6 +147,15 @@ class PageTable:
             self._db.executescript(_SCHEMA)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"table of pages has schema {version}, expected {SCHEMA_VERSION}")
+
+    def _check(self, whole_bytes: int) -> None:
+        """Raise sqlite3.DatabaseError unless schema, small tables and the length of the file are right."""
+        if whole_bytes % int(self._db.execute("PRAGMA page_size").fetchone()[0]):
+            raise sqlite3.DatabaseError(f"table of pages is cut off at {whole_bytes} bytes")
+        if set(_schema_of(self._db)) != _our_schema():
+            raise sqlite3.DatabaseError("table of pages has other tables, columns or triggers than it should")
+        if strange := self._db.execute(_STRANGE_SMALL).fetchone():
+            raise sqlite3.DatabaseError(f"table of pages: a row of {strange[0]} has values of wrong types")
 
     def close(self) -> None:
         self._db.close()
@@ -162,7 +199,13 @@ class PageTable:
         row = self._db.execute(
             "SELECT pack, offset, bytes, leaves + nodes, put_s FROM pages WHERE digest = ?", (digest,)
         ).fetchone()
-        return None if row is None else Row(Place(*row[:3]), row[3], row[4])
+        if row is None:
+            return None
+        try:
+            _five_integers(*row)
+        except struct.error:
+            raise strange_row(digest, "its place or counts are no numbers") from None
+        return Row(Place(*row[:3]), row[3], row[4])
 
     def add(self, rows: Iterable[tuple[bytes, Place, int]]) -> None:
         """Enter pages (digest, place, put_s) that are not there; leave those that are."""
@@ -199,7 +242,13 @@ class PageTable:
             staged.counts[node] = max(staged.counts[node] + change, 0)
             return staged.counts[node], sum(staged.counts), staged.place
         row = self._db.execute(_COUNT_NODE if node else _COUNT_LEAF, (change, digest)).fetchone()
-        return None if row is None else (row[0], row[1], Place(row[2], 0, row[3]))
+        if row is None:
+            return None
+        try:
+            _five_integers(0, *row)
+        except struct.error:
+            raise strange_row(digest, "its place or counts are no numbers") from None
+        return row[0], row[1], Place(row[2], 0, row[3])
 
     def reset_counts(self) -> None:
         self._db.execute("UPDATE pages SET leaves = 0, nodes = 0, base = NULL")
@@ -209,12 +258,16 @@ class PageTable:
         if staged is not None:
             return staged.counts[True] > 0
         row = self._db.execute("SELECT nodes FROM pages WHERE digest = ?", (digest,)).fetchone()
+        if row is not None and not isinstance(row[0], int):
+            raise strange_row(digest, "its count is no number")
         return row is not None and row[0] > 0
 
     def base_of(self, digest: bytes) -> bytes | None:
         """Return the node that a node is counted against."""
         row = self._db.execute("SELECT base FROM pages WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else row[0]
+        if row is None or row[0] is None:
+            return None
+        return _as_digest(row[0], digest)
 
     def set_base(self, digest: bytes, base: bytes | None) -> None:
         staged = self._staged.get(digest)
@@ -225,7 +278,12 @@ class PageTable:
 
     def dependents(self, digest: bytes) -> list[bytes]:
         """Return the nodes that are counted against a node."""
-        return [row[0] for row in self._db.execute("SELECT digest FROM pages WHERE base = ?", (digest,))]
+        found = self._db.execute("SELECT digest FROM pages WHERE base = ?", (digest,))
+        return [_as_digest(row[0], digest) for row in found]
+
+    def strange_count(self) -> int:
+        """Return how many rows of pages have values of wrong types: none of them can be used. Cost: the whole table."""
+        return int(self._db.execute(_STRANGE_PAGES).fetchone()[0])
 
     def page_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM pages").fetchone()[0])
@@ -240,7 +298,10 @@ class PageTable:
 
     def entries_between(self, pack: int, start: int, end: int) -> list[tuple[bytes, int]]:
         """Return digest and offset of the pages in a range of a pack. Cost: the whole table."""
-        query = "SELECT digest, offset FROM pages WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"
+        query = (
+            "SELECT digest, offset FROM pages WHERE pack = ? AND offset >= ? AND offset < ?"
+            " AND typeof(digest) = 'blob' ORDER BY offset"
+        )
         return self._db.execute(query, (pack, start, end)).fetchall()
 
     # ------------------------------------------------------------------------------------------------------- packs
@@ -287,6 +348,37 @@ class PageTable:
 
     def remove_counted(self, identity: bytes) -> None:
         self._db.execute("DELETE FROM counted WHERE identity = ?", (identity,))
+
+
+def strange_row(digest: bytes, problem: str) -> CorruptRecord:
+    """Say what is wrong with the row of a page: the page itself may be as it should be."""
+    return CorruptRecord(f"{TABLE_NAME}: row of page {digest.hex()}: {problem}", hint=BUILD_ANEW)
+
+
+def _as_digest(value: object, digest: bytes) -> bytes:
+    """Return what a row of or about a page names. Raises CorruptRecord."""
+    if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
+        raise strange_row(digest, "what it is counted against is no digest")
+    return value
+
+
+def _bytes_alone(path: Path) -> int:
+    """Return the size of a table that nothing waits beside to be written into, else 0: then it may end anywhere."""
+    size = path.stat().st_size if path.exists() else 0
+    wal = path.with_name(path.name + "-wal")
+    return 0 if wal.exists() and wal.stat().st_size else size
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str, str | None]]:
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+
+
+@cache
+def _our_schema() -> frozenset[tuple[str, str, str, str | None]]:
+    """What SQLite says of a table that was just created."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        return frozenset(_schema_of(connection))
 
 
 def remove_table(directory: Path) -> None:

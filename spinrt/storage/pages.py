@@ -521,17 +521,17 @@ class LocalPages:
     def _rewrite(self, number: int, size: int) -> int:
         """Move what must stay of a pack, unless that is more than half or damaged, and remove it."""
         table = self._usable()
-        kept, dropped = self._sift(number)
-        kept_bytes = sum(place.entry_bytes for _, place in kept)
-        if kept_bytes * 2 > size:
-            return 0
         moved = []
         try:
+            kept, dropped = self._sift(number)
+            kept_bytes = sum(place.entry_bytes for _, place in kept)
+            if kept_bytes * 2 > size:
+                return 0
             for digest, place in kept:
                 stored, compressed = self._packs.read(place, digest)
                 content = decompress(stored, compressed, digest, where(place, digest))
                 moved.append((digest, self._append(digest, stored, compressed, len(content))))
-        except CorruptRecord as error:
+        except (CorruptRecord, NotFound) as error:
             _trace.error("page store: %s; the pack stays as it is", error)
             self._sync()  # copies of what has rows already must not wait for a commit
             return 0
@@ -552,8 +552,8 @@ class LocalPages:
             if isinstance(found, Entry):
                 digest = found.header.digest
                 row = table.find(digest)
-                if row is None or row.place[:2] != (number, found.offset):
-                    continue
+                if row is None or (row.place[:2] != (number, found.offset) and self._packs.read(row.place, digest)):
+                    continue  # by what was read there is a good one elsewhere
                 if row.references or row.put_s > young_s:
                     kept.append((digest, row.place))
                 else:
