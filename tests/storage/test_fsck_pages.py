@@ -91,6 +91,16 @@ def test_table_that_is_wrong_is_damage_that_can_be_mended(directory: Path) -> No
         "UPDATE pages SET base = digest WHERE base IS NOT NULL",
         "UPDATE pages SET base = NULL",
         "UPDATE counted SET stored = x'00'",
+        "UPDATE pages SET offset = -1",
+        "UPDATE pages SET offset = offset + 1",
+        "UPDATE pages SET bytes = 1 << 62",
+        "UPDATE pages SET bytes = bytes + 1",
+        "UPDATE pages SET pack = pack + 1",
+        "UPDATE pages SET pack = 'x'",
+        "UPDATE pages SET put_s = 'x'",
+        "UPDATE packs SET covered = 'abc'",
+        "INSERT INTO pages VALUES ('text', 1, 64, 100, 0, 0, 0, NULL)",
+        "CREATE TABLE other (thing)",
     ):
         path = directory / TABLE_NAME
         whole = path.read_bytes()

@@ -24,6 +24,7 @@ from spinrt.storage.fsck.packs import mended_head
 from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.fsck.trees import TreeCheck
 from spinrt.storage.pack import HEADER_BYTES, Entry, decode_pack, encode_pack, pack_name, pack_numbers
+from spinrt.storage.packs import Packs
 from spinrt.storage.page_table import SCHEMA_VERSION, TABLE_NAME, PageTable, Place
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot
@@ -212,6 +213,10 @@ class PagesCheck:
                 yield note(place, None, "table of pages", problem, "the next start builds it anew")
                 return
             found = found or PageTable(copy)  # again, for what is wrong with it
+            if strange := found.strange_count():
+                problem = f"{strange} rows of pages have values of wrong types"
+                yield damage(place, None, "table of pages", problem, REBUILD_TABLE)
+                return
             recount(expected, found, store)
             yield from self._compare(place, found, expected)
         except (sqlite3.Error, CorruptRecord) as error:
@@ -219,13 +224,18 @@ class PagesCheck:
 
     def _compare(self, place: str, found: PageTable, expected: PageTable) -> Iterator[Finding]:
         covered = {row.number: row.covered for row in found.packs()}
+        packs = Packs(self.device)
+        packs.load(_salts(found), clean=False)
         wrong = 0
         for row, twin in _pairs(_rows(found), _rows(expected)):
             if row is not None and (row[1].pack in self._gone or row[0] in self.missing):
                 continue
             if row is not None and (lost := self._lost(row)):
                 yield lost
-            elif (problem := _difference(row, twin, covered, counted=not self._nodes_missing)) is not None:
+            elif (
+                problem := self._misplaced(packs, row, twin)
+                or _difference(row, twin, covered, counted=not self._nodes_missing)
+            ) is not None:
                 wrong += 1
                 if wrong <= ROWS_SHOWN:
                     shown = row or twin
@@ -233,6 +243,17 @@ class PagesCheck:
                     yield damage(place, None, f"row of page {shown[0].hex()}", problem, REBUILD_TABLE)
         if wrong > ROWS_SHOWN:
             yield damage(place, None, "table of pages", f"{wrong - ROWS_SHOWN} more rows are wrong", REBUILD_TABLE)
+
+    def _misplaced(self, packs: Packs, row: _Row | None, twin: _Row | None) -> str | None:
+        """What is wrong with the place of a row, or none. Of two copies of a page the table may know either."""
+        if row is None or twin is None or row[1] == twin[1]:
+            return None
+        pack, offset, length = row[1]
+        try:
+            packs.read(row[1], row[0])
+        except (CorruptRecord, NotFound):
+            return f"says pack {pack}, offset {offset}, {length} bytes, where no such page is"
+        return None
 
     def _lost(self, row: _Row) -> Finding | None:
         """What a row says was durable and is not there any more, and no snapshot needs."""
@@ -278,7 +299,7 @@ def _is_damaged(head: bytes, number: int) -> bool:
 def _place_of(digest: bytes, *tables: PageTable | None) -> Place | None:
     """Where a page lies by the first table that knows it."""
     for table in tables:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, CorruptRecord):
             if table is not None and (row := table.find(digest)) is not None:
                 return row.place
     return None
