@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from spinrt.cli.main import main
 from spinrt.mail.store.store import Store
 from spinrt.storage.page_table import TABLE_NAME
 from spinrt.storage.pages import LocalPages
+from spinrt.storage.places import PLACES_NAME
 from spinrt.storage.tree import walk
 from tests.mail.store_support import fill, with_store
 
@@ -135,3 +138,23 @@ def test_damaged_file_of_a_snapshot_is_not_said_to_be_written(data: Path, capfd:
     assert "repaired: 1" in capfd.readouterr().out
     assert path.read_bytes() != before
     assert main(["fsck", "--data", str(data)]) == 0
+
+
+def test_repair_removes_the_derived_table_that_is_wrong_and_no_other(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of pages that lie, a table of places that is none: each by itself, and whole after the next start."""
+    pages, places = data / "pages" / TABLE_NAME, data / "log" / PLACES_NAME
+    for statement in ("UPDATE pages SET offset = -1", "UPDATE pages SET bytes = 1 << 62"):
+        LocalPages.open(data / "pages").close()
+        with closing(sqlite3.connect(pages)) as connection:
+            connection.executescript(statement)
+        assert main(["fsck", "--data", str(data), "--repair"]) == 0
+        assert not pages.exists()
+    LocalPages.open(data / "pages").close()
+    places.write_bytes(b"no table" * 512)
+    assert main(["fsck", "--data", str(data), "--repair"]) == 0
+    assert pages.exists() and not places.exists()
+    capsys.readouterr()
+    assert main(["fsck", "--data", str(data)]) == 0
+    assert "nothing is damaged" in capsys.readouterr().out

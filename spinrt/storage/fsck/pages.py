@@ -33,7 +33,7 @@ from spinrt.storage.references import recount
 from spinrt.storage.snapshot import snapshot_name
 from spinrt.storage.tree import Entry as TreeEntry
 
-REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
+REBUILD_TABLE: Final = "`spinrt fsck --repair` removes the table of pages; the next start builds it anew"
 BY_TRYING: Final = "`spinrt fsck --repair` puts it right"
 REWRITE: Final = "its content lies in a pack, too: `spinrt fsck --repair`, or the next start, writes it from there"
 FROM_MIRROR: Final = "a mirror may still have it: `spinrt fsck --repair --from MIRROR`"

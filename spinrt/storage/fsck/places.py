@@ -15,7 +15,7 @@ from spinrt.storage.log import Log
 from spinrt.storage.places import PLACES_NAME
 from spinrt.storage.record import KIND_CARRIED
 
-REBUILD_PLACES: Final = "`spinrt fsck --repair` removes the table; the next start builds it anew"
+REBUILD_PLACES: Final = "`spinrt fsck --repair` removes the table of places; the next start builds it anew"
 
 
 def check_places(directory: Path, log: Log) -> Iterator[Finding]:
