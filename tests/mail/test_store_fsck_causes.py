@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -158,3 +159,15 @@ def test_repair_removes_the_derived_table_that_is_wrong_and_no_other(
     capsys.readouterr()
     assert main(["fsck", "--data", str(data)]) == 0
     assert "nothing is damaged" in capsys.readouterr().out
+
+
+def test_table_that_is_far_too_long_is_damage_and_is_not_copied(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sparse file, as the table or beside it: told before it is copied, and removed."""
+    for name in (f"pages/{TABLE_NAME}", f"pages/{TABLE_NAME}-wal", f"log/{PLACES_NAME}"):
+        (data / name).touch()
+        os.truncate(data / name, 1 << 28)
+        assert main(["fsck", "--data", str(data), "--quick", "--repair"]) == 0
+        said = capsys.readouterr().out
+        assert "what it is made of allows" in said
+        assert not (data / name).exists()
+        LocalPages.open(data / "pages").close()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Final, NamedTuple
 
 ROWS_SHOWN: Final = 5
 """Of one kind of damage in one table so many are told one by one; of more only how many there are."""
+
+_TABLE_TIMES_MAX: Final = 16
+_TABLE_BYTES_MORE: Final = 64 * 1024 * 1024
 
 
 class Severity(Enum):
@@ -80,3 +84,14 @@ Advance = Callable[[int], None]
 
 def unwatched(_count: int) -> None:
     """Nobody wants to know how far it is."""
+
+
+def oversize(table: Path, sources: Iterable[Path]) -> str | None:
+    """Tell what is wrong with a derived table that is too long to be of some files, before it is copied; none if not.
+
+    A sparse file of a tebibyte costs nothing to make and hours to copy. Counts what waits beside the table, too.
+    """
+    files = (table, table.with_name(table.name + "-wal"))
+    size = sum(path.stat().st_size for path in files if path.exists())
+    limit = _TABLE_TIMES_MAX * sum(path.stat().st_size for path in sources) + _TABLE_BYTES_MORE
+    return f"has {size} bytes, what it is made of allows {limit} at the most" if size > limit else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
-from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, quiet, unwatched
+from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, damage, note, oversize, quiet, unwatched
 from spinrt.storage.fsck.packs import mended_head
 from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.fsck.trees import TreeCheck
@@ -92,6 +92,8 @@ class PagesCheck:
     def _copied_table(self, directory: Path, opened: contextlib.ExitStack) -> PageTable | None:
         """Copy the table that is there and open the copy; none when it is missing or cannot be opened."""
         source = self.device.directory / TABLE_NAME
+        if self._oversize(source):
+            return None  # told with the table
         for suffix in ("", "-wal"):
             if (beside := source.with_name(TABLE_NAME + suffix)).exists():
                 shutil.copyfile(beside, directory / beside.name)
@@ -101,6 +103,9 @@ class PagesCheck:
             return opened.enter_context(contextlib.closing(PageTable(directory / TABLE_NAME)))
         except sqlite3.Error:  # told with the table
             return None
+
+    def _oversize(self, table: Path) -> str | None:
+        return oversize(table, self.device.directory.glob("*.pack"))
 
     # ------------------------------------------------------------------------------------------------------- files
 
@@ -204,6 +209,9 @@ class PagesCheck:
         """Compare the table that is there with the one that was built anew, its counts for the snapshots it counts."""
         place = f"{self.place}/{TABLE_NAME}"
         copy = directory / TABLE_NAME
+        if problem := self._oversize(self.device.directory / TABLE_NAME):
+            yield damage(place, None, "table of pages", problem, REBUILD_TABLE)
+            return
         if not copy.exists():
             yield note(place, None, "table of pages", "is missing", "the next start builds it anew")
             return

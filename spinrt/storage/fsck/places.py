@@ -10,7 +10,7 @@ from typing import Final
 
 from spinrt.errors import CorruptRecord
 from spinrt.storage.carry import decode_carried
-from spinrt.storage.fsck.finding import Finding, damage
+from spinrt.storage.fsck.finding import Finding, damage, oversize
 from spinrt.storage.log import Log
 from spinrt.storage.places import PLACES_NAME
 from spinrt.storage.record import KIND_CARRIED
@@ -27,6 +27,9 @@ def check_places(directory: Path, log: Log) -> Iterator[Finding]:
     if not path.exists():
         return
     place = f"{directory.name}/{PLACES_NAME}"
+    if problem := oversize(path, directory.glob("*.log")):
+        yield damage(place, None, "table of places", problem, REBUILD_PLACES)
+        return
     try:
         with contextlib.closing(_open(path)) as connection:
             row = connection.execute("SELECT log_identity, covered FROM state").fetchone()
