@@ -13,6 +13,7 @@ from spinrt.errors import ConfigError, SpinError, StorageError
 from spinrt.mail.config import Config
 from spinrt.mail.config_mirror import IDENTITY_NAME, MirrorSource
 from spinrt.mail.listen import listen_tcp
+from spinrt.mail.store.contents import unfit_bodies
 from spinrt.mail.store.mirrored import judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
 from spinrt.mail.store.witness import snapshots_on
@@ -91,7 +92,7 @@ class KeptMirror:
         self._source = source
 
     async def begin(self) -> Receiver:
-        return self.directory.receiver(judge, self._source.update_bytes_max)
+        return self.directory.receiver(judge, self._source.update_bytes_max, contents=unfit_bodies)
 
     async def end(self, receiver: Receiver | None, error: BaseException | None) -> None:
         if receiver is not None:

@@ -23,6 +23,7 @@ from spinrt import trace
 from spinrt.errors import InternalError, NotFound, PeerFailed, SpinError, StorageError
 from spinrt.mail.config_mirror import MirrorTarget
 from spinrt.mail.mirror_lag import Oldest, Waiting
+from spinrt.mail.store.contents import unfit_bodies
 from spinrt.mail.store.mirrored import body_names, judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
 from spinrt.storage.device import sync_directory
@@ -314,7 +315,7 @@ def carry_here(
     mirror = open_mirror(directory)
     receiver = None
     try:
-        receiver = mirror.receiver(judge)
+        receiver = mirror.receiver(judge, contents=unfit_bodies)
         pipe.run(client, receiver, spend)
         if receiver.updated is not None and keep is not None:
             thin_out(mirror, keep)

@@ -360,6 +360,14 @@ class Log(LogReads):
             self._places = places
         return self._places
 
+    def forget(self, names: Iterable[int]) -> None:
+        """Let carried bodies be as if they had not come; a table made anew finds them again. Raises DeviceFailed."""
+        with self._places_lock:
+            places = self._make_places()
+            places.flush(self._durable)
+            places.abandon(names)
+            self._note_carried(places)
+
     def expire(self, position: int) -> list[str]:
         """Remove the segments that lie before a position, the oldest first; return the names of their files.
 

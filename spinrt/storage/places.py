@@ -27,6 +27,8 @@ CREATE INDEX places_place ON places (place);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+GIVEN_UP: Final = -1
+"""The place of a name whose bodies in the log are not to be had under it."""
 _PUT: Final = "INSERT INTO places VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET place = excluded.place"
 
 
@@ -76,12 +78,13 @@ class Places:
             if pending:
                 return pending[-1]
             row = self._execute("SELECT place FROM places WHERE name = ?", (name,)).fetchone()
-        return None if row is None else int(row[0])
+        return None if row is None or row[0] == GIVEN_UP else int(row[0])
 
     def between(self, first: int, end: int) -> dict[int, int]:
         """Return the names of a range of positions that are in the table, with their places."""
         with self._lock:
-            rows = self._execute("SELECT name, place FROM places WHERE name >= ? AND name < ?", (first, end)).fetchall()
+            sql = f"SELECT name, place FROM places WHERE name >= ? AND name < ? AND place != {GIVEN_UP}"
+            rows = self._execute(sql, (first, end)).fetchall()
             pending = {name: places[-1] for name, places in self._pending.items() if first <= name < end}
         return dict(rows) | pending
 
@@ -117,10 +120,15 @@ class Places:
             self._save(found, covered)
             self.covered = covered
 
+    def abandon(self, names: Iterable[int]) -> None:
+        """Give up the places of durable records, until others of those names come. Raises DeviceFailed."""
+        with self._lock:
+            self._save([(name, GIVEN_UP) for name in names], self.covered)
+
     def forget(self, start: int) -> None:
         """Remove the names whose places are before the log's new start. Raises DeviceFailed."""
         with self._lock:
-            self._execute("DELETE FROM places WHERE place < ?", (start,))
+            self._execute(f"DELETE FROM places WHERE place < ? AND place != {GIVEN_UP}", (start,))
 
     def close(self) -> None:
         """Close the database. Closing twice does nothing."""

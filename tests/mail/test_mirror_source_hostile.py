@@ -192,6 +192,40 @@ def test_what_is_no_next_snapshot_is_refused_and_the_good_one_stays(
     assert [one.line() for one in DirectoryCheck(site.mirror).findings()] == []
 
 
+def test_what_an_index_says_of_a_body_takes_it_from_no_other_snapshot(site: Site) -> None:
+    wrong = (
+        "INSERT INTO messages SELECT mailbox_id, uid + 1000, modseq, flags, keywords, internal_date, internal_zone,"
+        " size, CAST(zeroblob(32) || substr(body, 33) AS BLOB) FROM messages;"
+    )
+    with pytest.raises(CorruptRecord, match="3 messages are not what it says"):
+        site.send_index(site.index(wrong + applied(site.good.position + 1)))
+
+    assert [one.line() for one in DirectoryCheck(site.mirror).findings()] == []
+    assert site.genuine().traffic.bodies_moved == 1
+
+
+def test_a_tree_that_has_a_page_twice_is_not_walked_twice(site: Site) -> None:
+    """An inner page of the table of messages names its first child again, in place of the second."""
+    with_many = "".join(
+        f"INSERT INTO messages SELECT mailbox_id, uid + {1 << n}, modseq, flags, keywords, internal_date,"
+        " internal_zone, size, body FROM messages;"
+        for n in range(2, 8)
+    )
+    index = bytearray(site.index(with_many + applied(site.good.position + 1)))
+    size = site.good.objects[-1].page_bytes
+    file = site.path / "forged.sqlite"
+    with sqlite3.connect(file) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+    page = (root - 1) * size
+    assert index[page] == 2  # an inner page
+    first, second = (page + int.from_bytes(index[page + at : page + at + 2], "big") for at in (12, 14))
+    index[second : second + 4] = index[first : first + 4]
+
+    with pytest.raises(CorruptRecord, match="after row"):
+        site.send_index(bytes(index))
+    assert site._current() == site.good
+
+
 def test_the_first_of_the_day_and_the_one_before_stay(site: Site) -> None:
     """What cannot be told from a genuine one takes its place, and yet what was there before is not gone."""
     forged = site.send_index(site.index(applied(site.good.position + 1)))

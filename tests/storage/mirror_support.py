@@ -96,6 +96,13 @@ class MemoryBodies:
     def holds(self, name: int) -> bool:
         return name in self.bodies
 
+    def read_body(self, position: int, offset: int, length: int) -> bytes:
+        return self.stored_body(position)[2][offset : offset + length]
+
+    def forget(self, names: Iterable[int]) -> None:
+        for name in names:
+            self.bodies.pop(name, None)
+
     def append_carried(self, name: int, kind: int, time_ns: int, stored: bytes) -> int:
         self.bodies[name] = (kind, time_ns, stored, sha256(stored).digest()[:16])
         return self.end

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spinrt.errors import CorruptRecord, DeviceFull, UsageError
 from spinrt.storage.carry import CARRIED_BYTES, STORED_BYTES_MAX, decode_carried, encode_carried
+from spinrt.storage.fsck.places import check_places
 from spinrt.storage.log import BODY_BYTES_MAX, Log
 from spinrt.storage.places import PLACES_NAME, Places
 from spinrt.storage.record import COMPRESSED, KIND_CARRIED
@@ -179,6 +180,33 @@ def test_carried_record_of_another_name_is_found() -> None:
         log.read_body(192, 0, 1)
     with pytest.raises(UsageError, match="kind"):
         log.append(KIND_CARRIED, (b"",), time_ns=5)
+
+
+def test_a_body_that_was_given_up_is_not_there_until_it_comes_again(tmp_path: Path) -> None:
+    log = Log.open(tmp_path, generation=1, segment_bytes_max=2000)
+    for name in (64, 128):
+        log.append_carried(name, 7, 5, b"false" * 30)
+    log.sync()
+    log.forget([64])
+    for _ in range(2):
+        assert (log.holds(64), log.place(64), log.holds(128)) == (False, None, True)
+        with pytest.raises(CorruptRecord, match="no record at 64"):
+            log.read(64)
+        log.close()
+        log = Log.open(tmp_path, generation=1, segment_bytes_max=2000)
+        assert list(check_places(tmp_path, log)) == []
+    log.append_carried(64, 7, 5, b"true")
+    assert log.read(64).body == b"true"
+    for round_ in range(30):
+        log.append(7, (b"%d" % round_ * 200,), time_ns=5)
+    log.sync()
+    log.forget([128])
+    log.expire(log.end)
+    log.close()
+    log = Log.open(tmp_path, generation=1, segment_bytes_max=2000)
+    assert not log.holds(128)
+    assert list(check_places(tmp_path, log)) == []
+    log.close()
 
 
 def test_longest_body_can_be_carried() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from spinrt.errors import AlreadyExists, CorruptRecord, StateError
 from spinrt.mail.store.backup import copy_log
+from spinrt.mail.store.contents import unfit_bodies
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.mirrored import body_names, judge, open_mirror
 from spinrt.mail.store.promote import promote
@@ -88,7 +89,7 @@ def _carry(
     source.generation = max(source.generation, highest_name >> GENERATION_SHIFT)
     mirror = open_mirror(target)
     try:
-        pipe.run(Sender(source), mirror.receiver(judge))
+        pipe.run(Sender(source), mirror.receiver(judge, contents=unfit_bodies))
         assert mirror.log is not None
         copied = mirror.log.end - mirror.log.start
     finally:

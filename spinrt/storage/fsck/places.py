@@ -12,7 +12,7 @@ from spinrt.errors import CorruptRecord
 from spinrt.storage.carry import decode_carried
 from spinrt.storage.fsck.finding import Finding, damage, oversize
 from spinrt.storage.log import Log
-from spinrt.storage.places import PLACES_NAME
+from spinrt.storage.places import GIVEN_UP, PLACES_NAME
 from spinrt.storage.record import KIND_CARRIED
 
 REBUILD_PLACES: Final = "`spinrt fsck --repair` removes the table of places; the next start builds it anew"
@@ -65,6 +65,7 @@ def _compare(place: str, connection: sqlite3.Connection, log: Log, covered: int)
                     connection.execute("INSERT OR REPLACE INTO found VALUES (?, ?)", values)
         query = (
             "SELECT p.name, p.place, f.place FROM places p LEFT JOIN found f USING (name) WHERE p.place IS NOT f.place"
+            f" AND p.place != {GIVEN_UP}"
             " UNION ALL SELECT f.name, NULL, f.place FROM found f WHERE f.name NOT IN (SELECT name FROM places)"
         )
         for name, stated, found in connection.execute(query):

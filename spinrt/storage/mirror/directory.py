@@ -20,7 +20,7 @@ from spinrt.storage.log import GENERATION_COUNT, Log
 from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
 from spinrt.storage.mirror.keeping import due
 from spinrt.storage.mirror.receiver import Receiver
-from spinrt.storage.mirror.update import Bodies, Judge, Update
+from spinrt.storage.mirror.update import Bodies, Contents, Judge, Update, any_contents
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.recovery import Witness
@@ -109,11 +109,13 @@ class MirrorDirectory:
             data.close()
             raise
 
-    def receiver(self, judge: Judge, bytes_max: int = UPDATE_BYTES_MAX) -> Receiver:
+    def receiver(
+        self, judge: Judge, bytes_max: int = UPDATE_BYTES_MAX, *, contents: Contents = any_contents
+    ) -> Receiver:
         """Return a receiver for one connection. Give it back with `end`.
 
         Args:
-            judge: See `Update`.
+            judge, contents: See `Update`.
             bytes_max: Contents that one update may bring, in all connections that it takes.
         """
         update: Update | None = None
@@ -123,7 +125,15 @@ class MirrorDirectory:
             self._claim(update)
             return max(bytes_max - self._unfinished_bytes, 0)
 
-        update = Update(self.pages, self.open_log, self.book, judge=judge, claim=claim, clock_ns=self._clock_ns)
+        update = Update(
+            self.pages,
+            self.open_log,
+            self.book,
+            judge=judge,
+            contents=contents,
+            claim=claim,
+            clock_ns=self._clock_ns,
+        )
         return Receiver(update)
 
     def _claim(self, update: Update) -> None:

@@ -5,16 +5,18 @@ Invariants
     *Bodies first*: bodies and pages are synced before the snapshot is committed, so all that it names is there.
     *Nothing is believed*: a page is stored under a digest only if it has that digest; maps are built here from the
     digests that were offered and must have the roots that the snapshot says.
-    *Judged*: before a snapshot becomes visible, what it says of itself and all bodies that it needs are looked for.
+    *Judged*: before a snapshot becomes visible, what it says of itself is checked, all bodies that it needs are looked
+    for, and their contents held against what it says of them. Those that do not fit are given up.
     *Kept*: what arrived for an update that was cut off is not asked for again, as pages and bodies are known by name.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound, PeerProtocolError, StateError
 from spinrt.storage.carry import NAME_MAX
@@ -36,6 +38,8 @@ AHEAD_S_MAX: Final = 3600
 
 PAGES_MAX: Final = 1 << 30
 """Of all objects of a snapshot; an index of 4 TiB has so many."""
+GIVEN_UP_MAX: Final = 1 << 18
+"""Names of bodies that one refused update gives up, about; the next one finds the rest."""
 OFFER_BYTES: Final = 64
 """What an offered page counts as beside its content: it makes nodes grow, also when its content is here already."""
 
@@ -53,6 +57,10 @@ def no_bodies(pages: PageStore, base: Snapshot | None, target: Snapshot) -> Iter
 class Bodies(Protocol):
     """What an update needs of the mirror's log."""
 
+    def read_body(self, position: int, offset: int, length: int) -> bytes: ...
+
+    def forget(self, names: Iterable[int]) -> None: ...
+
     @property
     def end(self) -> int: ...
 
@@ -65,6 +73,26 @@ class Bodies(Protocol):
     def sync(self) -> int: ...
 
 
+class Unfit(NamedTuple):
+    """Something in a snapshot whose bodies are not what it says."""
+
+    said: str
+    """What it is, what was found and what was expected."""
+    names: tuple[int, ...]
+    """Of its bodies; at least one of them is wrong."""
+
+
+Contents: TypeAlias = Callable[[PageStore, Snapshot | None, Snapshot, Bodies], Iterator[Unfit]]
+"""Holds the bodies of a snapshot against what it says of them, but for what its base (none: no base) said already.
+
+Raises as `Judge`; StorageError when the log cannot be read."""
+
+
+def any_contents(pages: PageStore, base: Snapshot | None, target: Snapshot, log: Bodies) -> Iterator[Unfit]:
+    """For snapshots that say nothing of their bodies."""
+    return iter(())
+
+
 class Update:
     """What one connection does to a mirror. Implements ``receiver.Intake``.
 
@@ -74,6 +102,7 @@ class Update:
             time.
         book: Where the mirror's standing is kept.
         judge: Looks at a snapshot before it becomes visible, and says which bodies it needs.
+        contents: Looks whether they are those that it speaks of.
         claim: Called before an update, and not before a repair; returns how many bytes of contents it may bring, raises
             Busy when another is under way.
     """
@@ -85,6 +114,7 @@ class Update:
         book: Book,
         *,
         judge: Judge = no_bodies,
+        contents: Contents = any_contents,
         claim: Callable[[], int] = lambda: 1 << 50,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -92,6 +122,7 @@ class Update:
         self._open_log = open_log
         self._book = book
         self._judge = judge
+        self._contents = contents
         self._claim = claim
         self._clock_ns = clock_ns
         self._bytes_max = 0
@@ -270,6 +301,32 @@ class Update:
                 f"mirror: {missing} bodies that snapshot {target.identity.hex()[:12]} needs did not come",
                 hint="the next update offers all; run `spinrt fsck` at the source if that is refused, too",
             )
+        self._check_contents(base, target)
+
+    def _check_contents(self, base: Snapshot | None, target: Snapshot) -> None:
+        """Refuse a snapshot that speaks of other bodies than those that are here, and give up what is here of them."""
+        first, count, names = None, 0, set[int]()
+        for unfit in self._contents(self._pages, base, target, self._log()):
+            first, count = first or unfit.said, count + 1
+            if len(names) < GIVEN_UP_MAX:
+                names.update(unfit.names)
+        if first is not None:
+            self._give_up(names, target)
+            raise CorruptRecord(
+                f"mirror: snapshot {target.identity.hex()[:12]}: {count} messages are not what it says; {first}",
+                hint="the next update asks for their bodies again; if that is refused: `spinrt fsck` on both sides",
+            )
+
+    def _give_up(self, names: set[int], target: Snapshot) -> None:
+        """Forget bodies, but for those of the other snapshots that are here: what a source says takes nothing away."""
+        for one in self._pages.snapshots():
+            if one.identity != target.identity:
+                with suppress(CorruptRecord, FormatUnknown, NotFound):
+                    names.difference_update(self._judge(self._pages, None, one))
+        log = self._log()
+        log.sync()
+        log.forget(names)
+        self._write(replace(self._standing, complete=False))
 
     def page(self, digest: bytes) -> tuple[bytes, bool] | None:
         try:
