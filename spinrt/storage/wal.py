@@ -40,9 +40,9 @@ from spinrt.storage.device import open_regular, read_bounded
 FRAME_HEADER_BYTES: Final = 24
 LOG_HEADER_BYTES: Final = 32
 CHANGED_MAX: Final = 200_000
+"""With more pages than this it is as quick to look at all of them, and nothing is remembered: some 20 MiB at most."""
 CHANGED_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of the file that `save_changes` writes."""
-"""With more pages than this it is as quick to look at all of them, and nothing is remembered: some 20 MiB at most."""
 
 _INDEX_VERSION: Final = 3_007_000
 _INDEX: Final = struct.Struct("=I4xI2BHII8x8s8x")
@@ -99,21 +99,23 @@ class Changes:
         self._frames: dict[int, int] = {}
         self._salts = b""
         self._noted = 0
-        self._outgrown: list[mmap.mmap] = []
-        """Maps of a shorter time; they hold a descriptor each."""
+        self._maps: list[mmap.mmap] = []
+        """Of the shared memory; the last is the longest. Each holds a descriptor, so the others stay open, too."""
         self._cut: LogState | None = None
         self._taken: Taken | None = None
         try:
             self._descriptors.append(open_regular(_beside(database, "-wal"), os.O_RDONLY))
             self._descriptors.append(open_regular(_beside(database, "-shm"), os.O_RDONLY))
-            self._shared = mmap.mmap(self._descriptors[2], _INDEX_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._map(_INDEX_BYTES)
             self.state()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the files; after the last connection."""
+        """Close the files; after the last connection. Now, not when this is collected: there may be others by then."""
+        for one in self._maps:
+            one.close()
         descriptors, self._descriptors = self._descriptors, []
         for descriptor in descriptors:
             os.close(descriptor)
@@ -127,7 +129,7 @@ class Changes:
     def state(self) -> LogState:
         """Return the state of the write-ahead log now."""
         for _ in range(_READ_TRIES):
-            shared = self._shared[:_INDEX_BYTES]
+            shared = self._maps[-1][:_INDEX_BYTES]
             first = shared[: _INDEX.size]
             if first == shared[_INDEX.size : 2 * _INDEX.size]:
                 break
@@ -190,15 +192,16 @@ class Changes:
 
     def _mapped(self, size: int) -> mmap.mmap:
         """The shared memory, so much of it at least."""
-        if len(self._shared) < size:
-            blocks = -(-size // _BLOCK_BYTES)
+        if len(self._maps[-1]) < size:
             try:
-                wider = mmap.mmap(self._descriptors[2], blocks * _BLOCK_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
+                self._map(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES)
             except ValueError as error:
                 raise StorageError(f"write-ahead log: its shared memory is shorter than {size} bytes") from error
-            self._outgrown.append(self._shared)
-            self._shared = wider
-        return self._shared
+        return self._maps[-1]
+
+    def _map(self, size: int) -> None:
+        """Map so much of the shared memory. Raises ValueError: it is shorter."""
+        self._maps.append(mmap.mmap(self._descriptors[2], size, mmap.MAP_SHARED, mmap.PROT_READ))
 
     def forget(self) -> None:
         """What changed is not known any more: something was moved unseen."""

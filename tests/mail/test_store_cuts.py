@@ -253,4 +253,7 @@ def test_pages_of_frames_are_those_of_the_log_in_every_block_of_the_shared_memor
     }
     assert state.end > 8500
     assert database.changes._frames == expected
+    maps = database.changes._maps
+    assert len(maps) > 1
     database.close()
+    assert all(one.closed for one in maps)  # closing one later would drop the locks of who has the file open by then
