@@ -10,8 +10,8 @@ Invariants
     *Known damage heals*: a page that could not be read where the table says it lies is stored anew by the next `put`.
     *Fail clean*: after a failed write or sync the pages not synced are forgotten, and the next `put` begins a new pack.
 
-Memory: pages not synced yet (`PENDING_MAX`, 1 MiB of bytes), SQLite's cache of 32 MiB, a mebibyte while a pack is
-walked, and when a pack is rewritten the digests of its pages.
+Memory: pages not synced yet (`PENDING_MAX`, 1 MiB of bytes), `NODES_MAX` nodes while a snapshot is made, SQLite's
+cache of 32 MiB, a mebibyte while a pack is walked, and when a pack is rewritten the digests of its pages.
 """
 
 from __future__ import annotations

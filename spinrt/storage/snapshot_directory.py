@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from spinrt.errors import CorruptRecord, NotFound
 from spinrt.storage.device import Device
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.snapshot import FILE_BYTES_MAX, SUFFIX, decode_named, encode_snapshot
 
-_trace = logging.getLogger("spinrt.storage")
+_trace: Final = logging.getLogger("spinrt.storage")
 
 
 class SnapshotDirectory:
