@@ -127,9 +127,7 @@ def _without_derived(path: Path, found: list[Finding]) -> list[Finding]:
     for remedy in {finding.remedy for finding in found} & _DERIVED.keys():
         _DERIVED[remedy](path)
     return [
-        finding._replace(
-            severity=Severity.REPAIRED, remedy=_WRITTEN.get(finding.remedy, "the next start builds it anew")
-        )
+        finding._replace(severity=Severity.REPAIRED, remedy=_WRITTEN.get(finding.remedy, _AT_START))
         if finding.remedy in _DERIVED
         else finding
         for finding in found
