@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 
 from spinrt.cli.main import DAMAGED, OK, main
+from spinrt.errors import CorruptRecord
 from spinrt.mail.store.gap import close_gap
 from spinrt.mail.store.missing import missing_names
 from spinrt.mail.store.model import Expunge
 from spinrt.mail.store.store import Store
 from spinrt.storage.mirror.directory import MirrorDirectory
-from tests.mail.mirror_support import messages, mirror_to
+from tests.mail.mirror_support import messages, mirror_to, stored
 from tests.mail.store_support import USER, deliver, inbox, run
 from tests.mail.test_mirror_takeover_kill import killed_at
 
@@ -47,17 +49,6 @@ class Site:
         for segment in sorted((data / "log").glob("*.log"))[:count]:
             segment.unlink()
 
-    def stored(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        async def body() -> None:
-            store = Store.open(self.data)
-            found.update(messages(store, USER))
-            await store.close()
-
-        run(body)
-        return found
-
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
@@ -85,7 +76,7 @@ def test_bodies_of_lost_segments_come_back_from_the_mirror(
     left = [one for one in found["findings"] if one["severity"] == "damage"]
     assert len(left) == 2, "the two messages that were expunged before the first update"
     assert all("needed by snapshot" in one["subject"] for one in left)
-    assert site.stored() == site.mail
+    assert stored(site.data) == site.mail
     assert main(["snapshot", "list", "--config", str(config(site))]) == OK
     assert main(["snapshot", "delete", "before", "--config", str(config(site))]) == OK
     assert not fsck(capsys, OK, "--data", site.data)["damaged"]
@@ -106,7 +97,7 @@ def test_a_log_goes_on_behind_a_gap(site: Site, lost: tuple[int, ...], capsys: p
 
     assert {one["severity"] for one in found["findings"]} == {"repaired"}
     assert not segments[0].exists()
-    assert site.stored() == site.mail
+    assert stored(site.data) == site.mail
 
 
 def test_closing_a_gap_that_was_killed_is_done_again(site: Site, tmp_path: Path) -> None:
@@ -128,6 +119,26 @@ def test_closing_a_gap_that_was_killed_is_done_again(site: Site, tmp_path: Path)
         if not killed:
             break
     assert step > 5
+
+
+def _no_bodies(data: Path) -> None:
+    with closing(sqlite3.connect(data / "index" / "mail.sqlite")) as index:
+        index.execute("DROP TABLE bodies")
+
+
+def _no_snapshot(data: Path) -> None:
+    for file in (data / "pages").glob("*.pack"):
+        file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [_no_bodies, _no_snapshot])
+def test_nothing_is_given_up_while_nobody_knows_what_is_needed(site: Site, harm: Callable[[Path], None]) -> None:
+    segments = sorted((site.data / "log").glob("*.log"))
+    segments[1].unlink()
+    harm(site.data)
+    with pytest.raises(CorruptRecord, match="cannot be read"):
+        close_gap(site.data)
+    assert segments[0].exists()
 
 
 def test_a_gap_that_no_index_covers_stays(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def close_gap(path: Path) -> list[str]:
 
     Raises:
         DeviceFull, DeviceFailed: Nothing went, unless what was needed of it was durable elsewhere.
-        CorruptRecord: A body that is needed is damaged; nothing went. Mend it first.
+        CorruptRecord: A body that is needed is damaged, or who says what is needed; nothing went. Mend it first.
         OSError: The device refused.
     """
     device = ReadOnlyDevice(path / LOG_NAME)
@@ -114,7 +114,7 @@ def _carry(path: Path, before: Iterable[Log], start: int) -> None:
     device = Part(OsDevice(path / LOG_NAME), range(start, 1 << 63))
     witness = partial(covered_position, path)
     with closing(Log.open(path / LOG_NAME, device=device, opaque_kinds=OPAQUE_KINDS, witness=witness)) as log:
-        for name in needed_names(path):
+        for name in needed_names(path, strict=True):
             old = None if log.holds(name) else next((one for one in before if one.holds(name)), None)
             if old is not None:
                 kind, time_ns, stored, _ = old.stored_body(name)

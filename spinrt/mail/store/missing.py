@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
@@ -38,16 +38,39 @@ def missing_names(path: Path) -> list[int]:
         return sorted({name for name in needed_names(path) if not log.holds(name)})
 
 
-def needed_names(path: Path) -> Iterator[int]:
-    """Yield the names of the bodies that index and snapshots of a data directory need, some of them more than once."""
+def needed_names(path: Path, *, strict: bool = False) -> Iterator[int]:
+    """Yield the names of the bodies that index and snapshots of a data directory need, some of them more than once.
+
+    Args:
+        strict: For whoever gives up what is not needed: what cannot be read may need anything.
+
+    Raises:
+        CorruptRecord: If strict, index or a snapshot cannot be read.
+    """
     index = path / "index" / INDEX_NAME
     if index.is_file():
-        with suppress(sqlite3.Error), opened_index(index) as connection:
+        with _reading("index", strict), opened_index(index) as connection:
             yield from (name for (name,) in connection.execute("SELECT name FROM bodies"))
     base: Snapshot | None = None
     device = ReadOnlyDevice(path / PAGES_NAME)
     with scratch() as directory, closing(LocalPages.open(directory, device, rebuild=True)) as pages:
+        for name, error in pages.damaged.items():
+            with _reading(name, strict):
+                raise error
         for snapshot in pages.snapshots():
-            with suppress(CorruptRecord, FormatUnknown, NotFound):
+            with _reading(f"snapshot {snapshot.identity.hex()[:12]}", strict):
                 yield from body_names(pages, base, snapshot)
             base = snapshot
+
+
+@contextmanager
+def _reading(what: str, strict: bool) -> Iterator[None]:
+    """Pass over what cannot be read, or if strict say what it is."""
+    try:
+        yield
+    except (sqlite3.Error, CorruptRecord, FormatUnknown, NotFound) as error:
+        if strict:
+            raise CorruptRecord(
+                f"{what}: cannot be read, so nobody knows which bodies it needs: {error}",
+                hint="mend it first, or promote the mirror",
+            ) from error
