@@ -52,6 +52,38 @@ cdef class Tag(Wish):
         return self.extension, self.key, self.value
 
 
+@cython.final
+cdef class AddHeader(Wish):
+    """A wish of mail as those in spinrt/mail/host/effects.py: a header field to stand on top of the message; ``line`` is the whole field with CRLF."""
+
+    cdef readonly str extension
+    cdef readonly str name
+    cdef readonly bytes line
+
+    def __init__(self, str extension not None, str name not None, bytes line not None):
+        self.extension, self.name, self.line = extension, name, line
+
+    def decide(self, decision):
+        decision.headers.append(self.line)
+
+    def describe(self):
+        return f"add {self.name}"
+
+    def __eq__(self, other):
+        if type(other) is not AddHeader:
+            return NotImplemented
+        return self._parts() == (<AddHeader>other)._parts()
+
+    def __hash__(self):
+        return hash(self._parts())
+
+    def __repr__(self):
+        return f"AddHeader{self._parts()!r}"
+
+    cdef tuple _parts(self):
+        return self.extension, self.name, self.line
+
+
 def effects_of(list effects not None, type kind not None):
     """Those of the effects that are of a class, not of one below it, in order."""
     return tuple([effect for effect in effects if type(effect) is kind])
@@ -60,6 +92,12 @@ def effects_of(list effects not None, type kind not None):
 def tags_of(list effects not None):
     """What a delivery's record keeps of the tags among effects: ``(extension, key, value)`` of each, in order."""
     return tuple([(<Tag>effect)._parts() for effect in effects if type(effect) is Tag])
+
+
+cdef bint is_deciding(object call):
+    """Whether a promise for the recipient under decision has its place in that call, and room."""
+    cdef DeliveryContext context = delivery_of(call)
+    return context is not None and context.recipient is not None
 
 
 cdef DeliveryContext delivery_of(object call):
@@ -118,9 +156,8 @@ cdef class PromiseFunction(NativeFunction):
         self.texts = KeptTexts(prepare, Wish)
 
     cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
-        cdef DeliveryContext context = delivery_of(guest.call)
         cdef uint32_t length = raw[1].u32
-        if context is None or context.recipient is None or length > guest.g.lift_left:
+        if length > guest.g.lift_left or not is_deciding(guest.call):
             return 0
         effect = self.texts.find(bytes_at(guest, raw[0].u32, length), length)
         if effect is None:
@@ -171,3 +208,66 @@ cdef class TagFunction(NativeFunction):
         cdef Tag made = Tag.__new__(Tag)
         made.extension, made.key, made.value = self.extension, key, value
         return made
+
+
+@cython.final
+cdef class AddHeaderFunction(NativeFunction):
+    """``add-header: func(name: string, value: string) -> result<_, problem>``.
+
+    Args:
+        extension: Whose fields these are.
+        value_bytes_max: The longest value that is added.
+        prepare: Gives a name that may be added, or anything else for a refusal; depends on nothing but the name.
+        closure: Serves what is not added, and what is not ASCII.
+    """
+
+    cdef KeptTexts names
+    cdef str extension
+    cdef uint32_t value_bytes_max
+
+    def __init__(self, str extension not None, uint32_t value_bytes_max, object prepare, object closure not None):
+        self._set("iiiii:", closure)
+        self.extension, self.value_bytes_max = extension, value_bytes_max
+        self.names = KeptTexts(prepare, str)
+
+    cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
+        cdef uint32_t name_bytes = raw[1].u32, value_bytes = raw[3].u32
+        cdef const uint8_t *name_at = bytes_at(guest, raw[0].u32, name_bytes)
+        cdef const uint8_t *value = bytes_at(guest, raw[2].u32, value_bytes)
+        cdef bytes line
+        if value == NULL or value_bytes > self.value_bytes_max or <uint64_t>name_bytes + value_bytes > guest.g.lift_left:
+            return 0
+        if not is_deciding(guest.call) or not _is_plain_value(value, value_bytes):
+            return 0
+        name = self.names.find(name_at, name_bytes)
+        if name is None:
+            return 0
+        guest.g.lift_left -= <uint64_t>name_bytes + value_bytes
+        line = _field_line(name_at, name_bytes, value, value_bytes)
+        (<Call>guest.call).journal.add(self._field(name, line))
+        guest.room(pointer, 1)[0] = 0
+        return 1
+
+    cdef AddHeader _field(self, str name, bytes line):
+        cdef AddHeader made = AddHeader.__new__(AddHeader)
+        made.extension, made.name, made.line = self.extension, name, line
+        return made
+
+
+cdef bint _is_plain_value(const uint8_t *value, size_t length) noexcept:
+    """Whether a value is ASCII without controls but tabs: it stands in a field as it is."""
+    cdef size_t position
+    for position in range(length):
+        if not (0x20 <= value[position] < 0x7F or value[position] == 0x09):
+            return False
+    return True
+
+
+cdef bytes _field_line(const uint8_t *name, size_t name_bytes, const uint8_t *value, size_t value_bytes):
+    cdef bytes line = PyBytes_FromStringAndSize(NULL, name_bytes + value_bytes + 4)
+    cdef char *at = PyBytes_AS_STRING(line)
+    memcpy(at, name, name_bytes)
+    memcpy(at + name_bytes, b": ", 2)
+    memcpy(at + name_bytes + 2, value, value_bytes)
+    memcpy(at + name_bytes + 2 + value_bytes, b"\r\n", 2)
+    return line

@@ -9,8 +9,8 @@ cdef enum:
 cdef class LentMessage:
     """A message that extensions may read until `take_back`. Passed to guests as the resource ``message``.
 
-    The header section is read once, when the first field is asked for. It is looked for in the first 4 MiB; beyond them
-    the message counts as one without a body.
+    Its beginning, with the header section, is read once, when something of it is asked for; what lies in there costs the source nothing
+    from then on, whoever reads it. The section's end is looked for in the first 4 MiB; beyond them the message counts as one without a body.
 
     Args:
         read: ``read(offset, length)`` gives at most that many bytes of the message, fewer at its end.
@@ -21,53 +21,69 @@ cdef class LentMessage:
     """
 
     cdef object source
-    cdef bytes held
+    cdef bytes held             # the beginning
+    cdef Py_ssize_t section_size  # of that; -1: not looked for yet
     cdef readonly uint64_t size
     cdef readonly bint lent
     cdef uint32_t cursor        # number of the field that starts at `cursor_offset`, so that listing all fields is linear
     cdef Py_ssize_t cursor_offset
 
     def __init__(self, object read not None, uint64_t size):
-        self.source, self.size = read, size
+        self.source, self.size, self.section_size = read, size, -1
         self.lent = True
 
     def take_back(self):
         """End the loan: whoever still holds the message can do nothing with it."""
         self.lent = False
-        self.held = None
+        self.held, self.section_size = None, -1
 
     def read(self, uint64_t offset, uint64_t length):
         """At most ``length`` bytes from ``offset``."""
-        return self.source(offset, length) if offset < self.size else b""
+        cdef bytes beginning
+        cdef uint64_t held
+        if offset >= self.size:
+            return b""
+        if offset < SECTION_CHUNK_BYTES:
+            beginning = self.beginning()
+            held = PyBytes_GET_SIZE(beginning)
+            if offset + min(length, self.size - offset) <= held:
+                return beginning[offset : offset + min(length, held - offset)]
+        return self.source(offset, length)
 
     @property
     def section(self):
         """The header section, with the empty line at its end."""
-        return self.headers()
+        return self.headers()[: self.section_size]
 
-    cdef bytes headers(self):
+    cdef bytes beginning(self):
+        """What was read of the message by now, from its first byte on: at least a chunk, if it is as long as that."""
         if self.held is None:
-            self.held = self._read_section()
+            self.held = self.source(0, min(<uint64_t>SECTION_CHUNK_BYTES, self.size))
         return self.held
 
-    cdef bytes _read_section(self):
+    cdef bytes headers(self):
+        """The beginning, in which `section_size` bytes are the header section."""
+        if self.section_size < 0:
+            self._find_section()
+        return self.held
+
+    cdef int _find_section(self) except -1:
         cdef uint64_t length = SECTION_CHUNK_BYTES
+        cdef bytes data = self.beginning()
         cdef Py_ssize_t end
-        cdef bytes data
         while True:
-            data = self.source(0, min(length, self.size))
             end = section_end(<const uint8_t *>PyBytes_AS_STRING(data), 0, PyBytes_GET_SIZE(data))
-            if end >= 0:
-                return data[:end]
-            if <uint64_t>PyBytes_GET_SIZE(data) >= self.size or length >= SECTION_BYTES_MAX:
-                return data
+            if end >= 0 or <uint64_t>PyBytes_GET_SIZE(data) >= self.size or length >= SECTION_BYTES_MAX:
+                self.held, self.section_size = data, end if end >= 0 else PyBytes_GET_SIZE(data)
+                return 0
             length *= 4
+            data = self.source(0, min(length, self.size))
 
     def header_count(self):
         """Number of header fields."""
         cdef bytes section = self.headers()
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(section)
-        cdef const uint8_t *end = at + PyBytes_GET_SIZE(section)
+        cdef const uint8_t *end = at + self.section_size
         cdef Field field
         cdef uint32_t count = 0
         while next_field(&field, at, end):
@@ -79,7 +95,7 @@ cdef class LentMessage:
         """Name of the field at ``position``, counted from 0 at the top, as it was written; none past the last."""
         cdef bytes section = self.headers()
         cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(section)
-        cdef const uint8_t *end = start + PyBytes_GET_SIZE(section)
+        cdef const uint8_t *end = start + self.section_size
         cdef Field field
         if position < self.cursor:
             self.cursor, self.cursor_offset = 0, 0
@@ -99,7 +115,7 @@ cdef class LentMessage:
         cdef Field field
         if not _is_name(text, PyBytes_GET_SIZE(wanted)):
             return None
-        if not find_field(&field, start, start + PyBytes_GET_SIZE(section), text, PyBytes_GET_SIZE(wanted), nth):
+        if not find_field(&field, start, start + self.section_size, text, PyBytes_GET_SIZE(wanted), nth):
             return None
         return field_value(&field)
 
@@ -109,7 +125,7 @@ cdef class LentMessage:
         cdef bytes section = self.headers()
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(wanted)
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(section)
-        cdef const uint8_t *end = at + PyBytes_GET_SIZE(section)
+        cdef const uint8_t *end = at + self.section_size
         cdef Field field
         found = []
         if not _is_name(text, PyBytes_GET_SIZE(wanted)):
@@ -151,7 +167,7 @@ cdef class HeaderFunction(NativeFunction):
         section = message.headers()
         start = <const uint8_t *>PyBytes_AS_STRING(section)
         guest.g.lift_left -= length
-        if find_field(&field, start, start + PyBytes_GET_SIZE(section), name, length, raw[3].u32):
+        if find_field(&field, start, start + message.section_size, name, length, raw[3].u32):
             return self._give(guest, &field, pointer)
         guest.room(pointer, 1)[0] = 0
         return 1
@@ -183,4 +199,57 @@ cdef class SizeFunction(NativeFunction):
         if message is None:
             return 0
         raw[0].u64 = message.size
+        return 1
+
+
+@cython.final
+cdef class BodyOffsetFunction(NativeFunction):
+    """``body-offset: func(self: borrow<message>) -> u64``."""
+
+    cdef uint32_t type_id
+
+    def __init__(self, str resource not None, object closure not None):
+        self._set("i:l", closure)
+        self.type_id = resource_id(resource)
+
+    cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
+        cdef LentMessage message = lent_message(guest, raw[0].u32, self.type_id)
+        if message is None:
+            return 0
+        message.headers()
+        raw[0].u64 = message.section_size
+        return 1
+
+
+@cython.final
+cdef class ReadFunction(NativeFunction):
+    """``read: func(self: borrow<message>, offset: u64, length: u32) -> list<u8>``; what lies in the message's beginning goes to the guest in one copy.
+
+    Args:
+        bytes_max: The most that one call gives.
+    """
+
+    cdef uint32_t type_id
+    cdef uint32_t bytes_max
+
+    def __init__(self, str resource not None, uint32_t bytes_max, object closure not None):
+        self._set("ilii:", closure)
+        self.type_id, self.bytes_max = resource_id(resource), bytes_max
+
+    cdef int serve(self, Instance guest, spin_raw *raw, uint32_t pointer) except -1:
+        cdef LentMessage message = lent_message(guest, raw[0].u32, self.type_id)
+        cdef uint64_t offset = raw[1].u64, length = min(raw[2].u32, self.bytes_max)
+        cdef bytes data
+        cdef uint64_t held
+        cdef uint32_t pair[2]
+        if message is None or offset >= SECTION_CHUNK_BYTES or offset >= message.size:
+            return 0
+        data = message.beginning()
+        held = PyBytes_GET_SIZE(data)
+        length = min(length, message.size - offset)
+        if offset + length > held:
+            return 0
+        pair[1] = <uint32_t>length
+        pair[0] = guest.put_bytes(<const uint8_t *>PyBytes_AS_STRING(data) + offset, length)
+        memcpy(guest.room(pointer, 8), pair, 8)
         return 1

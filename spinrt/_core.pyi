@@ -370,6 +370,14 @@ class SizeFunction(NativeFunction):
     def __init__(self, resource: str, closure: Callable[..., Any]) -> None: ...
 
 @final
+class BodyOffsetFunction(NativeFunction):
+    def __init__(self, resource: str, closure: Callable[..., Any]) -> None: ...
+
+@final
+class ReadFunction(NativeFunction):
+    def __init__(self, resource: str, bytes_max: int, closure: Callable[..., Any]) -> None: ...
+
+@final
 class DeliveryContext:
     delivery_id: str
     protocol: str
@@ -388,6 +396,17 @@ class Tag(Wish):
     def __hash__(self) -> int: ...
 
 @final
+class AddHeader(Wish):
+    extension: str
+    name: str
+    line: bytes
+    def __init__(self, extension: str, name: str, line: bytes) -> None: ...
+    def decide(self, decision: Any) -> None: ...
+    def describe(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
 class KeptTexts:
     def __init__(self, prepare: Callable[[str], object], kind: type) -> None: ...
 
@@ -397,6 +416,16 @@ class PromiseFunction(NativeFunction):
 
 @final
 class TagFunction(NativeFunction):
+    def __init__(
+        self,
+        extension: str,
+        value_bytes_max: int,
+        prepare: Callable[[str], object],
+        closure: Callable[..., Any],
+    ) -> None: ...
+
+@final
+class AddHeaderFunction(NativeFunction):
     def __init__(
         self,
         extension: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from spinrt._core import LogRecord, Tag
+from spinrt._core import AddHeader, LogRecord, Tag
 from spinrt.host.kv import KvEffect
 from spinrt.mail.host.effects import MailEffect
 from spinrt.runtime.domain import Domain
@@ -85,7 +85,7 @@ class Observed:
 def describe(effect: object) -> tuple[str, str]:
     """Return the extension that promised an effect, and the effect in a few words."""
     match effect:
-        case MailEffect():
+        case MailEffect() | AddHeader():
             return effect.extension, effect.describe()
         case Tag():
             return effect.extension, f"tag {effect.key}"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinrt._core import Call, FunctionPlan, LogRecord, NativeFunction, ScalarPlan, Tag
+from spinrt._core import AddHeader, Call, FunctionPlan, LogRecord, NativeFunction, ScalarPlan, Tag
 from spinrt.errors import AbiError, QuotaExceeded, StateError
 from spinrt.host.logging import LEVELS, LoggingInterface
 from spinrt.mail.host.delivery import DeliveryInterface
@@ -84,6 +84,55 @@ def test_no_promise_reads_outside_of_the_guest(pointer: int, length: int) -> Non
     numbers = FunctionPlan("numbers", (NUMBER, NUMBER), RESULT)
     served = native(DeliveryInterface(), "file-into")
     same(FILE, served, pointer, length, as_given=numbers, call=delivering, limits={"lift_bytes": 1000})
+
+
+ADD = plan_of("spinrt:mail/delivery@1.0.0#add-header")
+field_names = st.sampled_from(
+    ["X-A", "x-a", "X-B", "", "X A", "X-A:", "X-" + "a" * 74, "X-" + "a" * 75, "X-\xe4"]
+) | st.text(max_size=4)
+field_values = (
+    st.text(max_size=8)
+    | st.text("ab\t \n\r\x00\x1f\x7f", max_size=6)
+    | st.sampled_from(["v" * 900, "v" * 901, "\xe4" * 450])
+)
+
+
+@settings(deadline=None)
+@given(field_names, field_values, st.sampled_from(CONTEXTS), st.integers(0, 3))
+def test_fields_are_added_as_by_the_closure(name: str, value: str, call: Callable[[], Call | None], room: int) -> None:
+    """Any name and value, inside and outside of a delivery, with and without room; the second time the name is kept."""
+    served = native(DeliveryInterface(), "add-header", {"headers": ["X-A*"]})
+    same(ADD, served, name, value, call=call, effects_max=room, calls=2)
+
+
+def test_a_field_by_value() -> None:
+    """The everyday case; the quota of bytes counts name and value."""
+    served = native(DeliveryInterface(), "add-header")
+    added = AddHeader("guest", "X-A", b"X-A: one\ttwo\r\n")
+    found = same(ADD, served, "X-A", "one\ttwo", call=delivering, effects_max=2, calls=3)
+    assert (found.answers, found.effects) == ([Ok(), Ok(), Err("too-many")], [added, added])
+    assert same(ADD, served, "X-A", "value", call=delivering, limits={"lift_bytes": 8}).effects
+    assert same(ADD, served, "X-A", "value", call=delivering, limits={"lift_bytes": 7}).error is QuotaExceeded
+
+
+@pytest.mark.parametrize("octet", [*range(0x20), 0x7F])
+def test_no_control_gets_into_a_field(octet: int) -> None:
+    """No octet of a value ends its line or is unseen but the tab, wherever it stands."""
+    served = native(DeliveryInterface(), "add-header")
+    for value in (chr(octet), f"a{chr(octet)}b", f"ab{chr(octet)}", f"{chr(octet)}ab"):
+        found = same(ADD, served, "X-A", value, call=delivering)
+        assert found.answers == [Ok() if octet == 0x09 else Err("malformed")]
+        assert len(found.effects) == (octet == 0x09)
+
+
+@settings(deadline=None)
+@given(ANY_NUMBER, ANY_NUMBER, ANY_NUMBER, ANY_NUMBER)
+def test_no_field_reads_outside_of_the_guest(name: int, name_bytes: int, value: int, value_bytes: int) -> None:
+    """Whatever numbers a guest passes as name and value."""
+    numbers = FunctionPlan("numbers", (NUMBER,) * 4, RESULT)
+    served = native(DeliveryInterface(), "add-header")
+    arguments = (name, name_bytes, value, value_bytes)
+    same(ADD, served, *arguments, as_given=numbers, call=delivering, limits={"lift_bytes": 1000})
 
 
 keys = st.sampled_from(["undo-a", "other", "", "undo-\n", "undo-" + "k" * 252, "undo-\xe4"]) | st.text(max_size=5)

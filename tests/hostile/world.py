@@ -16,7 +16,7 @@ from spinrt.host.kv import KvInterface, KvSpaces
 from spinrt.host.logging import LoggingInterface
 from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.host.delivery import DeliveryInterface
-from spinrt.mail.host.effects import MailEffect
+from spinrt.mail.host.effects import MAIL_EFFECTS
 from spinrt.mail.host.message import MessageInterface
 from spinrt.mail.host.outbound import OutboundInterface
 from spinrt.runtime import fold
@@ -212,7 +212,7 @@ class World:
         envelope = ("id-1", "smtp", "192.0.2.1", None, "s@example.net", "r@example.org", guest.name, str(step))
         with Transaction(context) as transaction:
             answers = transaction.raise_(self.runtime.events[DELIVER], envelope, message)
-            wanted = [one.describe() for one in transaction.effects if isinstance(one, MailEffect)]
+            wanted = [one.describe() for one in transaction.effects if isinstance(one, MAIL_EFFECTS)]
             transaction.commit()
         return [*answers, *wanted]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinrt._core import Call
+from spinrt._core import AddHeader, Call
 from spinrt.errors import ConfigError
 from spinrt.mail.host.delivery import DeliveryInterface, header_line
-from spinrt.mail.host.effects import AddHeader, Discard, FileInto, Refusal, Reject, SetFlag, decide
+from spinrt.mail.host.effects import Discard, FileInto, Refusal, Reject, SetFlag, decide
 from spinrt.sandbox.types import Err, Ok
 from tests.mail.host_support import bind, delivering
 

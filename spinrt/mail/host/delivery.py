@@ -11,10 +11,10 @@ import re
 from email.header import Header
 from typing import ClassVar, Final
 
-from spinrt._core import Call, PromiseFunction, Wish
+from spinrt._core import AddHeader, AddHeaderFunction, Call, PromiseFunction, Wish
 from spinrt.errors import QuotaExceeded, UsageError
 from spinrt.mail.host.context import current_recipient
-from spinrt.mail.host.effects import AddHeader, Discard, FileInto, MailEffect, Refusal, Reject, SetFlag
+from spinrt.mail.host.effects import Discard, FileInto, MailEffect, Refusal, Reject, SetFlag
 from spinrt.mail.host.patterns import read_patterns, read_switch
 from spinrt.mail.store.flags import SYSTEM_FLAGS, check_flags
 from spinrt.mail.store.names import INBOX, SEPARATOR, canonical_name, is_inbox
@@ -58,7 +58,7 @@ class DeliveryInterface(HostInterface):
         closures: dict[str, Closure] = {
             "file-into": PromiseFunction(bound.filing, bound.file_into),
             "set-flag": PromiseFunction(bound.flagging, bound.set_flag),
-            "add-header": bound.add_header,
+            "add-header": AddHeaderFunction(domain.name, HEADER_VALUE_BYTES_MAX, bound.adding, bound.add_header),
             "reject": bound.reject,
             "discard": bound.discard,
         }
@@ -109,9 +109,14 @@ class _Bound:
         line = header_line(name, value)
         if line is None:
             return _MALFORMED
-        if not self._header_granted(name.lower()):
-            return _NOT_GRANTED
-        return promise(call, AddHeader(self._extension, name, line))
+        found = self.adding(name)
+        return found if isinstance(found, Err) else promise(call, AddHeader(self._extension, found, line))
+
+    def adding(self, name: str) -> str | Err[str]:
+        """The name of a field that may be added under the grant."""
+        if not _is_field_name(name):
+            return _MALFORMED
+        return name if self._header_granted(name.lower()) else _NOT_GRANTED
 
     def reject(self, call: Call | None, code: int, text: str) -> Result:
         if current_recipient(call) is None:
@@ -144,7 +149,7 @@ def promise(call: Call | None, effect: Wish | Err[str]) -> Result:
 
 def header_line(name: str, value: str) -> bytes | None:
     """Write one header field with CRLF, beyond ASCII as encoded words (RFC 2047); none when it cannot be one."""
-    if not 0 < len(name) <= HEADER_NAME_BYTES_MAX or not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
+    if not _is_field_name(name) or _CONTROL.search(value):
         return None
     if value.isascii():
         return f"{name}: {value}\r\n".encode("ascii") if len(value) <= HEADER_VALUE_BYTES_MAX else None
@@ -152,6 +157,10 @@ def header_line(name: str, value: str) -> bytes | None:
         return None
     encoded = Header(value, "utf-8", header_name=name, maxlinelen=76).encode(linesep="\r\n")
     return f"{name}: {encoded}\r\n".encode("ascii")
+
+
+def _is_field_name(name: str) -> bool:
+    return len(name) <= HEADER_NAME_BYTES_MAX and _HEADER_NAME.fullmatch(name) is not None
 
 
 def make_refusal(code: int, text: str) -> Refusal:

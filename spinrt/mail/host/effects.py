@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from spinrt._core import Wish
+from spinrt._core import AddHeader, Wish
 from spinrt.mail.host.context import RecipientContext
 from spinrt.mail.store.flags import FLAG_COUNT_MAX
 
@@ -87,19 +88,6 @@ class SetFlag(MailEffect):
 
 
 @dataclass(slots=True)
-class AddHeader(MailEffect):
-    name: str
-    line: bytes
-    """The whole field with CRLF."""
-
-    def decide(self, decision: Decision) -> None:
-        decision.headers.append(self.line)
-
-    def describe(self) -> str:
-        return f"add {self.name}"
-
-
-@dataclass(slots=True)
 class Reject(MailEffect):
     refusal: Refusal
 
@@ -149,10 +137,14 @@ class Notify(MailEffect):
         return f"notify {self.address}"
 
 
+MAIL_EFFECTS: Final = (MailEffect, AddHeader)
+"""Classes of all wishes of mail."""
+
+
 def decide(effects: Iterable[object]) -> Decision:
     """Fold the effects of one recipient's ``deliver`` event into a decision."""
     decision = Decision()
     for effect in effects:
-        if isinstance(effect, MailEffect):
+        if isinstance(effect, MAIL_EFFECTS):
             effect.decide(decision)
     return decision

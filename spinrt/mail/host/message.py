@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from spinrt._core import Call, HeaderFunction, LentMessage, SizeFunction
+from spinrt._core import BodyOffsetFunction, Call, HeaderFunction, LentMessage, ReadFunction, SizeFunction
 from spinrt.errors import CapabilityRevoked
 from spinrt.runtime.capability import Closure, Grant, HostInterface
 from spinrt.runtime.domain import Domain
@@ -62,9 +62,9 @@ def _check_lent(message: LentMessage) -> None:
 
 _CLOSURES: Final[dict[str, Closure]] = {
     "[method]message.size": SizeFunction(_RESOURCE, _size),
-    "[method]message.body-offset": _body_offset,
+    "[method]message.body-offset": BodyOffsetFunction(_RESOURCE, _body_offset),
     "[method]message.header-count": _header_count,
     "[method]message.header-name": _header_name,
     "[method]message.header": HeaderFunction(_RESOURCE, _header),
-    "[method]message.read": _read,
+    "[method]message.read": ReadFunction(_RESOURCE, READ_BYTES_MAX, _read),
 }
