@@ -428,15 +428,26 @@ cdef class Dispatcher:
             return 0
         return within.touches.note(guest, _idle_savepoint(guest))
 
+    cdef int _take_back(self, Instance guest, spin_frame *frame) except -1:
+        """Nothing of what its handler did is left. Effects that are dropped may raise an event again: it is not entered before it is as it was."""
+        spin_new_version(&guest.store.state)  # the quick raise does not look at the instance
+        guest.g.state |= SPIN_BUSY
+        try:
+            if frame.call != NULL and frame.marked == frame.what.progress[0]:
+                (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
+            _recover(guest, _idle_savepoint(guest))
+        finally:
+            guest.g.state &= ~<uint32_t>SPIN_BUSY
+        return 0
+
     cdef int _fault(self, Entry entry, Instance guest, spin_frame *frame, spin_raw *raw, spin_error *failed, spin_trap *trap) except -1:
         """A handler failed in a flat raise with these arguments: take back what it did, and tell. Why it failed is consumed."""
         cdef Trace trace = _trace_of(failed, trap)
-        cdef uint64_t version = guest.store.state.version
+        cdef uint64_t version
         cdef str reason = guest.plain_trap(trace) if self._skips and entry.tally is not None else None
         error = guest.failure(self.name, trace) if reason is None else None
-        if frame.call != NULL and frame.marked == frame.what.progress[0]:
-            (<Call>frame.call).go_back(frame.mark, frame.touch_mark)
-        _recover(guest, _idle_savepoint(guest))
+        self._take_back(guest, frame)
+        version = guest.store.state.version
         if reason is not None:
             if guest.store.state.version == version and not guest.g.state & ~<uint32_t>(SPIN_BUSY | SPIN_HELD):
                 if entry.tally.note_trap(self.name, guest.name, reason, self._box(raw), trace):

@@ -115,6 +115,38 @@ class Loud:
         self.seen.append(self.event.raise_(0))
 
 
+class LoudEffect(Loud):
+    """An effect whose end raises the event again."""
+
+    def apply(self) -> None:
+        raise AssertionError("applied")
+
+
+@pytest.mark.parametrize("handlers", [1, 2])
+def test_what_a_fault_lets_go_of_does_not_enter_the_guest_again(tier: int, handlers: int) -> None:
+    """Its handler is being taken back: what would run in the middle of that is refused, and leaves no effect."""
+    world = World(tier)
+    event = world.define("one", default=0)
+    body = """
+    (call $note (i32.add (local.get 0) (i32.const 5)))
+    (if (local.get 0) (then (call $leave) (unreachable)))
+    (i32.const 7)
+    """
+    domain = world.load(function("one", ONE, body), "one")
+    if handlers == 2:
+        world.load(function("one", ONE, "(i32.const 3)"), "one", name="second")
+    seen: list[int] = []
+    world.leave = lambda call: call.journal.append(LoudEffect(event, seen))
+    other = 3 if handlers == 2 else 0
+    for _ in range(3):
+        assert event.raise_(1) == other
+    assert seen == [other] * 3
+    assert world.applied == []
+    assert domain.counters.faults == 6
+    assert event.raise_(0) == (other or 7)
+    assert world.applied == [5]
+
+
 DROPPING = f"""
 (module
   (import "{HOST}" "[resource-drop]thing" (func $drop (param i32)))
