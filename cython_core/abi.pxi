@@ -109,9 +109,10 @@ cdef class ScalarPlan(Plan):
 
     cdef int bound(self, spin_scalar *scalar) except -1:
         """Say what may be lowered without a look at the plan (include/quick.h)."""
-        scalar.low, scalar.high = 1, 0
+        scalar.low, scalar.count = 0, 0
         if self.kind <= U64:
-            scalar.low, scalar.high = self.low_fast, self.high_fast
+            scalar.low = self.low_fast
+            scalar.count = min(<uint64_t>self.high_fast - <uint64_t>self.low_fast, UINT64_MAX - 1) + 1
         return 0
 
     cdef int keep(self, spin_kept *kept) except -1:

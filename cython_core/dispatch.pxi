@@ -334,6 +334,7 @@ cdef class Dispatcher:
 
     cdef bint _run_row(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
         """Run one handler, the only one there is or whose guards hold; as `_run_single`."""
+        cdef spin_frame frame
         cdef spin_run run
         cdef Entry entry = <Entry>PyList_GET_ITEM(rows.entries, row)
         cdef Export export = <Export>entry.handler
@@ -346,17 +347,17 @@ cdef class Dispatcher:
             state = &guest.store.state
         if not rows.flat or guest.g.state:
             return self._run_slowly(rows, row, raw, call)
-        run.guest, run.trap = &guest.g, NULL
+        run.frame, run.guest, run.trap = &frame, &guest.g, NULL
         spin_ticker_touch()
-        spin_push(state, &run.frame, rows.slots, &row, <void *>call if call is not None else NULL)
-        run.frame.own.dispatcher = <void *>self
-        run.frame.own.rows = <void *>rows
-        run.frame.settled = row
+        spin_push(state, &frame, rows.slots, &row, <void *>call if call is not None else NULL)
+        frame.own.dispatcher = <void *>self
+        frame.own.rows = <void *>rows
+        frame.settled = row
         guest.g.state = SPIN_BUSY
         run.error = self._enter(guest.context, &export.function, raw, &run.trap, state)
         guest.g.state &= ~<uint32_t>SPIN_BUSY
-        spin_pop(state, &run.frame)
-        return spin_is_done(&run, state) or self._end_one(entry, guest, &run, call, raw)
+        spin_pop(state, &frame)
+        return spin_is_done(run, state) or self._end_one(entry, guest, &run, call, raw)
 
     cdef bint _run_slowly(self, _Rows rows, uint32_t row, spin_raw *raw, Call call) except -1:
         """Run one handler as tier 1 does, in the place of a flat raise that turned out to be none; whether it gave a result."""
@@ -394,7 +395,7 @@ cdef class Dispatcher:
         finally:
             entry.counted += 1
 
-    cdef bint _end_one(self, Entry entry, Instance guest, spin_run *run, Call call, spin_raw *raw) except -1:
+    cdef bint _end_one(self, Entry entry, Instance guest, const spin_run *run, Call call, spin_raw *raw) except -1:
         """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""
         cdef bint good = run.error == NULL and run.trap == NULL
         cdef bint is_counted = run.frame.marked != run.frame.what.progress[0]  # beforehand, and not taken back by `_note_handler`
@@ -406,15 +407,15 @@ cdef class Dispatcher:
             is_counted = False
         try:
             if good:
-                self._note_touch(guest, &run.frame, call)
+                self._note_touch(guest, run.frame, call)
             else:
-                self._fault(entry, guest, &run.frame, raw, run.error, run.trap)
+                self._fault(entry, guest, run.frame, raw, run.error, run.trap)
         finally:
             if not is_counted:
                 entry.counted += 1
             if run.frame.outer == NULL and guest.store.state.attention:
                 guest.store.end_outermost()
-            self._end_call(&run.frame, call, good)
+            self._end_call(run.frame, call, good)
         return good
 
     cdef int _note_touch(self, Instance guest, spin_frame *frame, Call call) except -1:

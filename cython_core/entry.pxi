@@ -138,6 +138,7 @@ cdef class _Rows:
     def __cinit__(self):
         self.entries, self.outgrown, self.instances = [], [], set()
         self.flat = True
+        spin_prepare(&self.single)
 
     def __dealloc__(self):
         free(self.slots)

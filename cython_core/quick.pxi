@@ -40,7 +40,7 @@ cdef object _lift_any(PyObject *event, uint64_t bits):
     return (<Dispatcher>event).result.lift(None, &raw)
 
 
-cdef int _end_quickly(spin_run *run, spin_raw *raw) except -1:
+cdef int _end_quickly(const spin_run *run, spin_raw *raw) except -1:
     cdef const spin_what *what = run.frame.what
     return (<Dispatcher>what.dispatcher)._end_one((<_Rows>what.rows).entries[0], <Instance>run.guest.owner, run, None, raw)
 

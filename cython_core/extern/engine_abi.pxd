@@ -287,9 +287,10 @@ cdef extern from "include/quick.h":
         spin_context *context
         spin_func function
         spin_what what
+        spin_frame frame
     ctypedef struct spin_scalar:
         int64_t low
-        int64_t high
+        uint64_t count
     ctypedef struct spin_kept:
         PyObject **objects
         uint32_t limit
@@ -301,7 +302,7 @@ cdef extern from "include/quick.h":
         uint32_t sample_in
         spin_scalar scalars[16]
     ctypedef struct spin_run:
-        spin_frame frame
+        spin_frame *frame
         spin_guest *guest
         spin_error *error
         spin_trap *trap
@@ -309,7 +310,7 @@ cdef extern from "include/quick.h":
         spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **)
         object (*raise_ "raise")(PyObject *, PyObject **, Py_ssize_t, PyObject *)
         object (*lift)(PyObject *, uint64_t)
-        int (*end)(spin_run *, spin_raw *) except -1
+        int (*end)(const spin_run *, spin_raw *) except -1
         object (*on_nothing)(PyObject *)
 
     int SPIN_SMALL_INTS
@@ -318,7 +319,8 @@ cdef extern from "include/quick.h":
     spin_all_ways spin_ways
 
     int spin_keep_results() except -1
+    void spin_prepare(spin_single *single) noexcept
     bint spin_begin(spin_quick *quick) noexcept
-    bint spin_is_done(const spin_run *run, const spin_state *state) noexcept
+    bint spin_is_done(spin_run run, const spin_state *state) noexcept
     bint spin_raise_begun(spin_quick *quick, spin_raw *raw) except -1
     PyObject *spin_raise(spin_quick *quick, PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names) noexcept

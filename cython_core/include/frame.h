@@ -1,10 +1,11 @@
 /* What runs in a store: frames, from the one that was entered last outwards, and the clock that ends what runs too long.
  *
- * Every entry from the host into guest code pushes a frame, which lives on the C stack. A frame names the handlers that it may
- * run (`slots`) and which of them runs now (`*progress`, which the stub writes while it walks). Nothing is measured on the
- * way in. The engine calls `spin_on_tick` at the first check after each tick (1 ms): the frame's clock starts when a tick
- * first meets its handler, so a deadline is met up to one tick late. What counts is processor time of the thread, so
- * that a busy machine ends nobody; SPIN_WALL_FACTOR times as much wall time ends a handler that sleeps in host functions.
+ * Every entry from the host into guest code pushes a frame, which lives on the C stack, or with the handler when nothing else
+ * runs (quick.h). A frame names the handlers that it may run (`slots`) and which of them runs now (`*progress`, which the stub
+ * writes while it walks). Nothing is measured on the way in. The engine calls `spin_on_tick` at the first check after each tick
+ * (1 ms): the frame's clock starts when a tick first meets its handler, so a deadline is met up to one tick late. What counts is
+ * processor time of the thread, so that a busy machine ends nobody; SPIN_WALL_FACTOR times as much wall time ends a handler that
+ * sleeps in host functions.
  *
  * `spin_on_tick` holds no Python object and needs no GIL: it says why it ended a call (`ended`), and the error is made later.
  */
@@ -86,13 +87,13 @@ typedef struct {
 typedef struct spin_frame {
   struct spin_frame *outer;     /* of the same store */
   void *call;                   /* the running Call, or NULL; owned by whoever pushed the frame */
-  uint64_t seq;                 /* tells it from all others of the store; 0: nobody has asked yet */
   struct spin_frame *below;     /* of the same thread, whatever the store: its time goes on too */
   const spin_what *what;        /* `own`, unless it outlives the frame */
-  uint32_t settled;             /* the rows before this one have told `call` what they changed */
-  uint32_t marked;              /* handler whose effects and touches in `call` begin at these marks, or SPIN_UNSEEN */
+  uint64_t seq;                 /* tells it from all others of the store; 0: nobody has asked yet */
   uint32_t seen;                /* handler whose clock runs, or SPIN_UNSEEN */
+  uint32_t marked;              /* handler whose effects and touches in `call` begin at these marks, or SPIN_UNSEEN */
   int64_t mark, touch_mark;
+  uint32_t settled;             /* the rows before this one have told `call` what they changed */
   uint64_t seen_tick, seen_cpu_ns;
   uint64_t looked_tick;         /* when a host call last looked at the clock */
   spin_what own;

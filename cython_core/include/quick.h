@@ -25,10 +25,11 @@ typedef struct {
   spin_func function;
   spin_guest *guest;
   spin_what what;
+  spin_frame frame;             /* while it runs as all that runs on its thread: `spin_prepare` */
 } spin_single;
 
-/* What an integer parameter takes; nothing lies in the range of any other kind. */
-typedef struct { int64_t low, high; } spin_scalar;
+/* The integers that a parameter takes: `count` of them from `low` on; of any other kind none. */
+typedef struct { int64_t low; uint64_t count; } spin_scalar;
 
 /* The results of which there is an object already: those whose number is below `limit`. */
 typedef struct {
@@ -48,7 +49,7 @@ typedef struct {
 
 /* One run of a handler, and how it ended. */
 typedef struct {
-  spin_frame frame;
+  spin_frame *frame;
   spin_guest *guest;            /* another one may have its place by the end */
   spin_error *error;
   spin_trap *trap;
@@ -61,7 +62,7 @@ static struct spin_all_ways {
   spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **);
   PyObject *(*raise)(spin_event *, PyObject **arguments, Py_ssize_t count, PyObject *names);
   PyObject *(*lift)(spin_event *, uint64_t bits);
-  int (*end)(spin_run *run, spin_raw *raw);    /* 1: the result stands; 0: the handler failed with the arguments in `raw` */
+  int (*end)(const spin_run *run, spin_raw *raw);    /* 1: the result stands; 0: the handler failed with the arguments in `raw` */
   PyObject *(*on_nothing)(spin_event *);
 } spin_ways;
 
@@ -79,12 +80,12 @@ static int spin_keep_results(void) {
 
 /* The value of an integer of one digit; false for everything else. */
 static inline bool spin_compact(PyObject *value, int64_t *found) {
-  if (!PyLong_CheckExact(value)) return false;
+  if (!SPIN_LIKELY(PyLong_CheckExact(value))) return false;
 #if PY_VERSION_HEX >= 0x030C0000
-  if (!PyUnstable_Long_IsCompact((PyLongObject *)value)) return false;
+  if (!SPIN_LIKELY(PyUnstable_Long_IsCompact((PyLongObject *)value))) return false;
   *found = PyUnstable_Long_CompactValue((PyLongObject *)value);
 #else
-  if ((size_t)(Py_SIZE(value) + 1) > 2) return false;
+  if (!SPIN_LIKELY((size_t)(Py_SIZE(value) + 1) <= 2)) return false;
   *found = Py_SIZE(value) * (int64_t)((PyLongObject *)value)->ob_digit[0];
 #endif
   return true;
@@ -92,7 +93,7 @@ static inline bool spin_compact(PyObject *value, int64_t *found) {
 
 static inline bool spin_lower_compact(const spin_scalar *scalar, PyObject *value, spin_raw *raw) {
   int64_t found;
-  if (!SPIN_LIKELY(spin_compact(value, &found) && found >= scalar->low && found <= scalar->high)) return false;
+  if (!SPIN_LIKELY(spin_compact(value, &found) && (uint64_t)found - (uint64_t)scalar->low < scalar->count)) return false;
   raw->i64 = found;
   return true;
 }
@@ -111,43 +112,63 @@ static inline bool spin_begin(spin_quick *quick) {
   return true;
 }
 
+/* What of a single's frame is the same in all runs: nothing is outside of it, and whoever gives it a call takes that away again. */
+static void spin_prepare(spin_single *single) {
+  single->frame.outer = single->frame.below = NULL;
+  single->frame.call = NULL;
+  single->frame.settled = 0;
+  single->frame.what = &single->what;
+}
+
 /* Whether nothing is left to do: it did not fail or change anything, no call was made for it, and nothing waits for the end. */
-static inline bool spin_is_done(const spin_run *run, const spin_state *state) {
-  return !((uintptr_t)run->error | (uintptr_t)run->trap | (uintptr_t)run->frame.call | state->attention) && !spin_is_changed(run->guest);
+static inline bool spin_is_done(spin_run run, const spin_state *state) {
+  return !((uintptr_t)run.error | (uintptr_t)run.trap | (uintptr_t)run.frame->call | state->attention) && !spin_is_changed(run.guest);
 }
 
 /* Run what `spin_begin` found ready; then `spin_is_done` or `spin_ways.end`. */
-static inline void spin_run_begun(spin_quick *quick, spin_raw *raw, spin_run *run) {
-  const spin_single *single = quick->single;
-  spin_state *state = single->state;
+static inline spin_run spin_run_begun(spin_single *single, spin_state *state, spin_raw *raw) {
+  spin_run run = {.frame = &single->frame, .guest = single->guest};
+  spin_trap *trap = NULL;
   spin_ticker_touch();
-  run->guest = single->guest;
-  run->trap = NULL;
-  run->frame.outer = NULL;
-  run->frame.call = NULL;
-  run->frame.seq = 0;
-  run->frame.below = NULL;
-  run->frame.what = &single->what;
-  run->frame.settled = 0;
-  run->frame.marked = SPIN_UNSEEN;
-  run->frame.seen = SPIN_UNSEEN;
-  state->frame = spin_top = &run->frame;
-  run->error = spin_ways.call(single->context, &single->function, raw, SPIN_RAW_MAX, &run->trap);
+  run.frame->seq = 0;
+  run.frame->seen = SPIN_UNSEEN;
+  run.frame->marked = SPIN_UNSEEN;
+  state->frame = spin_top = run.frame;
+  run.error = spin_ways.call(single->context, &single->function, raw, SPIN_RAW_MAX, &trap);
+  run.trap = trap;
   state->frame = spin_top = NULL;
+  return run;
+}
+
+__attribute__((noinline, cold)) static PyObject *spin_lift_any(const spin_quick *quick, spin_event *event, uint64_t bits) {
+  return quick->result.none ? Py_NewRef(Py_None) : spin_ways.lift(event, bits);
 }
 
 /* Reads no more bytes than the engine wrote: the processor would wait until they are in the cache. */
 static inline PyObject *spin_lift(const spin_quick *quick, spin_event *event, const spin_raw *raw) {
   uint32_t number = raw->u32;
   if (SPIN_LIKELY(number < quick->result.limit)) return Py_NewRef(quick->result.objects[number]);
-  return quick->result.none ? Py_NewRef(Py_None) : spin_ways.lift(event, raw->u64);
+  return spin_lift_any(quick, event, raw->u64);
+}
+
+/* `spin_ways.end`, with the run in parts: the everyday one needs no memory for it. What it calls may raise the event again, which
+ * has the single's frame then. */
+__attribute__((noinline, cold)) static int spin_end(spin_frame *used, spin_guest *guest, spin_error *error, spin_trap *trap, spin_raw *raw) {
+  spin_frame frame = *used;
+  spin_run run = {&frame, guest, error, trap};
+  used->call = NULL;
+  return spin_ways.end(&run, raw);
 }
 
 /* What comes behind a run that was more than everyday. */
-__attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_raw *raw, spin_run *run) {
-  int ran = spin_ways.end(run, raw);
+__attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_raw *raw, int ran) {
   if (ran > 0) return spin_lift(quick, event, raw);
   return ran < 0 ? NULL : spin_ways.on_nothing(event);
+}
+
+/* What is more than everyday from the start. Cold, so that the everyday raise is laid out in a row. */
+__attribute__((noinline, cold)) static PyObject *spin_raise_any(spin_event *event, PyObject **arguments, Py_ssize_t count, PyObject *names) {
+  return spin_ways.raise(event, arguments, count, names);
 }
 
 /* Raise with Python values. The last calls of all ways out of it need nothing of its frame, which makes that cheap to set up. */
@@ -161,19 +182,18 @@ __attribute__((always_inline)) static inline PyObject *spin_raise(spin_quick *qu
     if (!spin_lower_compact(&quick->scalars[at], arguments[at], &raw[at])) goto any;
   if (!spin_begin(quick)) goto any;
   state = quick->single->state;
-  spin_run_begun(quick, raw, &run);
-  if (!SPIN_LIKELY(spin_is_done(&run, state))) return spin_finish(quick, event, raw, &run);
+  run = spin_run_begun(quick->single, state, raw);
+  if (!SPIN_LIKELY(spin_is_done(run, state))) return spin_finish(quick, event, raw, spin_end(run.frame, run.guest, run.error, run.trap, raw));
   return spin_lift(quick, event, raw);
 any:
-  return spin_ways.raise(event, arguments, count, names);
+  return spin_raise_any(event, arguments, count, names);
 }
 
 /* Raise with lowered arguments; 1: the result is in `raw`, 0: the handler failed, -1: so did whoever was told. */
 static inline int spin_raise_begun(spin_quick *quick, spin_raw *raw) {
   spin_state *state = quick->single->state;
-  spin_run run;
-  spin_run_begun(quick, raw, &run);
-  return SPIN_LIKELY(spin_is_done(&run, state)) ? 1 : spin_ways.end(&run, raw);
+  spin_run run = spin_run_begun(quick->single, state, raw);
+  return SPIN_LIKELY(spin_is_done(run, state)) ? 1 : spin_end(run.frame, run.guest, run.error, run.trap, raw);
 }
 
 #endif

@@ -1,10 +1,9 @@
 /* The ticker: one thread per process that moves the engine's epoch on, so that calls meet their deadlines.
  *
  * It holds no GIL and takes no lock while ticking. Every call, every return of a host function and every look at a running guest
- * says so by one store (`spin_ticker_touch`). When nobody did for SPIN_IDLE_TICKS it parks on a condition variable, and the
- * next one wakes it. That time is longer than anything that runs in a guest without a look (bulk operations on 4 GiB). A
- * wake-up lost between the caller's store and the parker's last look is made good by the timed wait: a deadline may then be
- * late by at most SPIN_PARK_S, once. After fork the child has no ticker thread; its next call starts one.
+ * says so (`spin_ticker_touch`): the first one after a tick by a store, the others see that it was said. When nobody did for
+ * SPIN_IDLE_TICKS it parks on a condition variable, and the next one wakes it. That time is longer than anything that runs in a
+ * guest without a look (bulk operations on 4 GiB). After fork the child has no ticker thread; its next call starts one.
  */
 #ifndef SPINRT_TICKER_H
 #define SPINRT_TICKER_H
@@ -16,31 +15,26 @@
 #include <time.h>
 
 #define SPIN_TICK_NS 1000000L
-#define SPIN_PARK_S 1
 #define SPIN_IDLE_TICKS 10000
+
+/* SPIN_QUIET: nobody has run since the last tick. SPIN_PARKED: nor for a long time, and there are no ticks. */
+enum { SPIN_QUIET = 0, SPIN_TOUCHED = 1, SPIN_PARKED = 2 };
 
 static struct {
   void (*increment)(void *);
   void *engine;
   _Atomic uint64_t tick;
-  _Atomic bool touched;
-  _Atomic bool parked;
+  _Atomic uint8_t watch;
   bool started;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-} spin_ticker = {.parked = true, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} spin_ticker = {.watch = SPIN_PARKED, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static void spin_ticker_park(void) {
+  uint8_t quiet = SPIN_QUIET;
   pthread_mutex_lock(&spin_ticker.lock);
-  while (!atomic_load(&spin_ticker.touched)) {
-    struct timespec until;
-    atomic_store(&spin_ticker.parked, true);
-    if (atomic_load(&spin_ticker.touched)) break; /* a caller came between the two lines */
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += SPIN_PARK_S;
-    pthread_cond_timedwait(&spin_ticker.wake, &spin_ticker.lock, &until);
-  }
-  atomic_store(&spin_ticker.parked, false);
+  atomic_compare_exchange_strong(&spin_ticker.watch, &quiet, SPIN_PARKED); /* unless somebody came meanwhile */
+  while (atomic_load(&spin_ticker.watch) == SPIN_PARKED) pthread_cond_wait(&spin_ticker.wake, &spin_ticker.lock);
   pthread_mutex_unlock(&spin_ticker.lock);
 }
 
@@ -49,7 +43,7 @@ static void *spin_ticker_run(void *unused) {
   uint32_t idle = 0;
   (void)unused;
   for (;;) {
-    idle = atomic_exchange(&spin_ticker.touched, false) ? 0 : idle + 1;
+    idle = atomic_exchange(&spin_ticker.watch, SPIN_QUIET) == SPIN_TOUCHED ? 0 : idle + 1;
     if (idle >= SPIN_IDLE_TICKS) spin_ticker_park();
     nanosleep(&tick, NULL);
     spin_ticker.increment(spin_ticker.engine);
@@ -62,7 +56,7 @@ static void spin_ticker_in_child(void) {
   pthread_mutex_init(&spin_ticker.lock, NULL);
   pthread_cond_init(&spin_ticker.wake, NULL);
   spin_ticker.started = false;
-  atomic_store(&spin_ticker.parked, true);
+  atomic_store(&spin_ticker.watch, SPIN_PARKED);
 }
 
 /* Returns 0, or the error number of pthread_create. */
@@ -82,11 +76,17 @@ static int spin_ticker_wake(void) {
   int failed = 0;
   pthread_mutex_lock(&spin_ticker.lock);
   if (!spin_ticker.started) failed = spin_ticker_start();
-  /* Cleared here, not by the ticker when it gets to run: until then every call would come this way. */
-  atomic_store(&spin_ticker.parked, false);
+  if (!failed) atomic_store(&spin_ticker.watch, SPIN_TOUCHED);
   pthread_cond_signal(&spin_ticker.wake);
   pthread_mutex_unlock(&spin_ticker.lock);
   return failed;
+}
+
+/* The first one after a tick; returns 0 or an error number. */
+__attribute__((noinline, cold)) static int spin_ticker_note(void) {
+  uint8_t quiet = SPIN_QUIET;
+  atomic_compare_exchange_strong(&spin_ticker.watch, &quiet, SPIN_TOUCHED);
+  return quiet == SPIN_PARKED ? spin_ticker_wake() : 0;
 }
 
 static void spin_ticker_init(void (*increment)(void *), void *engine) {
@@ -95,11 +95,10 @@ static void spin_ticker_init(void (*increment)(void *), void *engine) {
   pthread_atfork(NULL, NULL, spin_ticker_in_child);
 }
 
-/* Somebody runs. Two memory accesses when the ticker runs; returns 0 or an error number. */
+/* Somebody runs. One look at memory, but for the first in a tick; returns 0 or an error number. */
 static inline int spin_ticker_touch(void) {
-  atomic_store_explicit(&spin_ticker.touched, true, memory_order_relaxed);
-  if (__builtin_expect(atomic_load_explicit(&spin_ticker.parked, memory_order_relaxed), 0)) return spin_ticker_wake();
-  return 0;
+  if (__builtin_expect(atomic_load_explicit(&spin_ticker.watch, memory_order_relaxed) == SPIN_TOUCHED, 1)) return 0;
+  return spin_ticker_note();
 }
 
 #endif
