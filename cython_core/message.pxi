@@ -3,6 +3,7 @@
 cdef enum:
     SECTION_CHUNK_BYTES = 16 * 1024
     SECTION_BYTES_MAX = 4 * 1024 * 1024
+    FIELDS_KEPT = 32            # more than most mail has, in 1 KiB; what comes behind them is looked for line by line
 
 
 @cython.final
@@ -23,6 +24,9 @@ cdef class LentMessage:
     cdef object source
     cdef bytes held             # the beginning
     cdef Py_ssize_t section_size  # of that; -1: not looked for yet
+    cdef Field *fields          # the first fields of the section, for all who ask for one by its name
+    cdef uint32_t field_count
+    cdef const uint8_t *rest    # where the others begin; NULL: they were not looked for yet
     cdef readonly uint64_t size
     cdef readonly bint lent
     cdef uint32_t cursor        # number of the field that starts at `cursor_offset`, so that listing all fields is linear
@@ -32,10 +36,14 @@ cdef class LentMessage:
         self.source, self.size, self.section_size = read, size, -1
         self.lent = True
 
+    def __dealloc__(self):
+        free(self.fields)
+
     def take_back(self):
         """End the loan: whoever still holds the message can do nothing with it."""
         self.lent = False
         self.held, self.section_size = None, -1
+        self.field_count, self.rest = 0, NULL
 
     def read(self, uint64_t offset, uint64_t length):
         """At most ``length`` bytes from ``offset``."""
@@ -79,6 +87,32 @@ cdef class LentMessage:
             length *= 4
             data = self.source(0, min(length, self.size))
 
+    cdef bint find(self, Field *field, const uint8_t *name, size_t length, uint32_t nth) except -1:
+        """As `find_field`, in the section, which was found before."""
+        cdef uint32_t position
+        if self.rest == NULL:
+            self._find_fields()
+        for position in range(self.field_count):
+            if <size_t>(self.fields[position].name_end - self.fields[position].name) == length and _same_name(self.fields[position].name, name, length):
+                if nth == 0:
+                    field[0] = self.fields[position]
+                    return True
+                nth -= 1
+        return find_field(field, self.rest, <const uint8_t *>PyBytes_AS_STRING(self.held) + self.section_size, name, length, nth)
+
+    cdef int _find_fields(self) except -1:
+        cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(self.held)
+        cdef const uint8_t *end = at + self.section_size
+        if self.fields == NULL:
+            self.fields = <Field *>malloc(FIELDS_KEPT * sizeof(Field))
+            if self.fields == NULL:
+                raise MemoryError
+        while self.field_count < FIELDS_KEPT and next_field(&self.fields[self.field_count], at, end):
+            at = self.fields[self.field_count].end + 1
+            self.field_count += 1
+        self.rest = at if self.field_count == FIELDS_KEPT else end
+        return 0
+
     def header_count(self):
         """Number of header fields."""
         cdef bytes section = self.headers()
@@ -111,11 +145,8 @@ cdef class LentMessage:
         cdef bytes wanted = name.encode("utf-8", "replace")
         cdef bytes section = self.headers()
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(wanted)
-        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(section)
         cdef Field field
-        if not _is_name(text, PyBytes_GET_SIZE(wanted)):
-            return None
-        if not find_field(&field, start, start + self.section_size, text, PyBytes_GET_SIZE(wanted), nth):
+        if not _is_name(text, PyBytes_GET_SIZE(wanted)) or not self.find(&field, text, PyBytes_GET_SIZE(wanted), nth):
             return None
         return field_value(&field)
 
@@ -160,14 +191,12 @@ cdef class HeaderFunction(NativeFunction):
         cdef uint32_t length = raw[2].u32
         cdef const uint8_t *name = bytes_at(guest, raw[1].u32, length)
         cdef bytes section
-        cdef const uint8_t *start
         cdef Field field
         if message is None or name == NULL or length > guest.g.lift_left or not _is_name(name, length):
             return 0
-        section = message.headers()
-        start = <const uint8_t *>PyBytes_AS_STRING(section)
+        section = message.headers()  # keeps the field's octets alive
         guest.g.lift_left -= length
-        if find_field(&field, start, start + message.section_size, name, length, raw[3].u32):
+        if message.find(&field, name, length, raw[3].u32):
             return self._give(guest, &field, pointer)
         guest.room(pointer, 1)[0] = 0
         return 1

@@ -87,6 +87,29 @@ def test_fields_are_those_that_the_parser_finds(data: bytes) -> None:
         assert [message.header(name, nth) for nth in range(3)] == [headers.value(name, nth) for nth in range(3)]
 
 
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 64, 65, 100])
+def test_every_field_of_many_is_found(count: int) -> None:
+    """By name and number, whether it is among those that are kept or comes behind them, from the last to the first."""
+    data = (
+        b"".join(b"%s: %d\r\n %d\r\nno field\r\n" % (b"xXy"[n % 3 : n % 3 + 1], n, n) for n in range(count))
+        + b"\r\nx: body"
+    )
+    headers, message = parse_headers(data), lent(data)
+    expected = {name: headers.values(name.encode()) for name in ("x", "y", "z")}
+    assert [len(values) for values in expected.values()] == [count - count // 3, count // 3, 0]
+    for name, values in expected.items():
+        for nth in reversed(range(len(values) + 2)):
+            assert message.header(name, nth) == (values[nth] if nth < len(values) else None)
+
+
+def test_fields_of_one_message_are_not_those_of_another() -> None:
+    """What is kept of a message goes with its loan."""
+    first, second = lent(b"A: 1\r\n\r\n"), lent(b"A: 2\r\n\r\n")
+    assert (first.header("a", 0), second.header("a", 0)) == (b"1", b"2")
+    first.take_back()
+    assert (first.header("a", 0), second.header("a", 0)) == (b"1", b"2")
+
+
 def test_names_by_position_in_any_order() -> None:
     """Going back and past the end gives what going forward gave."""
     message = lent(b"A: 1\r\nB: 2\r\n folded: no\r\nC: 3\r\n\r\n")
