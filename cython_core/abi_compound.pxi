@@ -39,7 +39,7 @@ cdef class RecordPlan(Plan):
         cdef Py_ssize_t position
         self._check(value)
         for position in range(len(self.fields)):
-            (<Plan>self.fields[position]).fits(value[position])
+            (<Plan>PyTuple_GET_ITEM(self.fields, position)).fits(_item(value, position))
         return 0
 
     cdef int lower(self, Instance guest, object value, spin_raw *flat) except -1:
@@ -48,8 +48,8 @@ cdef class RecordPlan(Plan):
         cdef Py_ssize_t position
         self._check(value)
         for position in range(len(self.fields)):
-            field = <Plan>self.fields[position]
-            field.lower(guest, value[position], flat + at)
+            field = <Plan>PyTuple_GET_ITEM(self.fields, position)
+            field.lower(guest, _item(value, position), flat + at)
             at += field.flat_count
         return 0
 
@@ -66,7 +66,7 @@ cdef class RecordPlan(Plan):
         cdef Py_ssize_t position
         self._check(value)
         for position in range(len(self.fields)):
-            (<Plan>self.fields[position]).store(guest, value[position], pointer + self.offsets[position])
+            (<Plan>PyTuple_GET_ITEM(self.fields, position)).store(guest, _item(value, position), pointer + self.offsets[position])
         return 0
 
     cdef object load(self, Instance guest, uint32_t pointer):
@@ -82,6 +82,11 @@ cdef class RecordPlan(Plan):
             return values
         arguments = (values,)
         return (<PyTypeObject *>tuple).tp_new(self.kind, <PyObject *>arguments, NULL)
+
+
+cdef inline object _item(object value, Py_ssize_t position):
+    """An item of a record's value; named tuples are asked for theirs as any tuple is."""
+    return <object>PyTuple_GET_ITEM(value, position) if isinstance(value, tuple) else value[position]
 
 
 cdef str _join(str left, str right):

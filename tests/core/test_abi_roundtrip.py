@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinrt import _core
+from spinrt.errors import UsageError
 from spinrt.sandbox.abi import plan_type, record_class
 from spinrt.sandbox.types import (
     Case,
@@ -130,6 +132,29 @@ def test_values_through_memory_come_back_as_they_went(typed: tuple[WitType, Any]
     guest = _core.Instance(module, (), limits(lift_bytes=1 << 20), "echo")
     given_back, _ = _core.Export(guest, "echo", plan)(None, value, (0,) * 17)
     assert same(given_back, value)
+
+
+class Contrary(tuple[Any, ...]):
+    """A tuple that says something else of itself than what it holds."""
+
+    def __getitem__(self, position: Any) -> Any:
+        raise IndexError(position)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, Contrary])
+def test_records_are_given_as_any_list_or_tuple(kind: type[Any]) -> None:
+    """In memory, where each item goes to its field; one item too few or too many is refused."""
+    strings = TupleType((Primitive("string"), Primitive("u8"), OptionType(Primitive("string"))))
+    filler = plan_type(TupleType((Primitive("u8"),) * 17))
+    plan = _core.FunctionPlan(
+        "echo", (plan_type(strings), filler), _core.RecordPlan("both", (plan_type(strings), filler))
+    )
+    module = _core.Module(wat(f'(module {BUMP} (func (export "echo") (param i32) (result i32) (local.get 0)))'))
+    echo = _core.Export(_core.Instance(module, (), limits(lift_bytes=1 << 20), "echo"), "echo", plan)
+    assert echo(None, kind(("one", 2, None)), (0,) * 17)[0] == ("one", 2, None)
+    for wrong in (("one", 2), ("one", 2, None, 4)):
+        with pytest.raises(UsageError):
+            echo(None, kind(wrong), (0,) * 17)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
