@@ -65,6 +65,8 @@ def _extreme_case(type_: EnumType, pick: Callable[..., Any]) -> Fold:
 
     def fold(results: Sequence[Any]) -> Any:
         try:
+            if results[0] in rank and results.count(results[0]) == len(results):
+                return results[0]  # they agree, as they mostly do
             return pick(results, key=rank.__getitem__)
         except (KeyError, TypeError):  # only a handler in Python can answer anything else
             for result in results:

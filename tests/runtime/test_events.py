@@ -15,6 +15,7 @@ from spinrt.errors import (
     HandlerFailed,
     LinkError,
     NoHandler,
+    SpinError,
     StateError,
     Trapped,
     UnresolvedImport,
@@ -95,6 +96,28 @@ def test_enum_results_fold_to_the_highest_and_results_to_the_first_error() -> No
         made.events[f"{EVENTS}#check"].install(lambda call, text, answer=answer: answer)
     assert made.events[f"{EVENTS}#judge"].raise_("x") == "high"
     assert made.events[f"{EVENTS}#check"].raise_("x") == Err("no")
+
+
+@pytest.mark.parametrize("name", ["highest", "lowest", None])
+@pytest.mark.parametrize("moods", [["low"], ["low", "low"], ["high", "high", "high"]])
+def test_enum_results_that_agree_fold_to_what_they_say(name: str | None, moods: list[str]) -> None:
+    """One or many of the same."""
+    event = runtime(events=("judge",)).events[f"{EVENTS}#judge"]
+    event.set_fold(name)
+    for mood in moods:
+        event.install(lambda call, text, mood=mood: mood)
+    assert event.raise_("x") == moods[0]
+
+
+@pytest.mark.parametrize("answer", ["none such", 7, [], None])
+@pytest.mark.parametrize("count", [1, 3])
+def test_results_that_are_no_case_are_refused_though_they_agree(answer: object, count: int) -> None:
+    """Handlers in Python may answer anything."""
+    event = runtime(events=("judge",)).events[f"{EVENTS}#judge"]
+    for _ in range(count):
+        event.install(lambda call, text: answer)
+    with pytest.raises(SpinError):
+        event.raise_("x")
 
 
 def test_no_handler_is_an_error_only_when_a_result_is_due() -> None:
