@@ -17,8 +17,9 @@ from spinrt.mail.store.contents import unfit_bodies
 from spinrt.mail.store.mirrored import judge, open_mirror
 from spinrt.mail.store.thinning import thin_out
 from spinrt.mail.store.witness import snapshots_on
+from spinrt.storage.datadir import PAGES_NAME
 from spinrt.storage.mirror.book import FileBook, Standing
-from spinrt.storage.mirror.directory import PAGES_NAME, MirrorDirectory, check_mirror_place
+from spinrt.storage.mirror.directory import MirrorDirectory, check_mirror_place
 from spinrt.storage.mirror.link import Identity, LinkServer, fingerprint, in_thread, load_certificate, make_context
 from spinrt.storage.mirror.receiver import Receiver
 from spinrt.storage.protocols import Snapshot

@@ -14,9 +14,9 @@ from spinrt.mail.mirror_server import own_identity
 from spinrt.mail.mirroring import carry
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.witness import covered_position
+from spinrt.storage.datadir import PAGES_NAME
 from spinrt.storage.log import Log
 from spinrt.storage.mirror.book import is_mirror
-from spinrt.storage.mirror.directory import PAGES_NAME
 from spinrt.storage.mirror.fetch import Fetcher, Repaired
 from spinrt.storage.mirror.frames import StoredBody
 from spinrt.storage.mirror.link import Identity

@@ -19,11 +19,11 @@ from spinrt.mail.control import Handler
 from spinrt.mail.snapshotting import Snapshotting
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.snapshot_index import HINT, named
-from spinrt.mail.store.snapshots import PAGES_NAME, find_snapshot
+from spinrt.mail.store.snapshots import find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
 from spinrt.storage.background import background
-from spinrt.storage.datadir import DataDirectory
+from spinrt.storage.datadir import PAGES_NAME, DataDirectory
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Object, Snapshot

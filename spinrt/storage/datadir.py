@@ -5,6 +5,7 @@ Layout (docs/formats/data-directory.md)::
     FORMAT   one line: "spinrt-data <version>"
     LOCK     process id of the owner; flock held while it runs
     log/     the log's segments
+    pages/   snapshots, and the pages that they share
     index/   the mail store's SQLite index; may be deleted while nothing runs, it is rebuilt
 
 *Upgrade rule*: a directory of a newer version is refused; one of an older version is taken through ``UPGRADES`` step by
@@ -28,6 +29,8 @@ FORMAT_VERSION: Final = 1
 FORMAT_NAME: Final = "FORMAT"
 FORMAT_BYTES_MAX: Final = 1024
 LOCK_NAME: Final = "LOCK"
+LOG_NAME: Final = "log"
+PAGES_NAME: Final = "pages"
 _WORD: Final = "spinrt-data"
 
 UPGRADES: Final[Mapping[int, Callable[[Path], None]]] = {}

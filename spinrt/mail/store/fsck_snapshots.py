@@ -9,7 +9,7 @@ from typing import Final
 from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.mirrored import body_names
 from spinrt.mail.store.snapshot_index import check_state, named, open_view
-from spinrt.mail.store.snapshots import PAGES_NAME
+from spinrt.storage.datadir import PAGES_NAME
 from spinrt.storage.fsck.finding import ROWS_SHOWN, Finding, damage, note, quiet
 from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.log import Log

@@ -19,9 +19,9 @@ from spinrt.errors import CorruptRecord, FormatUnknown
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.missing import needed_names
-from spinrt.mail.store.snapshots import LOG_NAME
 from spinrt.mail.store.views import branches
 from spinrt.mail.store.witness import covered_position, opened_index
+from spinrt.storage.datadir import LOG_NAME
 from spinrt.storage.device import Device, File, OsDevice
 from spinrt.storage.log import Log
 from spinrt.storage.places import remove_places

@@ -11,8 +11,8 @@ from spinrt.errors import CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.changes import OPAQUE_KINDS
 from spinrt.mail.store.index import INDEX_NAME
 from spinrt.mail.store.mirrored import body_names
-from spinrt.mail.store.snapshots import LOG_NAME, PAGES_NAME
 from spinrt.mail.store.witness import opened_index
+from spinrt.storage.datadir import LOG_NAME, PAGES_NAME
 from spinrt.storage.fsck.scratch import scratch
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from spinrt.errors import CorruptRecord, DeviceFull, NotFound, UsageError
 from spinrt.mail.store.checkpoint import Cut
 from spinrt.storage.background import background
+from spinrt.storage.datadir import LOG_NAME, PAGES_NAME
 from spinrt.storage.device import Device, open_regular, sync_directory
 from spinrt.storage.files import device_error
 from spinrt.storage.mirror.book import FileBook, is_mirror
@@ -31,9 +32,6 @@ from spinrt.storage.tree_count import held_bytes
 from spinrt.storage.wal import Changes, Taken
 
 INDEX_OBJECT: Final = "index"
-PAGES_NAME: Final = "pages"
-"""Directory of the page store, in the data directory."""
-LOG_NAME: Final = "log"
 IDENTITY_DIGITS_MIN: Final = 4
 NEWEST: Final = "newest"
 """What an operator calls the newest snapshot."""

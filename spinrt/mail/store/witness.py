@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spinrt.errors import StorageError
 from spinrt.mail.store.index import INDEX_NAME
-from spinrt.mail.store.snapshots import PAGES_NAME
+from spinrt.storage.datadir import PAGES_NAME
 from spinrt.storage.device import Device
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.readonly import ReadOnlyDevice

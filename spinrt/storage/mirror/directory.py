@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from spinrt.errors import Busy, NotFound, StateError, UsageError
-from spinrt.storage.datadir import DataDirectory, check_place
+from spinrt.storage.datadir import LOG_NAME, PAGES_NAME, DataDirectory, check_place
 from spinrt.storage.log import GENERATION_COUNT, Log
 from spinrt.storage.mirror.book import FileBook, Standing, is_mirror
 from spinrt.storage.mirror.keeping import due
@@ -30,8 +30,6 @@ from spinrt.storage.segment import SUFFIX
 GENERATION_SPREAD: Final = 256
 UPDATE_BYTES_MAX: Final = 1 << 44
 """Contents that one update may bring, unless told otherwise."""
-PAGES_NAME: Final = "pages"
-LOG_NAME: Final = "log"
 INDEX_NAME: Final = "index"
 SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
