@@ -33,10 +33,11 @@ from spinrt.storage.pack import (
 )
 from spinrt.storage.page_table import BUILD_ANEW, TABLE_NAME, Place, strange_row
 from spinrt.storage.protocols import PAGE_BYTES_MAX
+from spinrt.storage.write_out import begin_write_out
 
 _NO_ENTRY: Final = f"if {TABLE_NAME} is wrong, {BUILD_ANEW}; else a mirror may still have the page"
 _ENTRY_LENGTHS: Final = range(ENTRY_BYTES + 1, ENTRY_BYTES + PAGE_BYTES_MAX + 1)
-BUFFER_BYTES_MAX: Final = 1024 * 1024
+BUFFER_BYTES_MAX: Final = 256 * 1024
 """Entries wait in memory up to so many bytes."""
 
 
@@ -229,6 +230,8 @@ class PackWriter:
         if self._waiting:
             self._file.append(self._waiting)
             self._waiting, self._waiting_bytes = [], 0
+            if self._file.descriptor is not None:
+                begin_write_out(self._file.descriptor)
 
     def sync(self) -> None:
         """Make all that was appended durable. Raises OSError."""

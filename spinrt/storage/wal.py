@@ -36,6 +36,7 @@ from typing import Final, NamedTuple
 
 from spinrt.errors import StorageError
 from spinrt.storage.device import open_regular, read_bounded
+from spinrt.storage.write_out import write_out
 
 FRAME_HEADER_BYTES: Final = 24
 LOG_HEADER_BYTES: Final = 32
@@ -145,6 +146,15 @@ class Changes:
         if not pages and page_bytes:
             pages = os.fstat(self._descriptors[0]).st_size // page_bytes
         return LogState(page_bytes, end, pages, salts, moved)
+
+    def write_out_log(self, stop: threading.Event) -> None:
+        """Before a checkpoint, which syncs it. Takes its time, until told to stop."""
+        for _ in range(2):  # the second time what was written during the first
+            write_out(self._descriptors[1], stop)
+
+    def write_out_database(self, stop: threading.Event) -> None:
+        """Behind a checkpoint: the one that reaches the log's end syncs it. Takes its time, too."""
+        write_out(self._descriptors[0], stop)
 
     def note(self, *, wait: bool = True) -> bool:
         """Remember all frames there are; tell whether that was done, which without ``wait`` it is not while another

@@ -1,6 +1,7 @@
 """Moving the index's write-ahead log into its database, in a thread of its own, and cuts through the index.
 
-Automatic checkpoints are off because they would sync on the event loop. A passive one never makes a writer wait, and
+Automatic checkpoints are off because they would sync on the event loop. What a checkpoint syncs is written out before
+(`spinrt.storage.write_out`). A passive one never makes a writer wait, and
 what it cannot finish the next one does. SQLite starts the write-ahead log from the beginning only when a checkpoint
 has reached its end, which under steady load never happens beside the writer: then `Checkpointer.behind` asks the writer
 to do the small rest between two transactions, so that the file stays bounded. While a cut is held the log grows.
@@ -20,7 +21,10 @@ from typing import Final
 
 from spinrt.errors import StorageError
 from spinrt.mail.store.index import connect
+from spinrt.storage.datadir import PAGES_NAME
+from spinrt.storage.page_table import TABLE_NAME
 from spinrt.storage.wal import Changes, SavedChanges, load_changes, save_changes
+from spinrt.storage.write_out import write_out_file
 
 INTERVAL_S: Final = 5.0
 WAL_BYTES_MIN: Final = 4 * 1024 * 1024
@@ -47,6 +51,8 @@ class Checkpointer:
         wal_bytes_max: int = WAL_BYTES_MAX,
     ) -> None:
         self._path = path
+        self._pages_log = path.parents[1] / PAGES_NAME / f"{TABLE_NAME}-wal"
+        """Synced by a commit in the middle of a snapshot, when it is long enough."""
         self._interval_s = interval_s
         self._wal_bytes_min = wal_bytes_min
         self._wal_bytes_max = wal_bytes_max
@@ -79,12 +85,15 @@ class Checkpointer:
             # A full disk or a busy database is no reason to stop: the log has everything, the next round tries again.
             with contextlib.suppress(sqlite3.Error):
                 self.checkpoint()
+            with contextlib.suppress(OSError):  # there is none before the first snapshot
+                write_out_file(self._pages_log, self._stop)
 
     def checkpoint(self) -> bool:
         """Move what can be moved, if there is enough; tell whether that was all. Raises sqlite3.Error."""
         wal_bytes = self._wal_bytes()
         if wal_bytes < self._wal_bytes_min:
             return False
+        self.changes.write_out_log(self._stop)
         self._connection = self._connection or connect(self._path)
         self._pin = self._pin or connect(self._path, read_only=True)
         self._pin.execute("BEGIN")
@@ -95,6 +104,7 @@ class Checkpointer:
         finally:
             self._pin.execute("ROLLBACK")
         self.behind = not done and wal_bytes > self._wal_bytes_max
+        self.changes.write_out_database(self._stop)
         return done
 
     def finish(self, writer: sqlite3.Connection) -> None:
