@@ -6,7 +6,6 @@ time, beside a server too: packs and log are only looked at.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from spinrt.mail.store.snapshot_index import HINT, named
 from spinrt.mail.store.snapshots import find_snapshot
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import SnapshotReader, branch_bases
-from spinrt.storage.background import background
+from spinrt.storage.background import in_background
 from spinrt.storage.datadir import PAGES_NAME, DataDirectory
 from spinrt.storage.log import Log
 from spinrt.storage.pages import LocalPages
@@ -48,7 +47,7 @@ def snapshot_handlers(snapshotting: Snapshotting, store: Store) -> Mapping[str, 
             raise UsageError("snapshot delete: found no list of snapshots")
         directory = snapshotting.config.data_directory
         pinned = snapshotting.pinned() | branch_bases(directory)
-        return await asyncio.to_thread(_delete, directory, store, [str(one) for one in wanted], pinned)
+        return await in_background(_delete, directory, store, [str(one) for one in wanted], pinned)
 
     return {"snapshot.create": create, "snapshot.delete": delete}
 
@@ -62,9 +61,8 @@ def _delete(directory: Path, store: Store, wanted: list[str], pinned: set[bytes]
                 f"snapshot {snapshot.identity.hex()[:12]}: a mirror or a branch builds on it",
                 hint="discard the branch, or bring the mirror up to date first",
             )
-    with background():
-        for snapshot in found:
-            pages.delete(snapshot.identity)
+    for snapshot in found:
+        pages.delete(snapshot.identity)
     return [snapshot.identity.hex() for snapshot in found]
 
 

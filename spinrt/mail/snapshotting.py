@@ -23,7 +23,7 @@ from spinrt.mail.store.snapshots import NEWEST, Attachment, newest
 from spinrt.mail.store.store import Store
 from spinrt.mail.store.views import branch_bases
 from spinrt.sandbox.manifest import Manifest
-from spinrt.storage.background import background
+from spinrt.storage.background import in_background
 from spinrt.storage.protocols import Snapshot
 from spinrt.storage.schedule import Keep, kept
 from spinrt.storage.snapshot import KIND_CONFIGURATION, KIND_EXTENSION
@@ -96,16 +96,15 @@ class Snapshotting:
     async def expire(self) -> list[Snapshot]:
         """Delete the snapshots that retention does not keep; return them. Raises StorageError."""
         pinned = self.pinned()
-        return await asyncio.to_thread(self._expire, pinned)
+        return await in_background(self._expire, pinned)
 
     def _expire(self, pinned: set[bytes]) -> list[Snapshot]:
         store = self._store.snapshots.pages
         stay = pinned | branch_bases(self.config.data_directory)
         found = expired(store.snapshots(), self._store.log.identity, self.config.snapshots.keep, stay)
-        with background():
-            for snapshot in found:
-                with contextlib.suppress(NotFound):  # somebody else was faster
-                    store.delete(snapshot.identity)
+        for snapshot in found:
+            with contextlib.suppress(NotFound):  # somebody else was faster
+                store.delete(snapshot.identity)
         return found
 
     async def _run(self) -> None:

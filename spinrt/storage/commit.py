@@ -19,12 +19,14 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from spinrt._core import LogWriter
+from spinrt._core import LogWriter, take_short_turns
 from spinrt.errors import ClosedError, DeviceFull, InternalError, SpinError
 from spinrt.storage.log import Log
 
 GATHER_S: Final = 0.003
 SHARED_S: Final = 0.1
+TURN_NS: Final = 100_000
+"""What the thread is given to run at a time: it needs less, and must not wait for somebody else's long turn to end."""
 
 
 class GroupCommit:
@@ -116,6 +118,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         """Body of the committer thread."""
+        take_short_turns(TURN_NS)
         while self._writer.serve():
             try:
                 durable = self._log.sync()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from spinrt.storage import background
-from spinrt.storage.background import SWITCH_INTERVAL_S, breathe
+from spinrt.storage.background import SWITCH_INTERVAL_S, breathe, in_background
 
 
 @pytest.fixture
@@ -52,3 +55,33 @@ def test_the_interval_is_short_until_the_last_of_overlapping_blocks_ends() -> No
             assert sys.getswitchinterval() == pytest.approx(min(SWITCH_INTERVAL_S, usual_s))
         assert sys.getswitchinterval() == pytest.approx(min(SWITCH_INTERVAL_S, usual_s))
     assert sys.getswitchinterval() == pytest.approx(usual_s)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of its parent are not there any more."""
+    assert asyncio.run(in_background(os.getpid)) == os.getpid()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if asyncio.run(in_background(os.getpid)) == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities are of threads on Linux only")
+def test_background_work_steps_back_and_the_others_do_not() -> None:
+    """In a thread of lower priority and with a short switch interval; an error comes out as it is."""
+
+    def work(wanted: str, *, fails: bool) -> tuple[str, int, float]:
+        if fails:
+            raise KeyError(wanted)
+        return wanted, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), sys.getswitchinterval()
+
+    async def all_of_it() -> None:
+        usual, usual_s = os.getpriority(os.PRIO_PROCESS, 0), sys.getswitchinterval()
+        assert await in_background(work, "x", fails=False) == ("x", min(usual + background.NICE, 19), SWITCH_INTERVAL_S)
+        with pytest.raises(KeyError):
+            await in_background(work, "x", fails=True)
+        found = await asyncio.to_thread(os.getpriority, os.PRIO_PROCESS, 0)
+        assert (found, os.getpriority(os.PRIO_PROCESS, 0), sys.getswitchinterval()) == (usual, usual, usual_s)
+
+    asyncio.run(all_of_it())

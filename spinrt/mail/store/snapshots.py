@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 
 from spinrt.errors import CorruptRecord, DeviceFull, NotFound, UsageError
 from spinrt.mail.store.checkpoint import Cut
-from spinrt.storage.background import background
 from spinrt.storage.datadir import LOG_NAME, PAGES_NAME
 from spinrt.storage.device import Device, open_regular, sync_directory
 from spinrt.storage.files import device_error
@@ -89,7 +88,7 @@ class SnapshotStore:
         """
         base = None
         try:
-            with background(), self.pages.remembering_nodes():
+            with self.pages.remembering_nodes():
                 taken = self._take(cut, attachments, label, time_ns)
             base = taken.identity
             return taken

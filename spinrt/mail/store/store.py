@@ -22,12 +22,12 @@ One thread: everything but `Store.open` runs on one event loop's thread.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -57,6 +57,7 @@ from spinrt.mail.store.recovery import Progress, open_index, suspect_index
 from spinrt.mail.store.retention import Expiry
 from spinrt.mail.store.snapshots import Attachment, SnapshotStore
 from spinrt.mail.store.witness import covered_position
+from spinrt.storage.background import in_background
 from spinrt.storage.commit import GroupCommit
 from spinrt.storage.datadir import DataDirectory
 from spinrt.storage.device import Device
@@ -160,7 +161,7 @@ class Store(Reader):
             DeviceFull, DeviceFailed: The device refused.
         """
         directory = datadir if isinstance(datadir, DataDirectory) else DataDirectory.open(datadir)
-        with contextlib.ExitStack() as opened:
+        with ExitStack() as opened:
             opened.callback(directory.close)
             refuse_mirror(directory.path)
             log = Log.open(
@@ -434,8 +435,8 @@ class Store(Reader):
         self._watchers.setdefault(mailbox_id, []).append(watcher)
 
         def end() -> None:
-            watchers = self._watchers.get(mailbox_id)
-            if watchers and watcher in watchers:
+            watchers = self._watchers.get(mailbox_id, [])
+            if watcher in watchers:
                 watchers.remove(watcher)
                 if not watchers:
                     del self._watchers[mailbox_id]
@@ -462,13 +463,12 @@ class Store(Reader):
             StorageError: The device refused.
         """
         self._check_usable()
-        return await asyncio.to_thread(back_up, self._directory, self._durable_log, target)
+        return await in_background(back_up, self._directory, self._durable_log, target)
 
     async def snapshot(self, label: str = "", attachments: Sequence[Attachment] = ()) -> Snapshot:
         """Take a snapshot of all that is applied now, with what is attached; wait until it is durable.
 
-        The event loop only begins a read transaction; the rest is done by a thread. One at a time. Goes on when the
-        caller is cancelled.
+        The event loop only begins a read transaction. One at a time. Goes on when the caller is cancelled.
 
         Raises:
             DeviceFull, DeviceFailed, CorruptRecord: There is no such snapshot.
@@ -496,7 +496,7 @@ class Store(Reader):
                     raise
             except sqlite3.Error as error:
                 raise index_error(error, "snapshot") from error
-            return await asyncio.to_thread(self.snapshots.take, cut, attachments, label, self._clock_ns())
+            return await in_background(self.snapshots.take, cut, attachments, label, self._clock_ns())
 
     async def expire(self, policy: Retention, *, young_s: float = YOUNG_S) -> Expired:
         """Remove the oldest of the log that the policy does not keep; what is still needed of it is moved first.
