@@ -40,6 +40,7 @@ cdef class Dispatcher:
     cdef bint _plain
     cdef int _tier_max
     cdef bint _long, _skips
+    cdef uint32_t sample_in     # so many raises from now one is timed, but for those of `quick`
     cdef spin_quick quick       # of one handler without guards, plain, with no fold and not long: nothing is left to decide
     cdef _Stub stub
 
@@ -54,7 +55,7 @@ cdef class Dispatcher:
 
     cdef int _prepare_quick(self) except -1:
         cdef Py_ssize_t position
-        self.quick.sample_in = SAMPLE_EVERY
+        self.sample_in = SAMPLE_EVERY
         if self.plan.is_flat:
             for position in range(self.parameter_count):
                 (<ScalarPlan>self.plan.scalars[position]).bound(&self.quick.scalars[position])
@@ -115,10 +116,13 @@ cdef class Dispatcher:
 
     cdef int _look(self) except -1:
         cdef Table table = self._table
+        if self.quick.single != NULL:
+            self.sample_in = max(<int64_t>(self.quick.sample_at - self.quick.single.walks), 1)
         self.quick.single, self.quick.count = NULL, -1
         if self._plain and self._fold is None and not self._long and table is not None and table.count == 1 and not table.rows.guarded and self._takes_flat(table):
             if table.rows.belong_to(<void *>self):
                 self.quick.single, self.quick.count = &table.rows.single, self.parameter_count
+                self.quick.sample_at = table.rows.single.walks + self.sample_in
         return 0
 
     # ------------------------------------------------------------------------------------------------------- raising
@@ -128,8 +132,9 @@ cdef class Dispatcher:
         cdef spin_raw raw[FLAT_PARAMS_MAX + 1]
         cdef spin_raw last
         cdef Table table = self._table
-        if self._sampled() or not self._takes_flat(table):
-            return _walk(table, call, arguments, self.on_fault, self.quick.sample_in == SAMPLE_EVERY)
+        cdef bint timed = self._sampled()
+        if timed or not self._takes_flat(table):
+            return _walk(table, call, arguments, self.on_fault, timed)
         if len(arguments) != self.plan.parameter_count:
             raise UsageError(f"event {self.name}: found {len(arguments)} arguments, expected {self.plan.parameter_count}")
         for position, value in enumerate(arguments):
@@ -225,10 +230,15 @@ cdef class Dispatcher:
         return 0
 
     cdef inline bint _sampled(self) noexcept:
-        self.quick.sample_in -= 1
-        if self.quick.sample_in:
+        if self.quick.single != NULL:
+            if self.quick.single.walks + 1 < self.quick.sample_at:
+                return False
+            self.quick.sample_at = self.quick.single.walks + SAMPLE_EVERY
+            return True
+        self.sample_in -= 1
+        if self.sample_in:
             return False
-        self.quick.sample_in = SAMPLE_EVERY
+        self.sample_in = SAMPLE_EVERY
         return True
 
     cdef inline object _raise_sampled(self, Table table, spin_raw *raw):

@@ -33,7 +33,7 @@ cdef class HintTable:
         cdef uint64_t key = _hint_key(digest)
         cdef uint64_t *slot
         cdef uint64_t step
-        for step in range(HINT_WINDOW):
+        for step in range(<uint64_t>HINT_WINDOW):
             slot = self.slot(key + step)
             if slot[0] == key and slot[1]:
                 return slot[1] - 1
@@ -47,7 +47,7 @@ cdef class HintTable:
         cdef uint64_t *slot
         cdef uint64_t *chosen = NULL
         cdef uint64_t step
-        for step in range(HINT_WINDOW):
+        for step in range(<uint64_t>HINT_WINDOW):
             slot = self.slot(key + step)
             if not slot[1] or slot[0] == key:
                 chosen = slot

@@ -45,7 +45,7 @@ cdef class Store:
         self.state.stack_span = size - STACK_NEEDED_BYTES if size > STACK_NEEDED_BYTES else 0
         self.state.signalled = _run_signal_handlers
         self.state.owner = <void *>self
-        self.state.version = 1
+        self.state.version = self.state.ready = 1
         self.store = self._new_store()
         self.context = api.store_context(self.store)
 

@@ -159,7 +159,7 @@ cdef list _keep(Instance guest):
 cdef inline int _release(Instance guest) except -1:
     if guest.g.state & SPIN_HELD:
         guest.g.state &= ~<uint32_t>SPIN_HELD
-        guest.store.state.held -= 1
+        spin_let_go(&guest.store.state)
         guest.holder = None
         if guest.store.state.frame == NULL and guest.store.state.attention and guest.store.state.held == 0:
             guest.store.end_outermost()
@@ -215,7 +215,7 @@ cdef class Touches:
         self.guests.append(guest)
         if not guest.g.state & SPIN_HELD:
             guest.g.state |= SPIN_HELD
-            guest.store.state.held += 1
+            spin_hold(&guest.store.state)
             guest.holder = self
             spin_end_stub(&guest.store.state)  # which does not look whom it runs
         return 0

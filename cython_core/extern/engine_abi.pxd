@@ -247,6 +247,7 @@ cdef extern from "include/frame.h" nogil:
         uint64_t seq
         uint64_t generation
         uint64_t version
+        uint64_t ready
         size_t stack_low
         size_t stack_span
         void *released
@@ -273,6 +274,8 @@ cdef extern from "include/frame.h" nogil:
     uint32_t spin_look(spin_state *state)
     bint spin_may_enter(const spin_state *state)
     void spin_end_stub(spin_state *state)
+    void spin_hold(spin_state *state) noexcept
+    void spin_let_go(spin_state *state) noexcept
     void spin_new_version(spin_state *state)
     bint spin_is_changed(const spin_guest *guest)
     bint spin_keep(spin_guest *guest)
@@ -299,7 +302,7 @@ cdef extern from "include/quick.h":
         spin_single *single
         Py_ssize_t count
         spin_kept result
-        uint32_t sample_in
+        uint64_t sample_at
         spin_scalar scalars[16]
     ctypedef struct spin_run:
         spin_frame *frame

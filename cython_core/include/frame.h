@@ -104,6 +104,7 @@ typedef struct spin_state {
   uint64_t seq;
   uint64_t generation;          /* of the store: what was looked up in an older one is looked up again */
   uint64_t version;             /* moves on whenever a function that a stub may hold has changed */
+  uint64_t ready;               /* the same while nothing is held; else 0 */
   uintptr_t stack_low;          /* of the thread that owns the store, plus what a guest needs */
   uintptr_t stack_span;
   void *released;               /* thread state, while a long call runs without the GIL */
@@ -223,9 +224,20 @@ static inline bool spin_keep(spin_guest *guest) {
   return log->stamp != 0;
 }
 
+/* One more instance has changes that are not committed; one less. */
+static inline void spin_hold(spin_state *state) {
+  state->held++;
+  state->ready = 0;
+}
+
+static inline void spin_let_go(spin_state *state) {
+  if (--state->held == 0) state->ready = state->version;
+}
+
 /* A function that a stub may hold has changed. */
 static inline void spin_new_version(spin_state *state) {
   state->version++;
+  if (state->held == 0) state->ready = state->version;
   spin_end_stub(state);
 }
 

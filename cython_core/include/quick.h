@@ -43,7 +43,7 @@ typedef struct {
   spin_single *single;          /* NULL: a raise is more than that */
   Py_ssize_t count;             /* of the parameters; then no number of arguments is this one */
   spin_kept result;
-  uint32_t sample_in;           /* so many raises from now one is timed */
+  uint64_t sample_at;           /* the one of its `walks` that is timed */
   spin_scalar scalars[SPIN_SCALARS_MAX];
 } spin_quick;
 
@@ -103,12 +103,9 @@ static inline bool spin_lower_compact(const spin_scalar *scalar, PyObject *value
 static inline bool spin_begin(spin_quick *quick) {
   spin_single *single = quick->single;
   spin_state *state = single->state;
-  if (!SPIN_LIKELY(single->version == state->version && spin_may_enter(state) && spin_top == NULL && state->held == 0)) return false;
-  if (!SPIN_LIKELY(--quick->sample_in)) {
-    quick->sample_in = 1;  /* as it was */
-    return false;
-  }
-  single->walks++;
+  uint64_t walks = single->walks + 1;
+  if (!SPIN_LIKELY(single->version == state->ready && spin_may_enter(state) && spin_top == NULL && walks < quick->sample_at)) return false;
+  single->walks = walks;
   return true;
 }
 

@@ -187,6 +187,22 @@ def test_dropping_a_handle_does_not_enter_the_guest_again(tier: int, handlers: i
     assert 99 not in world.applied
 
 
+def test_changes_of_the_event_do_not_keep_raises_from_being_timed(tier: int) -> None:
+    """However often handlers come and go, one in 1,024 is."""
+    world = World(tier)
+    event = world.define("one")
+    world.load(ECHO, "one")
+    binding = event.bindings[0]
+    for number in range(1024):
+        assert event.raise_(number) == number
+        if number % 100 == 0:
+            event.uninstall(
+                world.load(function("one", ONE, "(i32.const 7)"), {"event": "one", "place": "first"}, name=f"g{number}")
+            )
+    if tier:
+        assert sum(count for _, count in binding.entry.latency()) == 1
+
+
 def test_one_raise_in_1024_is_timed(tier: int) -> None:
     """On the way that has no clock, too; all of them are counted."""
     world = World(tier)
