@@ -65,8 +65,11 @@ cdef class LentMessage:
 
     cdef bytes beginning(self):
         """What was read of the message by now, from its first byte on: at least a chunk, if it is as long as that."""
+        cdef bytes data
         if self.held is None:
-            self.held = self.source(0, min(<uint64_t>SECTION_CHUNK_BYTES, self.size))
+            data = self.source(0, min(<uint64_t>SECTION_CHUNK_BYTES, self.size))
+            if self.held is None:  # the source may have asked for something, too
+                self.held = data
         return self.held
 
     cdef bytes headers(self):
@@ -86,6 +89,8 @@ cdef class LentMessage:
                 return 0
             length *= 4
             data = self.source(0, min(length, self.size))
+            if self.section_size >= 0:  # the source found it: `fields` point into what is held by now
+                return 0
 
     cdef bint find(self, Field *field, const uint8_t *name, size_t length, uint32_t nth) except -1:
         """As `find_field`, in the section, which was found before."""

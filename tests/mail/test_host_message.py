@@ -110,6 +110,31 @@ def test_fields_of_one_message_are_not_those_of_another() -> None:
     assert (first.header("a", 0), second.header("a", 0)) == (b"1", b"2")
 
 
+@pytest.mark.parametrize("fields", [50, 200, 800])
+@pytest.mark.parametrize("at_read", [1, 2, 3])
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_source_that_asks_the_message_itself(fields: int, at_read: int, taken_back: bool) -> None:
+    """What it finds stays right, whatever has been freed and filled anew in between, and when the loan ends there."""
+    data = b"".join(b"H%d: %s\r\n" % (number, b"%d" % number * 100) for number in range(fields)) + b"\r\nbody"
+    reads = 0
+
+    def read(offset: int, length: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        found = bytes(bytearray(data[offset : offset + length]))
+        if reads == at_read:
+            message.header("h5", 0)
+            if taken_back:
+                message.take_back()
+        return found
+
+    message = LentMessage(read, len(data))
+    message.header("h1", 0)
+    others = [bytes(bytearray(b"X" * len(data))) for _ in range(10)]
+    assert [message.header(f"h{number}", 0) for number in range(fields)] == [b"%d" % n * 100 for n in range(fields)]
+    assert len(others) == 10
+
+
 def test_names_by_position_in_any_order() -> None:
     """Going back and past the end gives what going forward gave."""
     message = lent(b"A: 1\r\nB: 2\r\n folded: no\r\nC: 3\r\n\r\n")
