@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from spinrt.cli.common import add_config, add_json, load_config, print_json
-from spinrt.cli.fsck import DAMAGED, Bar
+from spinrt.cli.copied import damage_in, tell_damage
 from spinrt.mail.asking import ask
 from spinrt.mail.config_values import format_size
-from spinrt.mail.store.fsck import DirectoryCheck
-from spinrt.storage.datadir import held
-from spinrt.storage.fsck.finding import Finding, Severity
 
 EPILOG = """\
 Works with and without a running server. The copy is itself a data directory:
@@ -36,29 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     result = ask(load_config(arguments), "backup", target=str(arguments.target.absolute()))
-    damaged = _damage(Path(result["target"]))
-    for finding in damaged:
-        print(f"spinrt: {finding.line()}", file=sys.stderr)
+    damaged = damage_in(Path(result["target"]))
     if arguments.json:
         print_json(result | {"damaged": len(damaged)})
     else:
         print(f"backed up to {result['target']} ({format_size(result['log_bytes'])} of log)")
-    if not damaged:
-        return 0
-    print(
-        f"spinrt: backup: the store is damaged in {len(damaged)} {'places' if len(damaged) > 1 else 'place'}, and so is"
-        " the copy: keep the one before it (`spinrt fsck` looks closer)",
-        file=sys.stderr,
-    )
-    return DAMAGED
-
-
-def _damage(target: Path) -> list[Finding]:
-    """What of the copy is not as it was written: it was copied byte for byte, so the store is damaged there, too."""
-    with held(target):
-        check = DirectoryCheck(target, replayed=False)
-        bar = Bar(check.total_bytes)
-        check.advance = bar.advance
-        found = [finding for finding in check.findings() if finding.severity is Severity.DAMAGE]
-        bar.clear()
-    return found
+    return tell_damage("backup", damaged, "keep the one before it (`spinrt fsck` looks closer)")

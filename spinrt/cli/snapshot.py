@@ -31,6 +31,9 @@ examples:
   spinrt snapshot open newest alice INBOX 17        one of them
   spinrt snapshot export before-upgrade /srv/then   a data directory of that moment
   spinrt snapshot delete 3f9a1c
+
+What was exported is checked as `spinrt fsck --quick` does.
+exit codes of export: 0 exported, 1 not exported, 3 exported, and damaged
 """
 ID_DIGITS: Final = 12
 READ_BYTES: Final = 1024 * 1024
@@ -67,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
+    if arguments.action == "export":
+        return _export(config, arguments)
     result, show = _ACTIONS[arguments.action](config, arguments)
     if arguments.json:
         print_json(result)
@@ -253,7 +258,20 @@ def _message(reader: SnapshotReader, arguments: argparse.Namespace) -> tuple[Any
     return described, lambda _: None
 
 
-def _export(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
+def _export(config: Config, arguments: argparse.Namespace) -> int:
+    from spinrt.cli.copied import damage_in, tell_damage
+
+    target: Path = arguments.target.absolute()
+    result = _write_out(config, arguments.snapshot, target)
+    damaged = damage_in(target)
+    if arguments.json:
+        print_json(result | {"damaged": len(damaged)})
+    else:
+        print(f"exported to {target} ({_about(result['log_bytes'])} of log)")
+    return tell_damage("snapshot export", damaged, "repair the store (`spinrt fsck`) and export again")
+
+
+def _write_out(config: Config, name: str, target: Path) -> dict[str, Any]:
     from spinrt.mail.snapshot_operations import reading
     from spinrt.mail.store.changes import OPAQUE_KINDS
     from spinrt.mail.store.export import export_snapshot
@@ -261,17 +279,15 @@ def _export(config: Config, arguments: argparse.Namespace) -> tuple[Any, Show]:
     from spinrt.storage.log import Log
     from spinrt.storage.readonly import ReadOnlyDevice
 
-    target = arguments.target.absolute()
     with reading(config.data_directory) as pages:
-        snapshot = find_snapshot(config.data_directory, pages.snapshots(), arguments.snapshot)
+        snapshot = find_snapshot(config.data_directory, pages.snapshots(), name)
         directory = config.data_directory / "log"
         log = Log.open(directory, device=ReadOnlyDevice(directory), opaque_kinds=OPAQUE_KINDS)
         try:
             log_bytes = export_snapshot(pages, snapshot, log, target)
         finally:
             log.close()
-    result = {"target": str(target), "snapshot": snapshot.identity.hex(), "log_bytes": log_bytes}
-    return result, lambda one: print(f"exported to {one['target']} ({_about(one['log_bytes'])} of log)")
+    return {"target": str(target), "snapshot": snapshot.identity.hex(), "log_bytes": log_bytes}
 
 
 _ACTIONS: Final[Mapping[str, Callable[[Config, argparse.Namespace], tuple[Any, Show]]]] = {
@@ -281,5 +297,4 @@ _ACTIONS: Final[Mapping[str, Callable[[Config, argparse.Namespace], tuple[Any, S
     "diff": _diff,
     "delete": _delete,
     "open": _open,
-    "export": _export,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,44 @@ def test_backup_of_a_damaged_store_is_made_and_is_code_3(place: Path, capsys: py
     assert (place / "copy" / "log" / segment.name).read_bytes() == segment.read_bytes()
     assert main(["backup", "second", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["damaged"] == 1
+
+
+def _massage(segment: Path) -> None:
+    segment.write_bytes(segment.read_bytes().replace(b"message 1", b"massage 1"))
+
+
+def _cut_off(segment: Path) -> None:
+    os.truncate(segment, segment.read_bytes().index(b"message 1"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"), [(_massage, "body does not match its digest"), (_cut_off, "covers the log up to")]
+)
+def test_export_of_a_damaged_store_is_made_and_is_code_3(
+    place: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None], problem: str
+) -> None:
+    """A body was changed, or the end of the log is gone: what is exported is named as damaged, as ``fsck`` finds it."""
+
+    async def test(store: Store) -> None:
+        for number in range(3):
+            await deliver(store, b"Subject: kept\r\n\r\nmessage %d" % number, id_=f"id-{number}")
+        await store.snapshot("then")
+
+    with_store(place, test)
+    assert main(["snapshot", "export", "then", "sound"]) == 0
+    (segment,) = (place / "data" / "log").glob("*.log")
+    harm(segment)
+    capsys.readouterr()
+
+    assert main(["snapshot", "export", "then", "copy"]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith(f"exported to {place / 'copy'}")
+    assert problem in err
+    assert "and so is the copy" in err
+    assert main(["fsck", "--data", "copy"]) == 3
+    capsys.readouterr()
+    assert main(["snapshot", "export", "then", "second", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["damaged"] >= 1
 
 
 def test_locked_data_directory_is_code_4(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
