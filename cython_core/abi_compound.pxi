@@ -383,9 +383,10 @@ cdef class FunctionPlan:
     cdef bint result_in_memory
     cdef readonly bint is_flat  # nothing but numbers, bools and chars: no memory and no handle is involved
     cdef tuple scalars
+    cdef tuple names            # of the parameters
 
-    def __init__(self, str name not None, tuple parameters not None, Plan result):
-        self.name = name
+    def __init__(self, str name not None, tuple parameters not None, Plan result, tuple names not None=()):
+        self.name, self.names = name, names
         self.parameter_count = len(parameters)
         self.parameters = RecordPlan(f"arguments of {name}", parameters) if parameters else None
         self.result = result
@@ -409,8 +410,25 @@ cdef class FunctionPlan:
         """
         if len(arguments) != self.parameter_count:
             raise UsageError(f"{self.name}: found {len(arguments)} arguments, expected {self.parameter_count}")
-        if self.parameters is not None:
+        if self.parameters is None:
+            return
+        try:
             self.parameters.fits(arguments)
+        except UsageError:
+            self._refuse(arguments)
+
+    cdef int _refuse(self, tuple arguments) except -1:
+        """Say of arguments that do not fit which is the first that does not."""
+        cdef Plan plan
+        for position, plan in enumerate(self.scalars):
+            try:
+                plan.fits(arguments[position])
+            except UsageError as error:
+                if type(error) is not UsageError:
+                    raise
+                called = f" ({self.names[position]})" if position < len(self.names) else ""
+                raise UsageError(f"{self.name}: argument {position + 1}{called}: {error}", hint=error.hint) from None
+        return 0
 
     def check_result(self, object answer):
         """Refuse what is no result of this function; a function without a result may answer anything, which nobody gets.

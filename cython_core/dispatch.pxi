@@ -395,15 +395,17 @@ cdef class Dispatcher:
     cdef bint _make_ready(self, _Rows rows, uint32_t row) except -1:
         """Look again, or refuse: then the handler has failed without having run. It has not ended yet for who asks meanwhile."""
         cdef Entry entry = rows.entries[row]
+        cdef bint ran = True
         entry.counted -= 1
         try:
             rows.find_single(row)
             return True
         except SpinError as error:
+            ran = not _is_raisers(entry, error)
             _note_fault(self.on_fault, entry, error, None, ())
             return False
         finally:
-            entry.counted += 1
+            entry.counted += ran
 
     cdef bint _end_one(self, Entry entry, Instance guest, const spin_run *run, Call call, spin_raw *raw) except -1:
         """What comes behind a call that failed, changed something, or that something waited for; false when it failed."""

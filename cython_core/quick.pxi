@@ -22,6 +22,10 @@ cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count, 
             return self._raise_walked(self._table, _packed(arguments, count), context, self._sampled())
     except DefaultDue:
         return self.on_nothing()
+    except UsageError:
+        if whole:
+            self.plan.check_arguments(_packed(arguments, count))  # says which argument it is
+        raise
     return self.raise_slowly(_packed(arguments, count), context)
 
 

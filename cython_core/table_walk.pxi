@@ -75,6 +75,7 @@ cdef class _Walk:
         """Run one handler; whether the walk ends behind it."""
         cdef Journal journal = self.call.journal
         cdef Py_ssize_t effects = len(journal.effects), touches = len(self.call.touches.guests)
+        cdef bint ran = True
         self.call.domain = entry.domain
         self.call.cancelled = False
         journal.room = entry.effects_max
@@ -85,10 +86,11 @@ cdef class _Walk:
                 self._keep(entry, answer)
         except BaseException as error:
             self.call.go_back(effects, touches)
+            ran = not _is_raisers(entry, error)
             self._fault(entry, error)
             return False
         finally:
-            entry.counted += 1
+            entry.counted += ran
         if self.timed:
             entry.note_latency(_clock_ns() - began)
         return entry.cancels or self.call.cancelled
@@ -118,11 +120,18 @@ cdef int _note_fault(object on_fault, Entry entry, object error, Call call, tupl
     if not isinstance(error, SpinError):
         on_fault(entry.domain, error)
         raise error
-    if not isinstance(error, Quarantined):
+    if not isinstance(error, Quarantined) and not _is_raisers(entry, error):
         entry.faults += 1
         error.attempt = (entry, call, arguments)
     on_fault(entry.domain, error)
     return 0
+
+
+cdef bint _is_raisers(Entry entry, object error) noexcept:
+    """Whether it is a mistake of whoever raised, and the handler did not run. One in Python ran: its arguments were checked before."""
+    if type(error) is not UsageError and type(error) is not RevokedArgument:
+        return False
+    return entry.enqueue is not None or isinstance(entry.handler, Export)
 
 
 cdef object _run_handler(Entry entry, Call call, tuple arguments):

@@ -19,7 +19,6 @@ from spinrt.errors import (
     HandlerFailed,
     Quarantined,
     QueueFull,
-    RevokedArgument,
     SpinError,
     StateError,
     UsageError,
@@ -36,7 +35,7 @@ from spinrt.runtime.guard import Guard, compile_guard, guard_domain
 from spinrt.runtime.install import check_places, equip, make_binding, places
 from spinrt.runtime.installed import Installed
 from spinrt.runtime.order import Place
-from spinrt.runtime.reference import Observer, walk
+from spinrt.runtime.reference import RAISERS, Observer, walk
 from spinrt.runtime.stores import Stores
 from spinrt.runtime.supervisor import Meanwhile
 from spinrt.runtime.swap import Swap, swap
@@ -56,8 +55,6 @@ class OnFault(Enum):
 
 
 _REFUSE: Final = OnFault.REFUSE
-_RAISERS: Final = frozenset({UsageError, RevokedArgument})
-"""Mistakes of whoever raises."""
 
 
 class Event:
@@ -425,6 +422,9 @@ class Event:
             if not results:
                 self.plan.check_arguments(arguments)
             return self.answer.of(call, arguments, results)
+        except UsageError:
+            self.plan.check_arguments(arguments)  # says which argument it is
+            raise
         finally:
             self._end(call, outer)
 
@@ -452,7 +452,7 @@ class Event:
     def note_fault(self, domain: Domain | None, error: BaseException) -> None:
         """A handler failed: the walk goes on when this returns."""
         kind = type(error)
-        if kind in _RAISERS:  # nothing ran
+        if kind in RAISERS:  # nothing ran
             raise error
         if not isinstance(error, SpinError):  # KeyboardInterrupt and the like: nobody's fault, and not ours to keep
             if domain is not None:

@@ -181,6 +181,7 @@ def _checked(event: Event, handler: Handler, *, filters: bool) -> Handler:
 
 def _enqueue(binding: Binding) -> Enqueue:
     def enqueue(call: Call, entry: Entry, arguments: tuple[Any, ...]) -> None:
+        binding.event.plan.check_arguments(arguments)  # nobody could be told later
         deferred = DeferredHandler(binding, arguments, call.context)
         binding.event.queue.promise(deferred)
         call.journal.append(deferred)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from spinrt._core import Call
-from spinrt.errors import DeadlineExceeded, Quarantined, SpinError
+from spinrt._core import Call, Export
+from spinrt.errors import DeadlineExceeded, Quarantined, RevokedArgument, SpinError, UsageError
 from spinrt.runtime.entry import (
     EFFECTS_MAX_HOST,
     NO_CLOSURE,
@@ -30,6 +30,9 @@ OnFailure: TypeAlias = Callable[[Any, BaseException], None]
 
 Observer: TypeAlias = Callable[[Any, int], None]
 """Called after each handler with its domain (None: the host) and the nanoseconds that it took."""
+
+RAISERS: Final = frozenset({UsageError, RevokedArgument})
+"""Mistakes of whoever raises."""
 
 _FAILED = object()
 
@@ -166,6 +169,7 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
     """Run one entry and return its answer; when it fails, nothing of it is left but a count."""
     before = call.savepoint()
     call.domain, call.journal.room = entry.domain, entry.effects_max
+    ran = True
     try:
         if entry.enqueue is not None:
             answer = entry.enqueue(call, entry, arguments)
@@ -173,13 +177,22 @@ def _attempt(entry: Entry, call: Call, arguments: tuple[Any, ...], on_fault: OnF
             answer = _invoke(_limited(entry), entry.closure, call, arguments)
     except BaseException as error:
         call.roll_back(before)
+        ran = not is_raisers(entry, error)
         _note_failure(entry, error, call, arguments, on_fault)
         if not isinstance(error, SpinError):
             raise
         return _FAILED
     finally:
-        entry.raises += 1
+        entry.raises += ran
     return answer
+
+
+def is_raisers(entry: Entry, error: BaseException) -> bool:
+    """Whether it is a mistake of whoever raised, and the handler did not run.
+
+    One in Python ran: its arguments were checked before.
+    """
+    return type(error) in RAISERS and (entry.enqueue is not None or isinstance(entry.handler, Export))
 
 
 def _note_failure(
@@ -189,7 +202,7 @@ def _note_failure(
         entry.ended += 1
         entry.domain.restore()
         return
-    if isinstance(error, SpinError) and not isinstance(error, Quarantined):
+    if isinstance(error, SpinError) and not isinstance(error, Quarantined) and not is_raisers(entry, error):
         entry.faults += 1
         error.attempt = entry, call, arguments
     on_fault(entry.domain, error)

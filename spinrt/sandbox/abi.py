@@ -77,7 +77,8 @@ def plan_function(interface_id: str, function: Function) -> _core.FunctionPlan:
     if function.name.startswith(METHOD):
         parameters = (_plan_receiver(function), *parameters[1:])
     result = None if function.result is None else plan_type(function.result)
-    return _core.FunctionPlan(f"{interface_id}#{function.name}", parameters, result)
+    names = tuple(parameter.name for parameter in function.parameters)
+    return _core.FunctionPlan(f"{interface_id}#{function.name}", parameters, result, names)
 
 
 def right_of(function_name: str) -> str:
