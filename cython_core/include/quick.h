@@ -25,7 +25,9 @@ typedef struct {
   spin_func function;
   spin_guest *guest;
   spin_what what;
-  spin_frame frame;             /* while it runs as all that runs on its thread: `spin_prepare` */
+  spin_frame frame;             /* while it runs as all that runs on its thread; in between as `spin_prepare` leaves it … */
+  spin_trap *trap;              /* … and NULL */
+  spin_raw raw[SPIN_RAW_MAX];   /* arguments from Python, then the result */
 } spin_single;
 
 /* The integers that a parameter takes: `count` of them from `low` on; of any other kind none. */
@@ -99,42 +101,56 @@ static inline bool spin_lower_compact(const spin_scalar *scalar, PyObject *value
 }
 
 /* Whether the handler may be run at once: nothing runs on its thread, no transaction of its store is open, and the raise is not
- * one that is timed. It is counted then. Nothing else keeps an instance from being entered without a new version of its store. */
+ * one that is timed. Nothing else keeps an instance from being entered without a new version of its store. */
+static inline bool spin_is_ready(const spin_quick *quick) {
+  const spin_single *single = quick->single;
+  const spin_state *state = single->state;
+  return single->version == state->ready && spin_may_enter(state) && spin_top == NULL && single->walks + 1 < quick->sample_at;
+}
+
+/* It is counted then. */
 static inline bool spin_begin(spin_quick *quick) {
-  spin_single *single = quick->single;
-  spin_state *state = single->state;
-  uint64_t walks = single->walks + 1;
-  if (!SPIN_LIKELY(single->version == state->ready && spin_may_enter(state) && spin_top == NULL && walks < quick->sample_at)) return false;
-  single->walks = walks;
+  if (!SPIN_LIKELY(spin_is_ready(quick))) return false;
+  quick->single->walks++;
   return true;
 }
 
-/* What of a single's frame is the same in all runs: nothing is outside of it, and whoever gives it a call takes that away again. */
+/* A single's frame: nothing is outside of it, and nobody has looked at it. */
 static void spin_prepare(spin_single *single) {
   single->frame.outer = single->frame.below = NULL;
   single->frame.call = NULL;
+  single->frame.seq = 0;
   single->frame.settled = 0;
+  single->frame.seen = single->frame.marked = SPIN_UNSEEN;
   single->frame.what = &single->what;
+  single->trap = NULL;
 }
+
+/* Whether a frame is as `spin_prepare` left it: no tick met it, and no host function had to tell it from others. */
+static inline bool spin_is_unseen(const spin_frame *frame) { return !(frame->seq | (uint32_t)~frame->seen | (uint32_t)~frame->marked); }
 
 /* Whether nothing is left to do: it did not fail or change anything, no call was made for it, and nothing waits for the end. */
 static inline bool spin_is_done(spin_run run, const spin_state *state) {
   return !((uintptr_t)run.error | (uintptr_t)run.trap | (uintptr_t)run.frame->call | state->attention) && !spin_is_changed(run.guest);
 }
 
-/* Run what `spin_begin` found ready; then `spin_is_done` or `spin_ways.end`. */
+/* Run what `spin_begin` found ready. */
 static inline spin_run spin_run_begun(spin_single *single, spin_state *state, spin_raw *raw) {
   spin_run run = {.frame = &single->frame, .guest = single->guest};
-  spin_trap *trap = NULL;
   spin_ticker_touch();
-  run.frame->seq = 0;
-  run.frame->seen = SPIN_UNSEEN;
-  run.frame->marked = SPIN_UNSEEN;
   state->frame = spin_top = run.frame;
-  run.error = spin_ways.call(single->context, &single->function, raw, SPIN_RAW_MAX, &trap);
-  run.trap = trap;
+  run.error = spin_ways.call(single->context, &single->function, raw, SPIN_RAW_MAX, &single->trap);
+  run.trap = single->trap;
   state->frame = spin_top = NULL;
   return run;
+}
+
+/* Behind a run that was more than everyday: 1, 0 or -1 as `spin_ways.end`. What that calls may raise the event again, which has the single then. */
+__attribute__((noinline, cold)) static int spin_end(spin_single *single, spin_state *state, spin_guest *guest, spin_error *error, spin_raw *raw) {
+  spin_frame frame = single->frame;
+  spin_run run = {&frame, guest, error, single->trap};
+  spin_prepare(single);
+  return spin_is_done(run, state) ? 1 : spin_ways.end(&run, raw);
 }
 
 __attribute__((noinline, cold)) static PyObject *spin_lift_any(const spin_quick *quick, spin_event *event, uint64_t bits) {
@@ -148,17 +164,12 @@ static inline PyObject *spin_lift(const spin_quick *quick, spin_event *event, co
   return spin_lift_any(quick, event, raw->u64);
 }
 
-/* `spin_ways.end`, with the run in parts: the everyday one needs no memory for it. What it calls may raise the event again, which
- * has the single's frame then. */
-__attribute__((noinline, cold)) static int spin_end(spin_frame *used, spin_guest *guest, spin_error *error, spin_trap *trap, spin_raw *raw) {
-  spin_frame frame = *used;
-  spin_run run = {&frame, guest, error, trap};
-  used->call = NULL;
-  return spin_ways.end(&run, raw);
-}
-
-/* What comes behind a run that was more than everyday. */
-__attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_raw *raw, int ran) {
+/* The same for values from Python. */
+__attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, spin_event *event, spin_single *single, spin_state *state, spin_guest *guest, spin_error *error) {
+  spin_raw raw[SPIN_RAW_MAX];
+  int ran;
+  memcpy(raw, single->raw, sizeof(raw));
+  ran = spin_end(single, state, guest, error, raw);
   if (ran > 0) return spin_lift(quick, event, raw);
   return ran < 0 ? NULL : spin_ways.on_nothing(event);
 }
@@ -168,29 +179,32 @@ __attribute__((noinline, cold)) static PyObject *spin_raise_any(spin_event *even
   return spin_ways.raise(event, arguments, count, names);
 }
 
-/* Raise with Python values. The last calls of all ways out of it need nothing of its frame, which makes that cheap to set up. */
+/* Raise with Python values. It is the stores that take time here, so what can lie ready does. The last calls of all ways out of it
+ * need nothing of its frame, which makes that cheap to set up. */
 __attribute__((always_inline)) static inline PyObject *spin_raise(spin_quick *quick, spin_event *event, PyObject **arguments, Py_ssize_t count, PyObject *names) {
-  spin_raw raw[SPIN_RAW_MAX];
   spin_run run;
+  spin_single *single;
   spin_state *state;
   Py_ssize_t at;
-  if (!SPIN_LIKELY(names == NULL && count == quick->count)) goto any;
+  if (!SPIN_LIKELY(names == NULL && count == quick->count && spin_is_ready(quick))) goto any;
+  single = quick->single;
+  state = single->state;
   for (at = 0; at < count; at++)
-    if (!spin_lower_compact(&quick->scalars[at], arguments[at], &raw[at])) goto any;
-  if (!spin_begin(quick)) goto any;
-  state = quick->single->state;
-  run = spin_run_begun(quick->single, state, raw);
-  if (!SPIN_LIKELY(spin_is_done(run, state))) return spin_finish(quick, event, raw, spin_end(run.frame, run.guest, run.error, run.trap, raw));
-  return spin_lift(quick, event, raw);
+    if (!spin_lower_compact(&quick->scalars[at], arguments[at], &single->raw[at])) goto any;
+  single->walks++;
+  run = spin_run_begun(single, state, single->raw);
+  if (!SPIN_LIKELY(spin_is_done(run, state) && spin_is_unseen(run.frame))) return spin_finish(quick, event, single, state, run.guest, run.error);
+  return spin_lift(quick, event, single->raw);
 any:
   return spin_raise_any(event, arguments, count, names);
 }
 
 /* Raise with lowered arguments; 1: the result is in `raw`, 0: the handler failed, -1: so did whoever was told. */
 static inline int spin_raise_begun(spin_quick *quick, spin_raw *raw) {
-  spin_state *state = quick->single->state;
-  spin_run run = spin_run_begun(quick->single, state, raw);
-  return SPIN_LIKELY(spin_is_done(run, state)) ? 1 : spin_end(run.frame, run.guest, run.error, run.trap, raw);
+  spin_single *single = quick->single;
+  spin_state *state = single->state;
+  spin_run run = spin_run_begun(single, state, raw);
+  return SPIN_LIKELY(spin_is_done(run, state) && spin_is_unseen(run.frame)) ? 1 : spin_end(single, state, run.guest, run.error, raw);
 }
 
 #endif

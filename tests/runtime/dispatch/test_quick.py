@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import pytest
@@ -214,3 +215,22 @@ def test_one_raise_in_1024_is_timed(tier: int) -> None:
     assert binding.counts.raises == 3 * 1024
     if tier:
         assert sum(count for _, count in binding.entry.latency()) == 3
+
+
+def test_each_raise_has_a_clock_and_quotas_of_its_own(tier: int) -> None:
+    """Ticks that met it and host calls that it made are no later raise's."""
+    world = World(tier)
+    world.hour = 7
+    event = world.define("one", default=0)
+    spin = (
+        "(local $n i32) (loop (br_if 0 (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (local.get 0))))"
+    )
+    domain = world.load(
+        function("one", ONE, f"{spin} (call $hour)"), "one", limits={"deadline_ms": 100, "host_calls": 1}
+    )
+    began = time.thread_time()
+    while time.thread_time() - began < 0.3:
+        assert event.raise_(3_000_000) == 7
+    for _ in range(10):
+        assert event.raise_(1) == 7
+    assert domain.counters.faults == 0
