@@ -115,6 +115,9 @@ class _Nowhere:
 class _NoLog:
     """A log of which nothing is read: messages are short enough to be in memory."""
 
+    def is_lost(self, position: int) -> bool:
+        return False
+
     def read_body(self, position: int, offset: int, length: int) -> bytes:
         raise InternalError("log: found a read, expected none")
 

@@ -182,13 +182,14 @@ class _Delivery:
     def run(self) -> None:
         """Decide, store, and see to it that the peer is answered, whatever happens."""
         try:
+            self._sink.check_kept()  # who reads what is gone would have failed
             self._decide_all()
             filed = self._deliverer.mail.events.filed
             if filed.bindings:
                 self._raise_filed(filed)
             self._store()
         except HandlerFailed as error:
-            self._give_up(FAILED, error)
+            self._give_up(_refusal_after(error), error)
         except StorageError as error:
             self._give_up(_refusal_of(reply.STORAGE_UNAVAILABLE), error)
         except Exception as error:
@@ -253,7 +254,7 @@ class _Delivery:
             if self._one_answer:
                 raise
             self._note(logging.WARNING, "recipient deferred", reason=error, recipient=recipient.address)
-            return Decision(refusal=FAILED)
+            return Decision(refusal=_refusal_after(error))
         self._effects = effects = self._transaction.effects
         decision = decide(effects[mark:] if mark else effects)
         if verdict == "defer":
@@ -386,6 +387,11 @@ class _Delivery:
         )
         for observer in tuple(self._deliverer.observers):
             _tell(observer, report)
+
+
+def _refusal_after(error: HandlerFailed) -> Refusal:
+    """What a failed handler is answered with: of a message that the store cannot read, that."""
+    return _refusal_of(reply.STORAGE_UNAVAILABLE) if isinstance(error.__cause__, StorageError) else FAILED
 
 
 def _refusal_of(answer: Reply) -> Refusal:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from spinrt.errors import DeviceFailed, DeviceFull, SpinError, StorageError
+from spinrt.errors import CorruptRecord, DeviceFailed, DeviceFull, SpinError, StorageError
 from spinrt.mail.accounts_file import Account
 from spinrt.mail.address import Address
 from spinrt.mail.config import Config
@@ -28,6 +28,13 @@ ALICE = Address("alice", "example.org")
 
 class Sink:
     """A message that is complete."""
+
+    def __init__(self, refuses: SpinError | None = None) -> None:
+        self.refuses = refuses
+
+    def check_kept(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
 
     def read(self, offset: int, length: int) -> bytes:
         return b"Subject: x\r\n\r\n"[offset : offset + length]
@@ -181,3 +188,30 @@ def test_slow_decisions_hold_up_the_server_for_a_bounded_time(
     for durable in case.store.durable:
         durable(None)
     assert (case.codes, seen) == (codes, ["a@example.org", "b@example.org"])
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+def test_a_message_that_lost_a_part_is_refused_before_a_handler_reads_it(protocol: str) -> None:
+    """The store's failure is no fault of an extension."""
+    case = Case()
+    ran: list[Any] = []
+    case.deliverer.mail.events.deliver.install(lambda *arguments: ran.append(arguments))
+    envelope = Envelope(Session(protocol=protocol, peer="192.0.2.1"), None, (ALICE,), 14)
+    case.deliverer.deliver(envelope, cast(Any, Sink(DeviceFull("message body: given up"))), case.replies.extend)
+
+    assert ([(one.code, one.enhanced) for one in case.replies], ran) == ([(452, "4.3.1")], [])
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+def test_a_message_that_cannot_be_read_is_answered_as_the_store_that_fails(protocol: str) -> None:
+    """Also when that shows only while a handler reads it."""
+    case = Case()
+
+    def reads(call: Any, envelope: Any, message: Any) -> str:
+        raise CorruptRecord("log read: no record")
+
+    case.deliverer.mail.events.deliver.install(reads)
+    envelope = Envelope(Session(protocol=protocol, peer="192.0.2.1"), None, (ALICE,), 14)
+    case.deliverer.deliver(envelope, cast(Any, Sink()), case.replies.extend)
+
+    assert [(one.code, one.enhanced) for one in case.replies] == [(452, "4.3.1")]

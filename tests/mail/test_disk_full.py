@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from spinrt.mail.store import store as store_module
+from spinrt.mail.store.bodies import CHUNK_BYTES_MAX
 from spinrt.testing.device import CrashDevice, FullDevice, Space
 from tests.mail.power.campaign import State, reference_of
 from tests.mail.power.script import Step, scripted
@@ -91,6 +92,39 @@ def test_full_log_at_every_point(rig: Rig, tmp_path: Path) -> None:
             assert await visible(again) == reference[-1]
             await again.stop()
         assert answers == {b"452 ", b"q NO", b"full"}
+
+    asyncio.run(body())
+
+
+def test_a_message_of_which_a_part_was_given_up_is_refused_for_now(rig: Rig, tmp_path: Path) -> None:
+    """The device was full while a slow client was half-way; there is room when it ends. No extension is to blame."""
+
+    async def body() -> None:
+        device, space = CrashDevice(), Space(1 << 30)
+        log, pages = (FullDevice(device.directory(name), space) for name in ("log", "pages"))
+        world = await World.open(rig, tmp_path / "world", Devices(log, pages), StepClock(), lambda: True)
+        counters = rig.mail.runtime.domains["delivery"].counters
+        faults = counters.faults
+        slow, line = world.smtp(), b"a" * 70 + b"\r\n"
+        slow.send(b"EHLO x\r\nMAIL FROM:<a@b.net>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n")
+        await slow.expect(rb"^354 ")
+        slow.send(b"Subject: slow\r\n\r\n" + line * (CHUNK_BYTES_MAX // len(line) + 100))
+        space.left = 0
+        other = world.smtp()
+        other.send(b"EHLO x\r\nMAIL FROM:<a@b.net>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+        await other.expect(rb"^354 ")
+        other.send(b"Subject: other\r\n\r\nx\r\n.\r\n")
+        await other.expect(rb"^452 ")
+        space.left = 1 << 30
+        slow.send(line + b".\r\n")
+        assert await slow.expect(rb"^452 4\.3\.1 ")
+        assert counters.faults == faults
+        slow.received = b""
+        slow.send(b"MAIL FROM:<a@b.net>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n")
+        await slow.expect(rb"^354 ")
+        slow.send(b"Subject: again\r\n\r\n" + line * 10_000 + b".\r\n")
+        assert await slow.expect(rb"^250 2\.6\.0 ")
+        await world.stop()
 
     asyncio.run(body())
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from spinrt.errors import StateError, UsageError
+from spinrt.errors import DeviceFull, StateError, StorageError, UsageError
 from spinrt.mail.store.model import Body, Extent, make_record
 from spinrt.storage.record import Record
 
@@ -21,6 +21,12 @@ class Chunks(Protocol):
     """The part of a log that bodies need."""
 
     def read_body(self, position: int, offset: int, length: int) -> bytes: ...
+
+
+class Keeping(Chunks, Protocol):
+    """A log that chunks are appended to, and that may give up what was not durable."""
+
+    def is_lost(self, position: int) -> bool: ...
 
 
 class Records(Chunks, Protocol):
@@ -51,7 +57,7 @@ class BodyWriter:
         "_size",
     )
 
-    def __init__(self, append: Callable[[bytes, bytes | None], int], log: Chunks) -> None:
+    def __init__(self, append: Callable[[bytes, bytes | None], int], log: Keeping) -> None:
         self._append = append
         self._log = log
         self._parts: list[bytes] = []
@@ -113,24 +119,44 @@ class BodyWriter:
         self._open = False
         return make_record(Body, (digest, self._size, tuple(self._extents), b""))
 
+    def check_kept(self) -> None:
+        """Raise DeviceFull when the log gave up a part of the message, since the device was full."""
+        if any(self._log.is_lost(extent.position) for extent in self._extents):
+            raise DeviceFull(
+                f"message body: a part of its {self._size} bytes was given up, the log's device was full",
+                hint="send the message again when there is room",
+            )
+
     def abort(self) -> None:
         """Give the message up. Does nothing after `finish`, or when called again."""
         self._open = False
         self._parts.clear()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes from ``offset`` of what was written so far; also after `finish`."""
+        """Return up to ``length`` bytes from ``offset`` of what was written so far; also after `finish`.
+
+        Raises:
+            DeviceFull: As `check_kept`.
+            StorageError: The log cannot be read.
+        """
         written = self._size - self._parts_bytes
         if not written and len(self._parts) == 1:
             return self._parts[0][offset : offset + length]
         data = b""
         if offset < written:
-            data = read_extents(self._log, self._extents, offset, min(length, written - offset))
+            data = self._read_chunks(offset, min(length, written - offset))
         if offset + length > written and self._parts_bytes:
             held = self._held()
             start = max(offset - written, 0)
             data += held[start : offset + length - written]
         return data
+
+    def _read_chunks(self, offset: int, length: int) -> bytes:
+        try:
+            return read_extents(self._log, self._extents, offset, length)
+        except StorageError:
+            self.check_kept()
+            raise
 
     def _add(self, data: bytes) -> None:
         if data:
