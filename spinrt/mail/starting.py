@@ -9,10 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from spinrt import limits, trace
-from spinrt.errors import DeviceFull
+from spinrt.errors import CorruptRecord, DeviceFull
 from spinrt.mail.config import Config
 from spinrt.mail.store.store import Store
 from spinrt.storage import room
@@ -51,9 +52,16 @@ def _open(config: Config) -> Store:
         if error.errno not in FULL_ERRNOS:
             raise
         raise device_error(error, f"data directory {path}") from error
+    except CorruptRecord:  # as it was
+        _hold_back(path)
+        raise
+    _hold_back(path)
+    return store
+
+
+def _hold_back(path: Path) -> None:
     with suppress(OSError):  # the next start has less
         room.hold_back(path)
-    return store
 
 
 class Later:

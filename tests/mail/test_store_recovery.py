@@ -10,15 +10,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spinrt.errors import CorruptRecord, DataLocked, DeviceFailed, SpinError
+from spinrt.mail import starting
 from spinrt.mail.store.model import Append, Deliver, FlagsMode, StoreFlags
 from spinrt.mail.store.recovery import SUSPECT_NAME
 from spinrt.mail.store.store import Store
+from spinrt.storage import room
 from spinrt.testing.device import CrashDevice, PowerLost
+from tests.mail.service_support import config_of
 from tests.mail.store_support import (
     USER,
     deliver,
@@ -152,6 +157,25 @@ def test_log_that_lacks_what_the_index_covers_is_refused(tmp_path: Path, damage:
     shutil.rmtree(tmp_path / "data")
     shutil.copytree(tmp_path / "backup", tmp_path / "data")
     assert reopened(tmp_path) == expected
+
+
+@pytest.mark.parametrize("damage", [lose_log, lose_segment, lose_content])
+def test_a_start_refused_since_the_log_is_gone_changes_nothing(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Not a file more, fewer or other than before; what is held back for a full device stays, too."""
+    prepared(tmp_path)
+    damage(tmp_path)
+    config = replace(config_of(tmp_path, extensions={}), data_directory=tmp_path / "data")
+    room.hold_back(tmp_path / "data")
+    before = everything(tmp_path / "data")
+    with pytest.raises(CorruptRecord, match="the log was removed"):
+        asyncio.run(starting.open_store(config))
+    assert everything(tmp_path / "data") == before
+
+
+def everything(directory: Path) -> dict[Path, bytes | None]:
+    """Every path below, and what is in the file; but for the process id in the lock."""
+    found = sorted(path for path in directory.rglob("*") if path.name != "LOCK")
+    return {path: path.read_bytes() if path.is_file() else None for path in found}
 
 
 def test_loss_is_accepted_by_removing_the_index(tmp_path: Path) -> None:

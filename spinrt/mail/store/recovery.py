@@ -24,12 +24,17 @@ from spinrt.mail.store.changes import decode_change
 from spinrt.mail.store.index import INDEX_NAME, Index, connect, remove_index
 from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import SnapshotStore, index_of, write_object
+from spinrt.mail.store.witness import opened_index
+from spinrt.storage.datadir import LOG_NAME
+from spinrt.storage.device import Device
 from spinrt.storage.files import device_error
 from spinrt.storage.log import Log, Record
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.protocols import Snapshot
-from spinrt.storage.record import KIND_PROMOTED
+from spinrt.storage.readonly import ReadOnlyDevice
+from spinrt.storage.record import HEADER_BYTES, KIND_PROMOTED
 from spinrt.storage.room import means_full
+from spinrt.storage.segment import segment_name, segment_starts
 
 BATCH_RECORDS: Final = 1000
 INTEGRITY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -97,6 +102,36 @@ def open_index(
         raise
     (directory / SUSPECT_NAME).unlink(missing_ok=True)
     return index
+
+
+def refuse_lost_log(data_directory: Path, device: Device | None) -> None:
+    """Refuse to begin a log beside an index that covers records: asked before anything is made.
+
+    Args:
+        device: Where the log is looked for; by default files below the data directory.
+
+    Raises:
+        CorruptRecord: There is no segment, or only one that has no header, and the index is of a log that had more.
+    """
+    path = data_directory / "index" / INDEX_NAME
+    try:
+        if not path.is_file() or _has_segment(device or ReadOnlyDevice(data_directory / LOG_NAME)):
+            return
+        with opened_index(path) as connection:
+            row = connection.execute("SELECT applied FROM state WHERE last_position IS NOT NULL").fetchone()
+    except (OSError, sqlite3.Error):  # it says nothing; opening it will say what is wrong
+        return
+    if row is not None:
+        missing = f"found no segment, expected the log that the index is of, up to {row[0]}; the log was removed"
+        raise _lost(path, missing)
+
+
+def _has_segment(device: Device) -> bool:
+    for start in segment_starts(device):
+        with closing(device.open(segment_name(start))) as file:
+            if file.size() >= HEADER_BYTES:
+                return True
+    return False
 
 
 def restore_index(path: Path, log: Log, snapshots: SnapshotStore, end: int) -> Index | None:
@@ -205,12 +240,17 @@ def _open_trusted(path: Path, log: Log) -> Index | None:
     if connection is not None:
         connection.close()
     if reason is None:
-        raise CorruptRecord(
-            f"log beside index {path}: {missing}; the index was left as it is",
-            hint=f"restore the data directory from a backup; to accept the loss instead, remove {path.parent}",
-        )
+        raise _lost(path, missing)
     _trace.warning("index %s: %s; building it anew", path, reason)
     return None
+
+
+def _lost(path: Path, missing: str | None) -> CorruptRecord:
+    return CorruptRecord(
+        f"log beside index {path}: {missing}; the index was left as it is",
+        hint="promote the mirror, or restore the data directory from a backup; to accept the loss instead,"
+        f" remove {path.parent}",
+    )
 
 
 def _missing(index: Index, log: Log) -> str | None:

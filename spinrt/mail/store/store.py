@@ -27,7 +27,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -53,7 +53,7 @@ from spinrt.mail.store.model import Change, CreateMailbox, Deliver, KvWrites, Ma
 from spinrt.mail.store.names import INBOX, check_user
 from spinrt.mail.store.once import Once
 from spinrt.mail.store.reader import Reader
-from spinrt.mail.store.recovery import Progress, open_index, suspect_index
+from spinrt.mail.store.recovery import Progress, open_index, refuse_lost_log, suspect_index
 from spinrt.mail.store.retention import Expiry
 from spinrt.mail.store.snapshots import Attachment, SnapshotStore
 from spinrt.mail.store.witness import covered_position
@@ -164,6 +164,7 @@ class Store(Reader):
         with ExitStack() as opened:
             opened.callback(directory.close)
             refuse_mirror(directory.path)
+            refuse_lost_log(directory.path, device)
             log = Log.open(
                 directory.log_path,
                 device=device,
@@ -174,8 +175,7 @@ class Store(Reader):
                 witness=partial(covered_position, directory.path, pages_device=pages_device),
             )
             opened.callback(log.close)
-            snapshots = SnapshotStore(directory.path, pages_device)
-            opened.callback(snapshots.close)
+            snapshots = opened.enter_context(closing(SnapshotStore(directory.path, pages_device)))
             saved = load_followed(directory.index_path / INDEX_NAME)
             try:
                 index = open_index(directory.index_path, log, progress, rebuild=rebuild, snapshots=snapshots)
