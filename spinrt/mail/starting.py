@@ -1,4 +1,5 @@
-"""Starting on a device that is full: what must be written waits for room, what can be done without is done.
+"""Starting on a device that is full, or beside a command that ends soon: what must be written waits for room, what
+can be done without is done.
 
 Mail that is there can be read; nothing new is taken (SMTP 452, IMAP NO) until there is room, by the store's own rules.
 """
@@ -7,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from spinrt import limits, trace
-from spinrt.errors import CorruptRecord, DeviceFull
+from spinrt.errors import CorruptRecord, DataLocked, DeviceFull
 from spinrt.mail.config import Config
 from spinrt.mail.store.store import Store
 from spinrt.storage import room
@@ -21,6 +23,9 @@ from spinrt.storage.files import FULL_ERRNOS, device_error
 
 RETRY_S: Final = 5.0
 """Between two attempts at what found no room."""
+LOCK_WAIT_S: Final = 5.0
+"""For another command that has the data directory for a moment."""
+LOCK_RETRY_S: Final = 0.05
 PROGRESS_BYTES: Final = 64 * limits.MIB
 """Recovery says how far it is each time it has applied so much of the log."""
 
@@ -30,15 +35,32 @@ _LOG = trace.component("service")
 async def open_store(config: Config, *, retry_s: float = RETRY_S) -> Store:
     """Open the store of a data directory; if there is no room, with what is held back; wait if there is none, too.
 
+    For a process that has the directory is waited `LOCK_WAIT_S`: it may be a command that is about to end.
+
     Raises:
         SpinError: As `Store.open`, but for `DeviceFull`.
     """
     while True:
         try:
-            return _open(config)
+            return await _open_when_free(config)
         except DeviceFull as error:
             trace.log(_LOG, logging.ERROR, "waiting for room", reason=error.line())
         await asyncio.sleep(retry_s)
+
+
+async def _open_when_free(config: Config) -> Store:
+    until_s = time.monotonic() + LOCK_WAIT_S
+    told = False
+    while True:
+        try:
+            return _open(config)
+        except DataLocked as error:
+            if time.monotonic() >= until_s:
+                raise
+            if not told:
+                trace.log(_LOG, logging.WARNING, "waiting for the data directory", reason=error, at_most_s=LOCK_WAIT_S)
+                told = True
+        await asyncio.sleep(LOCK_RETRY_S)
 
 
 def _open(config: Config) -> Store:

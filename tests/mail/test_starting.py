@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spinrt.errors import DeviceFull
+from spinrt.errors import DataLocked, DeviceFull
 from spinrt.mail import starting
 from spinrt.mail.config import Config, parse
 from spinrt.mail.service import MailService
@@ -142,3 +144,33 @@ def test_what_waits_for_room_ends_with_the_service() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(test())
+
+
+def test_a_start_waits_for_a_command_that_has_the_directory_for_a_moment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says for whom; then it starts."""
+    config = make_config(tmp_path)
+    other = Store.open(config.data_directory)
+
+    async def start() -> None:
+        asyncio.get_running_loop().call_later(0.2, other.release)
+        store = await starting.open_store(config)
+        await store.close()
+
+    with caplog.at_level(logging.WARNING, "spinrt"):
+        asyncio.run(start())
+    (told,) = (record for record in caplog.records if "waiting for the data directory" in record.getMessage())
+    assert f"in use by process {os.getpid()}" in str(vars(told))
+
+
+def test_a_start_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server has it: refused, as a locked directory is."""
+    monkeypatch.setattr(starting, "LOCK_WAIT_S", 0.1)
+    config = make_config(tmp_path)
+    other = Store.open(config.data_directory)
+    try:
+        with pytest.raises(DataLocked, match=f"in use by process {os.getpid()}"):
+            asyncio.run(starting.open_store(config))
+    finally:
+        other.release()
