@@ -18,6 +18,7 @@ _TARGET_GAUGES: Final = {
 _TARGET_COUNTERS: Final = {
     "updates": "Updates that brought something",
     "failures": "Updates that did not work",
+    "vanished": "How often nothing was there any more of a target on this machine",
     "sent_bytes": "Bytes of all updates, before TLS",
     "written_bytes": "Bytes of log that those updates covered",
 }

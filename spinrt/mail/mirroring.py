@@ -30,6 +30,7 @@ from spinrt.storage.device import sync_directory
 from spinrt.storage.log import Log
 from spinrt.storage.mirror import pipe
 from spinrt.storage.mirror.client import Client
+from spinrt.storage.mirror.directory import is_vacant
 from spinrt.storage.mirror.link import Identity, in_thread, load_certificate, make_context, run_client
 from spinrt.storage.mirror.sender import Sender
 from spinrt.storage.mirror.source import StoreSource
@@ -53,6 +54,8 @@ _LOG = trace.component("mirror")
 class TargetRecord:
     """What is known of one target. Times are seconds since 1970-01-01 UTC, 0 for never."""
 
+    place: str = ""
+    """Where it is: another place is another target. Empty in records of older versions."""
     snapshot: str = ""
     """Identity, in hex, of what it has."""
     position: int = 0
@@ -65,6 +68,8 @@ class TargetRecord:
     """Of the last try; empty when it worked."""
     updates: int = 0
     failures: int = 0
+    vanished: int = 0
+    """How often nothing was there any more."""
     sent_bytes: int = 0
     """Of all updates, frames before TLS."""
     written_bytes: int = 0
@@ -122,7 +127,7 @@ class Mirroring:
         self._stopping = threading.Event()
         self._pushed = {name: asyncio.Event() for name in targets}
         """Set when an update of a target has worked, also by hand: when the next one is due is to be looked at anew."""
-        self.records = {name: read_record(self._directory, name) for name in targets}
+        self.records = {name: record_of(self._directory, name, target) for name, target in targets.items()}
 
     def start(self) -> None:
         """Begin to update every target when it is due."""
@@ -141,6 +146,9 @@ class Mirroring:
         return {bytes.fromhex(one.snapshot) for one in self.records.values() if one.snapshot} | set(self._sending)
 
     async def _run(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # the first update will say so
+            async with self._locks[name]:
+                await self._look_whether_vanished(name)
         while True:
             if await self._is_pushed_meanwhile(name) or not self._is_due(name):
                 continue
@@ -198,6 +206,7 @@ class Mirroring:
         return self.records[name]
 
     async def _update(self, name: str) -> None:
+        await self._look_whether_vanished(name)
         durable = self._log.durable
         snapshot = await self._take()
         self._sending.append(snapshot.identity)
@@ -211,6 +220,21 @@ class Mirroring:
         self._note_success(name, snapshot, source.base, sender)
         if self._tidy is not None:
             await self._tidy()
+
+    async def _look_whether_vanished(self, name: str) -> None:
+        """Tell of a mirror on this machine that was there and is not; it is made anew, at once. Raises OSError."""
+        directory, record = self._targets[name].directory, self.records[name]
+        if directory is None or not record.updated_s or not await in_thread(is_vacant, directory):
+            return
+        trace.log(
+            _LOG, logging.WARNING, "target vanished", target=name, directory=directory, had=record.snapshot,
+            hint="it is made anew from the newest snapshot; older ones that only it had are gone",
+        )  # fmt: skip
+        record.vanished += 1
+        record.snapshot, record.position, record.snapshot_s = "", 0, 0.0
+        record.updated_s = record.tried_s = 0.0
+        with contextlib.suppress(StorageError):
+            write_record(self._directory, name, record)
 
     def _note_success(self, name: str, snapshot: Snapshot, base: Snapshot | None, sender: Sender) -> None:
         record, traffic = self.records[name], sender.traffic
@@ -334,6 +358,15 @@ def read_record(directory: Path, name: str) -> TargetRecord:
         return record
     except (OSError, ValueError, TypeError):
         return TargetRecord()
+
+
+def record_of(directory: Path, name: str, target: MirrorTarget) -> TargetRecord:
+    """Return what is known of a target where it is now: nothing, when the name was another place's before."""
+    record, place = read_record(directory, name), str(target.directory or target.at)
+    if record.place not in ("", place):
+        record = TargetRecord()
+    record.place = place
+    return record
 
 
 def recorded_pins(data_directory: Path, targets: Iterable[str]) -> set[bytes]:

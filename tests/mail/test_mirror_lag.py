@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from spinrt.mail.mirror_lag import Oldest, Waiting
 from spinrt.mail.mirroring import Mirroring, TargetRecord, describe_target
 from spinrt.mail.store.changes import is_change
 from spinrt.mail.store.store import Store
+from spinrt.storage.mirror.book import is_mirror
 from spinrt.storage.mirror.link import Identity
 from tests.mail.store_support import deliver, with_store, write_body
 
@@ -123,3 +126,54 @@ def test_a_push_by_hand_ends_the_back_off(tmp_path: Path, monkeypatch: pytest.Mo
         await making.close()
 
     with_store(tmp_path, test)
+
+
+def test_a_target_that_is_another_place_now_was_never_tried_and_is_pushed_at_once(tmp_path: Path) -> None:
+    """Its name is the same, and what is known is of the directory before; nobody waits an interval for the first."""
+
+    async def test(store: Store) -> None:
+        old = make(store, tmp_path / "old", 3600.0)
+        await old.push("disk")
+        assert old.describe()[0]["lag_s"] == 0.0
+        again = make(store, tmp_path / "old", 3600.0)
+        assert again.describe()[0]["lag_s"] == 0.0
+        moved = make(store, tmp_path / "new", 3600.0)
+        found = moved.describe()[0]
+        assert (found["lag_s"], found["lag_bytes"], found["snapshot"], found["updates"]) == (None, None, "", 0)
+        moved.start()
+        await until(lambda: moved.records["disk"].updates == 1)
+        await moved.close()
+        assert moved.records["disk"].vanished == 0
+        assert is_mirror(tmp_path / "new")
+
+    with_store(tmp_path, test)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_mirror_that_vanished_is_told_counted_and_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, running: bool
+) -> None:
+    """Under a running server with its next update, else at the start, whatever the interval."""
+    target = tmp_path / "mirror"
+
+    async def test(store: Store) -> None:
+        making = make(store, target, 3600.0)
+        had = (await making.push("disk")).snapshot
+        shutil.rmtree(target)
+        if running:
+            await making.push("disk")
+        else:
+            making = make(store, target, 3600.0)
+            making.start()
+            await until(lambda: making.records["disk"].updates == 2)
+            await making.close()
+        (told,) = (record for record in caplog.records if "vanished" in record.getMessage())
+        assert had in str(vars(told))
+        assert making.describe()[0]["vanished"] == 1
+        assert is_mirror(target)
+        again = make(store, target, 3600.0)
+        await again.push("disk")
+        assert again.describe()[0]["vanished"] == 1
+
+    with caplog.at_level(logging.WARNING, "spinrt"):
+        with_store(tmp_path, test)

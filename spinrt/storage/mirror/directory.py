@@ -202,6 +202,15 @@ def check_mirror_place(path: Path) -> None:
         _check_empty(path)
 
 
+def is_vacant(path: Path) -> bool:
+    """Whether `MirrorDirectory.open` would make a mirror there: there is none, and nothing else. Raises OSError."""
+    try:
+        _check_empty(path)
+    except StateError:
+        return False
+    return not is_mirror(path)
+
+
 def _has_log(path: Path) -> bool:
     directory = path / LOG_NAME
     return directory.is_dir() and any(one.suffix == SUFFIX for one in directory.iterdir())
