@@ -300,7 +300,7 @@ def _cut_off(segment: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "problem"), [(_massage, "body does not match its digest"), (_cut_off, "covers the log up to")]
+    ("harm", "problem"), [(_massage, "body does not match its digest"), (_cut_off, "records were lost")]
 )
 def test_export_of_a_damaged_store_is_made_and_is_code_3(
     place: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None], problem: str

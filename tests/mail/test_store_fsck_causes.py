@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from spinrt.cli.main import main
+from spinrt.errors import CorruptRecord
 from spinrt.mail.store.store import Store
 from spinrt.storage.page_table import TABLE_NAME
 from spinrt.storage.pages import LocalPages
 from spinrt.storage.places import PLACES_NAME
+from spinrt.storage.record import HEADER_BYTES
 from spinrt.storage.tree import walk
-from tests.mail.store_support import fill, with_store
+from tests.mail.store_support import deliver, fill, with_store
 
 Spoil = Callable[[Path], str]
 """Damages a page store in one way; returns the name of the file."""
@@ -171,3 +173,36 @@ def test_table_that_is_far_too_long_is_damage_and_is_not_copied(data: Path, caps
         assert "what it is made of allows" in said
         assert not (data / name).exists()
         LocalPages.open(data / "pages").close()
+
+
+def cut(segment: Path) -> None:
+    os.truncate(segment, segment.stat().st_size // 2 + 5)
+
+
+def cut_to_the_header(segment: Path) -> None:
+    os.truncate(segment, HEADER_BYTES)
+
+
+@pytest.mark.parametrize("with_snapshot", [False, True])
+@pytest.mark.parametrize("harm", [cut, cut_to_the_header, Path.unlink])
+def test_a_lost_end_of_the_log_is_one_finding(
+    tmp_path: Path, harm: Callable[[Path], None], with_snapshot: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not one for each that knows of it: record, snapshot, index, bodies. What to do is what a start says."""
+
+    async def test(store: Store) -> None:
+        for number in range(10):
+            await deliver(store, b"text %d" % number, id_=f"{number}")
+        if with_snapshot:
+            await store.snapshot()
+
+    with_store(tmp_path, test)
+    (segment,) = (tmp_path / "data" / "log").glob("*.log")
+    harm(segment)
+
+    assert main(["fsck", "--data", str(tmp_path / "data")]) == 3
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("damage: "))
+    assert "records were lost (promote the mirror, or restore a backup)" in line
+    with pytest.raises(CorruptRecord) as caught:
+        Store.open(tmp_path / "data")
+    assert "promote the mirror" in (caught.value.hint or "")

@@ -24,10 +24,10 @@ from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, has_all_history, 
 from spinrt.mail.store.schema import SCHEMA_VERSION, TABLES, schema_version
 from spinrt.mail.store.snapshot_index import checked_index
 from spinrt.mail.store.snapshots import index_of, write_object
-from spinrt.mail.store.witness import covered_position, opened_index, snapshots_cover
+from spinrt.mail.store.witness import covered_position, opened_index
 from spinrt.storage.datadir import FORMAT_NAME, FORMAT_VERSION, read_format
 from spinrt.storage.fsck.finding import ROWS_SHOWN, Advance, Finding, Severity, damage, note, quiet, unwatched
-from spinrt.storage.fsck.log import RESTORE, LogCheck
+from spinrt.storage.fsck.log import LOST_END, RESTORE, LogCheck
 from spinrt.storage.fsck.pages import PagesCheck
 from spinrt.storage.fsck.places import check_places
 from spinrt.storage.fsck.scratch import scratch
@@ -60,6 +60,8 @@ class DirectoryCheck:
     complete: bool = field(default=True, init=False)
     """Whether everything was looked at by the time the last finding came: not so when the index was not compared, or
     damage hides what lies behind it."""
+    _end_is_lost: bool = field(default=False, init=False)
+    """Whether that was told: what it entails is told no more."""
     _pages: ReadOnlyDevice = field(init=False)
     """One for all: what is found wrong with a pack's header is right for those who look after that."""
 
@@ -106,18 +108,9 @@ class DirectoryCheck:
         for finding in log_check.findings():
             sound = sound and finding.severity is not Severity.DAMAGE
             yield finding
-        yield from self._check_end(log_check)
+        self._end_is_lost = log_check.lost_end
         yield from PagesCheck(self._pages, advance=self.advance).findings()
         yield from self._check_derived(log_check.end, sound)
-
-    def _check_end(self, log_check: LogCheck) -> Iterator[Finding]:
-        """A log that ends before what a snapshot covers; the index is compared with it by itself."""
-        if log_check.identity is None:
-            return
-        covered = snapshots_cover(ReadOnlyDevice(self.path / "pages"), log_check.identity)
-        if log_check.end and covered > log_check.end:
-            problem = f"is at {log_check.end}, but a snapshot covers the log up to {covered}: records were lost"
-            yield damage("log", None, "end of the log", problem, RESTORE)
 
     def _check_derived(self, log_end: int, sound: bool) -> Iterator[Finding]:
         """The tables that follow from the log: of places, and the index."""
@@ -133,7 +126,7 @@ class DirectoryCheck:
             return
         try:
             yield from check_places(self.path / "log", log)
-            for finding in check_snapshots(self._pages, log):
+            for finding in check_snapshots(self._pages, log, end_is_lost=self._end_is_lost):
                 self.complete = self.complete and finding.severity is not Severity.NOTE  # what it needs is not known
                 yield finding
             yield from self._check_index(log, log_end, sound)
@@ -201,8 +194,9 @@ class DirectoryCheck:
             yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running", BUILT)
         (applied,) = connection.execute("SELECT applied FROM state").fetchone() or (0,)
         if applied > log_end:
-            problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
-            yield damage(INDEX, None, "table state", problem, RESTORE)
+            if not self._end_is_lost:
+                problem = f"covers the log up to {applied}, but the log ends at {log_end}: records were lost"
+                yield damage(INDEX, None, "table state", problem, LOST_END)
             return False
         if log is None:
             return False

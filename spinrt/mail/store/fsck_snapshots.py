@@ -27,12 +27,14 @@ FETCH: Final = (
 DELETE: Final = "`spinrt snapshot delete` removes it"
 
 
-def check_snapshots(device: ReadOnlyDevice, log: Log) -> Iterator[Finding]:
+def check_snapshots(device: ReadOnlyDevice, log: Log, *, end_is_lost: bool = False) -> Iterator[Finding]:
     """Look for the bodies that each snapshot needs and the one before it did not: each name is looked for once.
 
     Args:
         device: The directory of the page store; nothing is written through it.
+        end_is_lost: Whether it was told that the log's end is gone: bodies behind what is left are not told again.
     """
+    before = log.durable if end_is_lost else None
     if not any(name.endswith(SUFFIX) for name in device.list()):
         return
     with ExitStack() as opened:
@@ -45,7 +47,7 @@ def check_snapshots(device: ReadOnlyDevice, log: Log) -> Iterator[Finding]:
         untold: list[str] = []
         base: Snapshot | None = None
         for snapshot in pages.snapshots():
-            yield from _check_snapshot(pages, base, snapshot, log, untold)
+            yield from _check_snapshot(pages, base, snapshot, log, before, untold)
             base = snapshot
         if untold:
             which = f"{untold[0]} and {len(untold) - 1} more" if len(untold) > 1 else untold[0]
@@ -53,12 +55,12 @@ def check_snapshots(device: ReadOnlyDevice, log: Log) -> Iterator[Finding]:
 
 
 def _check_snapshot(
-    pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log, untold: list[str]
+    pages: PageStore, base: Snapshot | None, snapshot: Snapshot, log: Log, before: int | None, untold: list[str]
 ) -> Iterator[Finding]:
     subject = f"snapshot {snapshot.identity.hex()[:12]}"
     try:
         _check_index(pages, snapshot, log)
-        names = body_names(pages, base, snapshot)
+        names = (name for name in body_names(pages, base, snapshot) if before is None or name < before)
         yield from missing_bodies(((name, f"{name}, needed by {subject}") for name in names), log, FETCH)
     except Malformed as error:
         yield damage(PAGES_NAME, None, named(snapshot), str(error).removeprefix(f"{named(snapshot)}: "), DELETE)

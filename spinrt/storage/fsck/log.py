@@ -38,6 +38,7 @@ from spinrt.storage.segment import (
 )
 
 RESTORE: Final = "`spinrt fsck --repair` finds a single flipped byte; else a mirror or a backup may still have it"
+LOST_END: Final = "promote the mirror, or restore a backup"
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class LogCheck:
     """Of the log; none before a segment's header was read."""
     chain: bytes | None = field(default=None)
     """Chain value behind the last record looked at; none when it is not known."""
+    lost_end: bool = False
+    """Whether the end is gone: the witness knows of more than there is."""
 
     def findings(self) -> Iterator[Finding]:
         """Check everything, yield what is wrong. Raises OSError when the device cannot be read."""
@@ -80,6 +83,14 @@ class LogCheck:
             self.start = starts[0]
         for number, start in enumerate(starts):
             yield from self._segment(start, first=number == 0, newest=start == starts[-1])
+        if self.end and (covered := self.witnessed()) > self.end:
+            self.lost_end = True
+            problem = f"is at {self.end}, but index or snapshots cover the log up to {covered}: records were lost"
+            yield damage(self.place, None, "end of the log", problem, LOST_END)
+
+    def witnessed(self) -> int:
+        """Up to where the log is known to have been durable, or 0."""
+        return 0 if self.witness is None or self.identity is None else self.witness(self.identity)
 
     def _segment(self, start: int, *, first: bool, newest: bool) -> Iterator[Finding]:
         name = segment_name(start)
@@ -165,13 +176,14 @@ class _Records:
                 if self._is_torn(position):
                     yield self._torn(offset)
                     return
-                yield bad
             check.records += header is not None
             check.chain = None if header is None else header.chain
             if header is None:
                 following = next_header(window, self.segment, position + 1, self._end) - self.segment.start
             else:
                 following = offset + HEADER_BYTES + header.length
+            if bad is not None and not (header is None and following >= self.size and self._is_cut_off):
+                yield bad
             check.advance(following - offset)
             offset = following
             check.end = self.segment.start + offset
@@ -216,8 +228,12 @@ class _Records:
     def _is_torn(self, position: int) -> bool:
         if not self.newest or was_durable(self.segment, self.file, self._end, position):
             return False
-        witness, identity = self.check.witness, self.check.identity
-        return witness is None or identity is None or witness(identity) <= position
+        return self.check.witnessed() <= position
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether the log went on behind the file's end: what is not whole there is told with the rest that is gone."""
+        return self.newest and self.check.witnessed() > self._end
 
     def _torn(self, offset: int) -> Finding:
         left = self.size - offset
