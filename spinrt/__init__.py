@@ -5,11 +5,15 @@ Re-exports only, and each on first use, so that `import spinrt` loads no engine:
     from spinrt import Policy, Runtime
 """
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true; importing it would be most of what this file costs
 if TYPE_CHECKING:
+    from typing import Any
+
     from spinrt.errors import SpinError
     from spinrt.runtime.binding import ASYNC, SYNC, DomainExport, Ephemeral
     from spinrt.runtime.call import Transaction

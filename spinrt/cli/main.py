@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import spinrt
+from spinrt.cli import interrupted
 from spinrt.errors import Busy, CorruptRecord, DataLocked, FormatUnknown, LinkError, SpinError, UsageError
 
 OK: Final = 0
@@ -25,7 +26,6 @@ FAILED: Final = 1
 USAGE: Final = 2
 DAMAGED: Final = 3
 BUSY: Final = 4
-INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 """As a shell shows a program that SIGPIPE ended."""
 
@@ -120,8 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
-        print("spinrt: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except Exception as error:
         return _report(error)
 

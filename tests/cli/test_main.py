@@ -185,6 +185,23 @@ def test_interrupt_is_one_line_and_130() -> None:
         assert process.stderr.read() == "spinrt: interrupted\n"
 
 
+def test_interrupt_while_the_command_is_imported_is_the_same() -> None:
+    """A person has pressed Ctrl-C before the parser is there."""
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'argparse': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from spinrt.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "spinrt: interrupted\n")
+
+
 def test_module_runs_as_the_command(tmp_path: Path) -> None:
     """`python -m spinrt` is the command; a missing configuration is a hint, not a traceback."""
     done = run("config", "check", cwd=tmp_path)
