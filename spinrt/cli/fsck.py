@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.repair and any(finding.severity is Severity.DAMAGE for finding in found):
             check = DirectoryCheck(path, replayed=not arguments.quick)
             mended = mend_directory(path, found, _fetch(arguments, path), check)
-            found = _tell(mended, bar, quiet=arguments.json)
+            found = _tell(mended, bar, quiet=arguments.json, told=found)
     damaged = [finding for finding in found if finding.severity is Severity.DAMAGE]
     if arguments.json:
         print_json(as_json(path, found, complete=check.complete))
@@ -119,11 +119,12 @@ def as_json(path: Path, found: list[Finding], *, complete: bool) -> dict[str, ob
     }
 
 
-def _tell(findings: Iterable[Finding], bar: Bar, *, quiet: bool) -> list[Finding]:
+def _tell(findings: Iterable[Finding], bar: Bar, *, quiet: bool, told: Collection[Finding] = ()) -> list[Finding]:
+    """Print what was not told before; return all."""
     found = []
     for finding in findings:
         found.append(finding)
-        if not quiet:
+        if not quiet and finding not in told:
             bar.clear()
             print(finding.line())
     bar.clear()

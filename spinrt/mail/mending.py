@@ -73,10 +73,17 @@ def mend_directory(
     _have_source_asked(path)
     left = _without_derived(path, list((check or DirectoryCheck(path)).findings()))
     still = {(finding.place, finding.subject) for finding in left}
+    told = {(finding.place, finding.subject) for finding in mended}
     for finding in before:
-        if finding.severity is Severity.DAMAGE and (finding.place, finding.subject) not in still:
+        gone = finding.severity is Severity.DAMAGE and (finding.place, finding.subject) not in still
+        if gone and told.isdisjoint(_names(finding)):
             mended.append(finding._replace(severity=Severity.REPAIRED, remedy=""))
     return [*mended, *left]
+
+
+def _names(finding: Finding) -> set[tuple[str, str]]:
+    """What `_by_trying` may call the same: it knows where a record or an entry begins, and nothing of what is in it."""
+    return {(finding.place, finding.subject.partition(",")[0]), (finding.place, f"entry at {finding.offset}")}
 
 
 def _by_trying(path: Path) -> Iterator[Finding]:

@@ -48,6 +48,29 @@ def test_single_bytes_are_put_right_without_a_mirror(tmp_path: Path, capsys: pyt
         assert len(fetch(mail, "alice")) == len(names)
 
 
+def test_what_is_mended_is_counted_once_and_what_stays_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped byte of a record and of a page, and a record that nobody can put right."""
+    source, _ = filled(tmp_path)
+    data = source.data_directory
+    _, names = damage(data)
+    assert fsck(source, capsys, "--repair")[0] == 0
+    (segment,) = (data / "log").glob("*.log")
+    flip(segment, names[2] - int(segment.stem) + 70)
+    scramble(segment, names[4] - int(segment.stem) + 64, 20)
+    flip(sorted((data / "pages").glob("*.pack"))[0], 64 + 52 + 5)
+    capsys.readouterr()
+
+    assert main(["fsck", "--data", str(data), "--repair"]) == 3
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("damaged: 1, repaired: 2")
+    assert len(lines) == len(set(lines))
+    assert sum(line.startswith("repaired: ") for line in lines) == 2
+    assert sum(f"record at {names[4]}, " in line for line in lines) == 1
+
+
 def test_what_is_worse_comes_from_the_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bodies and pages with many bytes wrong stay damage without it."""
     source, _ = filled(tmp_path)
