@@ -107,7 +107,7 @@ class KeptMirror:
             self.updates += 1
             traffic = receiver.traffic
             trace.log(
-                _LOG, logging.INFO, "mirror took update", source=self.name, snapshot=receiver.updated.hex()[:12],
+                _LOG, logging.INFO, "took update", source=self.name, snapshot=receiver.updated.hex()[:12],
                 received=traffic.received_bytes, pages=traffic.pages_moved, bodies=traffic.bodies_moved,
             )  # fmt: skip
 
@@ -116,12 +116,12 @@ class KeptMirror:
         try:
             gone = await in_thread(thin_out, self.directory, self._source.keep)
         except StorageError as error:
-            trace.log(_LOG, logging.WARNING, "mirror not thinned out", source=self.name, reason=error.line())
+            trace.log(_LOG, logging.WARNING, "not thinned out", source=self.name, reason=error.line())
         else:
             trace.log(
                 _LOG,
                 logging.DEBUG,
-                "mirror thinned out",
+                "thinned out",
                 source=self.name,
                 snapshots=gone.snapshots,
                 log=gone.log.bytes,

@@ -257,7 +257,7 @@ class Mirroring:
         write_record(self._directory, name, record)
         level = logging.INFO if sender.moved else logging.DEBUG
         trace.log(
-            _LOG, level, "mirror updated", target=name, sent=traffic.sent_bytes, pages=traffic.pages_moved,
+            _LOG, level, "updated", target=name, sent=traffic.sent_bytes, pages=traffic.pages_moved,
             bodies=traffic.bodies_moved, position=snapshot.position,
         )  # fmt: skip
 
@@ -265,7 +265,7 @@ class Mirroring:
         record = self.records[name]
         reason = error.line() if isinstance(error, SpinError) else str(error)
         if reason != record.error:  # a mirror that is away for a day is one line
-            trace.log(_LOG, logging.WARNING, "mirror not updated", target=name, reason=reason)
+            trace.log(_LOG, logging.WARNING, "not updated", target=name, reason=reason)
         record.error, record.tried_s = reason, time.time()
         record.failures += 1
         self._failed[name] += 1
