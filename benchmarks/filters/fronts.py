@@ -6,6 +6,7 @@ that runs is checked in the end: no filter may have been left out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from benchmarks.filters.messages import Messages
 from benchmarks.mail.smtp import RECIPIENT
 from benchmarks.peers.process import HOST, PeerFailed, PeerMissing, ServerProcess
 from benchmarks.smtp_load import Load, Options, Result
+from spinrt.storage.commit import SHARED_S
 
 NO_FILTER: Final = "none"
 COUNTS: Final = (1, 3)
@@ -58,6 +60,7 @@ class Front:
         drain: Waits until the server has done what it puts off.
         sent: Messages that were sent to it so far.
         suspects: How many of these the filter must have found suspect.
+        left_s: When many sessions left it last.
     """
 
     key: Key
@@ -66,6 +69,7 @@ class Front:
     drain: Callable[[], None] = lambda: None
     sent: int = 0
     suspects: int = 0
+    left_s: float = -SHARED_S
 
     def cpu_seconds(self) -> float:
         """Processor time that its processes used so far."""
@@ -122,13 +126,19 @@ class Traffic:
         self._options.recipient = RECIPIENT
 
     def latencies(self, front: Front, count: int) -> list[float]:
-        """Seconds for each of so many messages of one session, one after the other."""
+        """Seconds for each of so many messages of one session, one after the other.
+
+        spinrt has a commit wait for others as long as it remembers that there were some: that must be over. It is where
+        other fronts had their turn meanwhile.
+        """
+        time.sleep(max(0.0, front.left_s + SHARED_S - time.monotonic()))
         return self._send(front, count, 1).message_seconds
 
     def rate(self, front: Front, count: int) -> tuple[float, float]:
         """Messages a second of `SESSIONS` sessions, and processor seconds for one message of all that works for it."""
         before = front.cpu_seconds()
         result = self._send(front, count, SESSIONS)
+        front.left_s = time.monotonic()
         return result.per_second, (front.cpu_seconds() - before) / count
 
     def _send(self, front: Front, count: int, sessions: int) -> Result:

@@ -25,6 +25,8 @@ from benchmarks.filters.benchmark import (
 )
 from benchmarks.filters.fronts import NO_FILTER, SESSIONS, Key
 from benchmarks.harness import Options, Result, Row, Target
+from benchmarks.selection import Selection
+from benchmarks.stats import median_interval
 
 TARGET: Final = "milter_over_three_extensions"
 TARGET_MIN: Final = 20.0
@@ -33,10 +35,11 @@ EACH: Final = "us/message"
 
 def report(found: Found, options: Options) -> Result:
     """Put it together; nothing is measured here. Rows that are not wanted are left out."""
-    rows = [*_front_rows(found), *_delivery_rows(found), *_ratio_rows(found)]
+    unsure: dict[str, str] = {}
+    rows = [*_front_rows(found), *_delivery_rows(found), *_ratio_rows(found, options.only, unsure)]
     wanted = [_with_command(row, options) for row in rows if options.only.takes(row.name, row.params)]
     targets = [] if options.only.wanted else [_target(found)]
-    return Result(wanted, targets, _notes(found), skipped=dict(found.skipped))
+    return Result(wanted, targets, _notes(found), skipped={**found.skipped, **unsure})
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
@@ -61,17 +64,31 @@ def _delivery_rows(found: Found) -> Iterator[Row]:
             yield Row.of(ADDED_DELIVERY, [one / 1e3 for one in _added_delivery_ns(found, count)], EACH, params)
 
 
-def _ratio_rows(found: Found) -> Iterator[Row]:
-    """What one filter adds elsewhere, beside what three extensions add in spinrt."""
-    extensions_s = _three_extensions_s(found)
-    cpu_s = median(_added(found, THREE, _cpu_s)) if {THREE, THREE.base} <= found.fronts.keys() else 0.0
+def _ratio_rows(found: Found, only: Selection, unsure: dict[str, str]) -> Iterator[Row]:
+    """What one filter adds elsewhere, beside what three extensions add in spinrt; ``unsure`` gets why one is not."""
+    delivery_s = [one / 1e9 for one in _added_delivery_ns(found, THREE.filters)] if found.delivery_ns else []
+    cpu_s = _added(found, THREE, _cpu_s) if {THREE, THREE.base} <= found.fronts.keys() else []
     for key in found.fronts:
         if key.server == THREE.server or key.filters != 1 or key.base not in found.fronts:
             continue
-        if extensions_s > 0:
-            yield Row.of(OVER, [one / extensions_s for one in _added(found, key, _latency_s)], "x", key.params)
-        if cpu_s > 0:
-            yield Row.of(CPU_OVER, [one / cpu_s for one in _added(found, key, _cpu_s)], "x", key.params)
+        for name, value, three_s in ((OVER, _latency_s, delivery_s), (CPU_OVER, _cpu_s, cpu_s)):
+            added_s = _added(found, key, value)
+            if not three_s or not only.takes(name, key.params):
+                continue
+            if why := _why_unsure({key: added_s, THREE: three_s}):
+                unsure[f"{name} {key.name}"] = why
+            else:
+                yield Row.of(name, [one / median(three_s) for one in added_s], "x", key.params)
+
+
+def _why_unsure(added_s: Mapping[Key, Sequence[float]]) -> str:
+    """Which of these differences may as well be nothing: a ratio of it would be a number without a meaning."""
+    for key, values in added_s.items():
+        interval = median_interval(values)
+        if interval.low <= 0:
+            low, high = _micro((interval.low, interval.high))
+            return f"what {key.name} adds cannot be told from 0: {low:,.0f} to {high:,.0f} {EACH}"
+    return ""
 
 
 def replace_filters(key: Key, filters: int) -> Key:

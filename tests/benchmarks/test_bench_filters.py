@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.filters import aiosmtpd_fronts, measure, postfix_fronts, spinrt_fronts
+from benchmarks.filters import aiosmtpd_fronts, fronts, measure, postfix_fronts, spinrt_fronts
 from benchmarks.filters import benchmark as filters
 from benchmarks.filters.benchmark import KEYS, ONE_MILTER, THREE, Found, Measured, Scale, needed
-from benchmarks.filters.fronts import NO_FILTER, Front, Fronts, Key, having
+from benchmarks.filters.fronts import NO_FILTER, Front, Fronts, Key, Traffic, having
 from benchmarks.filters.library import Tally
 from benchmarks.filters.messages import Messages
 from benchmarks.filters.report import report
@@ -24,6 +25,7 @@ from benchmarks.harness import Options, Result, as_json
 from benchmarks.peers import postfix, process
 from benchmarks.peers.process import PeerFailed, PeerMissing, ServerProcess
 from benchmarks.selection import Selection
+from spinrt.storage.commit import SHARED_S
 
 TINY = Scale(4, 8, rounds=1, delivery_run_ns=100_000, delivery_rounds=2)
 KEYS_QUICK = tuple(key for key in KEYS if key.form != postfix_fronts.RSPAMD)
@@ -82,6 +84,39 @@ def test_figures_follow_from_the_rounds() -> None:
     assert rows["filter_added_delivery spinrt extension 3"] == pytest.approx(30)
     assert rows["filter_over_three_extensions postfix noop-milter 1"] == pytest.approx(1000 / 30)
     assert rows["filter_cpu_over_three_extensions postfix pymilter 1"] == pytest.approx(2000 / 6000)
+
+
+def test_a_difference_that_may_be_nothing_gives_no_ratio() -> None:
+    """It stays a row; why it has no ratio is said, also where it is what others are compared with."""
+    some = found()
+    some.fronts[ONE_MILTER] = [of_filters(1), Measured([0.0001] * 3, 1.0, 0.001)]
+    result = report(some, Options())
+    assert "filter_added postfix noop-milter 1 1" in rows_of(result)
+    assert "filter_over_three_extensions postfix noop-milter 1" not in rows_of(result)
+    assert result.skipped["filter_over_three_extensions postfix/noop-milter/1"] == (
+        "what postfix/noop-milter/1 adds cannot be told from 0: -900 to 1,000 us/message"
+    )
+    some = found()
+    some.fronts[THREE] = some.fronts[THREE.base]
+    result = report(some, Options(only=Selection.parse(["filter_cpu_over_three_extensions filter=pymilter"])))
+    assert result.rows == []
+    assert list(result.skipped) == ["filter_cpu_over_three_extensions postfix/pymilter/1"]
+
+
+def test_one_session_waits_until_the_server_has_forgotten_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Alone it is measured as among other fronts, whose turn takes longer than that."""
+    now_s, slept = [100.0], []
+    monkeypatch.setattr(fronts.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(fronts.time, "sleep", slept.append)
+    sent = SimpleNamespace(accepted=2, message_seconds=[0.1, 0.1], per_second=1.0)
+    monkeypatch.setattr(fronts, "Load", lambda options: SimpleNamespace(run=lambda: sent))
+    traffic, front = Traffic(MESSAGES, tmp_path / "messages"), Front(THREE, 0, [])
+    traffic.latencies(front, 2)
+    traffic.rate(front, 2)
+    traffic.latencies(front, 2)
+    now_s[0] += 60
+    traffic.latencies(front, 2)
+    assert slept == pytest.approx([0, SHARED_S, 0])
 
 
 def test_target_is_the_stated_one() -> None:
