@@ -15,7 +15,7 @@ from benchmarks.harness import Options, Result, compare, main, progress
 from benchmarks.ipc import counted, inprocess, instructions, kernel, noise, pythonic
 from benchmarks.ipc.cores import SAME, TWO, Cores, held_to
 from benchmarks.ipc.instructions import Counts
-from benchmarks.ipc.report import Report
+from benchmarks.ipc.report import A_OVER_A, OVER_RAISE, Report, a_over_a_params, over_raise_params
 from benchmarks.ipc.subject import FULL, QUICK, RATE_SUFFIX, Scale, Subject
 
 
@@ -43,22 +43,26 @@ def measure(scale: Scale, options: Options) -> Result:
 
 
 def _wanted(options: Options, subject: Subject) -> bool:
-    """Whether one of its rows is asked for."""
-    params = subject.params
+    """Whether one of its rows is asked for, or a ratio that it is needed for."""
+    params, only = subject.params, options.only
+    if _is_repeated(subject) and only.takes(A_OVER_A, a_over_a_params(subject)):
+        return True
+    compared = only.names(OVER_RAISE) and noise.AGAIN not in params and not params.get("bytes", 0)
+    if compared and (subject.name == inprocess.RAISE or only.takes(OVER_RAISE, over_raise_params(subject))):
+        return True
     outstanding = ({**params, "outstanding": count} for count in (1, 16))
-    return options.only.takes(subject.name, params) or any(
-        options.only.takes(subject.name + RATE_SUFFIX, one) for one in outstanding
-    )
+    return only.takes(subject.name, params) or any(only.takes(subject.name + RATE_SUFFIX, one) for one in outstanding)
 
 
 def _again(subjects: Sequence[Subject]) -> list[Subject]:
     """The raise that is judged, and a form of the kernel, once more."""
+    return [noise.again(subject) for subject in subjects if _is_repeated(subject)]
+
+
+def _is_repeated(subject: Subject) -> bool:
     pipe = {"bytes": 0, "cores": SAME}
-    return [
-        noise.again(subject)
-        for subject in subjects
-        if subject.name == inprocess.RAISE or (subject.name == "pipe" and subject.params == pipe)
-    ]
+    first = {key: one for key, one in subject.params.items() if key != noise.AGAIN}
+    return subject.name == inprocess.RAISE or (subject.name == "pipe" and first == pipe)
 
 
 def _counts(scale: Scale, options: Options) -> Counts:

@@ -53,6 +53,8 @@ from benchmarks.units import number
 from spinrt.errors import SpinError, UsageError
 
 ROUND_SEED = 1
+ROWS_ALONE = ("filters", "ipc")
+"""The benchmarks that can measure some of their rows alone."""
 PACKAGES = ("spinrt", "wasmtime", "Cython", "uvloop", "aiosmtpd", "extism", "pluggy", "grpcio")
 """Whose versions are part of the result, where they are installed."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -365,7 +367,8 @@ def as_text(name: str, command: str, result: Result) -> str:
 def _again(rows: Sequence[Row]) -> str:
     """How a row is measured again: the whole of its command stands in the JSON, and beside it in the report's page."""
     example = next(row.command for row in rows if row.command)
-    return f"One row again, by its name and parameters: `{example}`"
+    each = "`--json` and the report have the command of each"
+    return f"One row again, here the first, by its name and parameters: `{example}`; {each}."
 
 
 def missed_hint(command: str) -> str:
@@ -485,6 +488,8 @@ def main(
     """
     parser = _parser(name, benchmark, takes)
     parsed = parser.parse_args(arguments, argparse.Namespace(only=[], mail=None))
+    if parsed.only and "only" not in takes:
+        parser.error(f"--only: {name} measures all of its rows together; {' and '.join(ROWS_ALONE)} can measure some")
     try:
         with ended_by_signals():
             result = benchmark(Options(parsed.quick, Selection.parse(parsed.only), parsed.mail))
@@ -513,8 +518,8 @@ def _parser(name: str, benchmark: Benchmark, takes: Collection[str]) -> argparse
     parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
-    if "only" in takes:
-        parser.add_argument("--only", action="append", metavar="ROW", help="rows by name: NAME or 'NAME key=value ...'")
+    text = "rows by name: NAME or 'NAME key=value ...'" if "only" in takes else argparse.SUPPRESS
+    parser.add_argument("--only", action="append", metavar="ROW", help=text)
     if "mail" in takes:
         parser.add_argument("--mail", type=Path, metavar="PATH", help="your own messages instead of the samples")
     return parser

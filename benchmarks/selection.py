@@ -33,6 +33,10 @@ class Selection:
         """Whether a row of this name with these parameters is wanted."""
         return not self.wanted or any(_fits(text, name, params) for text in self.wanted)
 
+    def names(self, name: str) -> bool:
+        """Whether rows of this name are asked for, all or some."""
+        return any(text.split(" ")[0] == name for text in self.wanted)
+
 
 def _fits(text: str, name: str, params: Mapping[str, object]) -> bool:
     wanted, *pairs = text.split(" ")

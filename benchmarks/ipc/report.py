@@ -20,6 +20,8 @@ from benchmarks.units import number
 
 Found: TypeAlias = Mapping[str, Sequence[Taken]]
 """`Subject.key` → what each round took."""
+OVER_RAISE, A_OVER_A = "over_raise", "a_over_a"
+"""Names of ratios."""
 UNITS: Final = {noise.LOST: "us/s", noise.LONGEST: "us"}
 SAME_TARGET, TWO_TARGET = "kernel_ipc_same_core_over_raise", "kernel_ipc_cross_core_over_raise"
 SPIN_TARGET, GETPID_TARGET = "shm_spin_over_raise", "getpid_over_raise"
@@ -81,8 +83,7 @@ class Report:
         for subject in self._calls():
             if subject.name == RAISE or subject.params.get("bytes", 0):
                 continue
-            params = {"form": subject.name} | {key: one for key, one in subject.params.items() if key != "bytes"}
-            row = Row.of("over_raise", _over(self._middles(subject.key), self._raise), "x", params)
+            row = Row.of(OVER_RAISE, _over(self._middles(subject.key), self._raise), "x", over_raise_params(subject))
             made.append(replace(row, command=self._command(subject.key, RAISE)))
         return made
 
@@ -93,7 +94,7 @@ class Report:
         for subject in pairs:
             first = {key: one for key, one in subject.params.items() if key != noise.AGAIN}
             values = _over(self._middles(subject.key), self._middles(key_of(subject.name, first)))
-            row = Row.of("a_over_a", values, "x", {"form": subject.name} | first)
+            row = Row.of(A_OVER_A, values, "x", a_over_a_params(subject))
             made.append(replace(row, command=self._command(key_of(subject.name, first))))
         return made
 
@@ -185,6 +186,16 @@ class Report:
     def _middles(self, key: str) -> list[float]:
         """The median of each round."""
         return [median(run.samples) for run in self.found[key]]
+
+
+def over_raise_params(subject: Subject) -> dict[str, object]:
+    """Those of its row beside the raise that is judged."""
+    return {"form": subject.name} | {key: one for key, one in subject.params.items() if key != "bytes"}
+
+
+def a_over_a_params(subject: Subject) -> dict[str, object]:
+    """Those of its row beside itself."""
+    return {"form": subject.name} | {key: one for key, one in subject.params.items() if key != noise.AGAIN}
 
 
 def _rates(subject: Subject, runs: Sequence[Taken]) -> list[Row]:

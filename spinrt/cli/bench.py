@@ -19,7 +19,7 @@ examples:
   spinrt bench mail                   a table for people
   spinrt bench mail --quick --json    small parameters (within 60 s), JSON for programs
   spinrt bench ipc --only 'pipe bytes=64 cores=same'
-                                      rows by name, of benchmarks that can measure some of theirs alone
+                                      rows by name, of filters and ipc: they can measure some alone
   spinrt bench all --report now.html  everything, and one page of it
 
 Which part runs is said on standard error. Exit code 0 says that it ran,
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="small parameters, within 60 s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
     parser.add_argument("--save", metavar="FILE", help="write the JSON there too")
-    parser.add_argument("--only", action="append", default=[], metavar="ROW", help="rows, of benchmarks that can")
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help="rows, of filters and ipc")
     parser.add_argument("--mail", metavar="PATH", help="your own messages, for benchmarks that send any")
     parser.add_argument("--report", metavar="FILE", help="where the page of all goes")
 

@@ -104,6 +104,14 @@ def test_only_what_is_wanted_is_measured() -> None:
     assert measure(TINY, Options(only=Selection.parse(["nope"]))).rows == []
 
 
+def test_a_ratio_is_measured_alone_with_what_it_needs() -> None:
+    """By the name and the parameters that its row shows."""
+    found = measure(TINY, Options(only=Selection.parse(["over_raise form=getpid"])))
+    assert [(row.name, row.params["form"]) for row in found.rows] == [("over_raise", "getpid")]
+    found = measure(TINY, Options(only=Selection.parse([f"a_over_a form=pipe cores={SAME}"])))
+    assert [(row.name, row.params["form"]) for row in found.rows] == [("a_over_a", "pipe")]
+
+
 def test_a_process_with_one_core_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_ipc.Cores, "choose", lambda: Cores(Cores(0, None).caller, None))
     found = measure(TINY, Options(only=Selection.parse(["pipe bytes=0"])))

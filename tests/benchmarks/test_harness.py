@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import harness
 from benchmarks.harness import Options, Result, Row, Table, Target
+from spinrt.cli.bench import EPILOG
 
 
 def found(options: Options) -> Result:
@@ -134,9 +135,18 @@ def test_rows_that_nobody_has_are_refused_in_one_line(capsys: pytest.CaptureFixt
     assert captured.err.count("\n") == 1
 
 
-def test_an_option_that_a_benchmark_does_not_take_is_refused() -> None:
+def test_an_option_that_a_benchmark_does_not_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names of those that do."""
     with pytest.raises(SystemExit):
         harness.main("x", found, ["--only", "noop"])
+    assert "--only: x measures all of its rows together; filters and ipc can measure some" in capsys.readouterr().err
+
+
+def test_those_that_measure_rows_alone_are_those_that_say_so() -> None:
+    """And the help of the command names them."""
+    takes = [path for path in Path(harness.__file__).parent.glob("bench_*.py") if '"only"' in path.read_text()]
+    assert tuple(sorted(path.stem.removeprefix("bench_") for path in takes)) == harness.ROWS_ALONE
+    assert f"of {' and '.join(harness.ROWS_ALONE)}: " in EPILOG
 
 
 def test_the_json_is_saved_beside_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
