@@ -149,7 +149,7 @@ def test_a_log_that_ends_before_a_snapshot_is_damage(tmp_path: Path, data: Path)
     run(cut)
     (data / "index/mail.sqlite").unlink()
     segment(data).write_bytes(segment(data).read_bytes()[: body_offset(data, COUNT - 1) - 64])
-    assert any("snapshot covers" in finding.problem for finding in damaged(data))
+    assert any("snapshots cover the log" in finding.problem for finding in damaged(data))
 
 
 def test_a_torn_end_that_nothing_covers_is_cut(tmp_path: Path, data: Path) -> None:
