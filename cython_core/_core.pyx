@@ -48,7 +48,7 @@ cdef extern from "Python.h":
         int ml_flags
         const char *ml_doc
     object PyCFunction_NewEx(PyMethodDef *method, PyObject *self, PyObject *module)
-    int METH_FASTCALL, METH_KEYWORDS
+    int METH_FASTCALL, METH_O
     bint PyLong_CheckExact(object value)
     int64_t PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     PyThreadState *PyEval_SaveThread()

@@ -17,7 +17,7 @@ cdef class Dispatcher:
         on_fault: Called as ``on_fault(domain, error)``; the walk goes on if it returns.
         skips: It always does, so that nobody needs to be told of a trap that an entry's `Tally` takes.
         on_nothing: Called when there is no result; returns the result, or raises.
-        raise_slowly: Called as ``raise_slowly(arguments, context)`` for a raise that is not `plain`, or meets handlers of the host; returns the folded result.
+        raise_slowly: Called as ``raise_slowly(*arguments)`` for a raise that is not `plain`, or meets handlers of the host; returns the folded result.
         raises: Those of the runtime.
 
     Attributes:
@@ -150,8 +150,11 @@ cdef class Dispatcher:
 
     @property
     def raise_(self):
-        """``raise_(*arguments, context=None)``: raise the event in a call of its own, apply its effects, and return the folded result."""
-        return PyCFunction_NewEx(&_raise_method, <PyObject *>self, NULL)
+        """``raise_(*arguments)``: raise the event in a call of its own, apply its effects, and return the folded result.
+
+        For an event of one parameter it is a function that takes one argument, with any other number of them a TypeError (docs/decisions/0014-raise-of-one-argument.md).
+        """
+        return PyCFunction_NewEx(&_raise_one_method if self.parameter_count == 1 else &_raise_method, <PyObject *>self, NULL)
 
     cdef object _raise_lowered(self, spin_raw *raw):
         """Raise with lowered arguments, when nothing but a flat raise is asked for; the folded result as a Python value."""
@@ -214,7 +217,7 @@ cdef class Dispatcher:
         if self.quick.single != NULL:
             return self._give(self._raise_lowered(raw), raw)
         if not self._plain or not self._takes_flat(table):
-            return self._give(self.raise_slowly(self._box(raw), None), raw)
+            return self._give(self.raise_slowly(*self._box(raw)), raw)
         if self._fold is not None:
             return self._give(self._raise_boxed(table, raw), raw)
         if self._sampled():
@@ -243,15 +246,15 @@ cdef class Dispatcher:
 
     cdef inline object _raise_sampled(self, Table table, spin_raw *raw):
         """Through the walk, with the time of each handler."""
-        return self._raise_walked(table, self._box(raw), None, True)
+        return self._raise_walked(table, self._box(raw), True)
 
     cdef bint _takes_walk(self) noexcept:
         """Whether a raise needs nothing but the walk: handlers of the host have their arguments checked before."""
         return self._plain and self._table is not None and not self._table.rows.hosted
 
-    cdef object _raise_walked(self, Table table, tuple arguments, object context, bint timed):
+    cdef object _raise_walked(self, Table table, tuple arguments, bint timed):
         """Raise through the walk, in a call of its own; the folded result."""
-        cdef Call call = _new_call(self.name, context)
+        cdef Call call = _new_call(self.name, None)
         self.raises.depth += 1
         try:
             results = _walk(table, call, arguments, self.on_fault, timed)

@@ -2,31 +2,34 @@
 #
 # The everyday case is C alone: from Cython come checks for errors that cannot happen, and room for cases that are none of this.
 
-cdef PyObject *_raise_vector(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names) noexcept:
-    return spin_raise(&(<Dispatcher>event).quick, event, arguments, count, names)
+cdef PyObject *_raise_vector(PyObject *event, PyObject **arguments, Py_ssize_t count) noexcept:
+    return spin_raise(&(<Dispatcher>event).quick, event, arguments, count)
 
 
-cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names):
-    """Raise with several handlers, guards, a context or values that are no scalars."""
+cdef PyObject *_raise_one(PyObject *event, PyObject *argument) noexcept:
+    return spin_raise_one(&(<Dispatcher>event).quick, event, argument)
+
+
+cdef object _raise_any(PyObject *event, PyObject **arguments, Py_ssize_t count):
+    """Raise with several handlers, guards or values that are no scalars."""
     cdef Dispatcher self = <Dispatcher>event
     cdef spin_raw raw[RAW_MAX]
     cdef Py_ssize_t position
     cdef bint whole = count == self.parameter_count
     try:
-        if names == NULL and whole and self._plain and self._takes_flat(self._table):
+        if whole and self._plain and self._takes_flat(self._table):
             for position in range(count):
                 _lower_scalar(self.plan, position, <object>arguments[position], &raw[position])
             return self._raise_lowered(raw)
-        context = _context_of(arguments + count, names)
         if whole and self._takes_walk():
-            return self._raise_walked(self._table, _packed(arguments, count), context, self._sampled())
+            return self._raise_walked(self._table, _packed(arguments, count), self._sampled())
     except DefaultDue:
         return self.on_nothing()
     except UsageError:
         if whole:
             self.plan.check_arguments(_packed(arguments, count))  # says which argument it is
         raise
-    return self.raise_slowly(_packed(arguments, count), context)
+    return self.raise_slowly(*_packed(arguments, count))
 
 
 cdef tuple _packed(PyObject **arguments, Py_ssize_t count):
@@ -60,18 +63,15 @@ spin_ways.end = _end_quickly
 spin_ways.on_nothing = _answer_nothing
 
 
-cdef object _context_of(PyObject **values, PyObject *names):
-    """The one keyword that there is."""
-    if names == NULL:
-        return None
-    given = <tuple>names
-    if given != ("context",):
-        raise TypeError(f"raise_: found keywords {', '.join(given)}, expected only context")
-    return <object>values[0]
-
-
 cdef PyMethodDef _raise_method
 _raise_method.ml_name = "raise_"
 _raise_method.ml_meth = <PyCFunction><void *>_raise_vector
-_raise_method.ml_flags = METH_FASTCALL | METH_KEYWORDS
-_raise_method.ml_doc = "raise_(*arguments, context=None): run the handlers, apply their effects and return the folded result."
+_raise_method.ml_flags = METH_FASTCALL
+_raise_method.ml_doc = "raise_(*arguments): run the handlers, apply their effects and return the folded result."
+
+
+cdef PyMethodDef _raise_one_method
+_raise_one_method.ml_name = "raise_"
+_raise_one_method.ml_meth = <PyCFunction><void *>_raise_one
+_raise_one_method.ml_flags = METH_O
+_raise_one_method.ml_doc = "raise_(argument): run the handlers, apply their effects and return the folded result."

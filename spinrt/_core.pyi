@@ -720,7 +720,7 @@ class Dispatcher:
         *,
         on_fault: Callable[[Any, Any], None],
         on_nothing: Callable[[], Any],
-        raise_slowly: Callable[[tuple[Any, ...], Any], Any],
+        raise_slowly: Callable[..., Any],
         raises: Raises,
         skips: bool = False,
     ) -> None: ...

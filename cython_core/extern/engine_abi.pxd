@@ -311,7 +311,7 @@ cdef extern from "include/quick.h":
         spin_trap *trap
     struct spin_all_ways:
         spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **)
-        object (*raise_ "raise")(PyObject *, PyObject **, Py_ssize_t, PyObject *)
+        object (*raise_ "raise")(PyObject *, PyObject **, Py_ssize_t)
         object (*lift)(PyObject *, uint64_t)
         int (*end)(const spin_run *, spin_raw *) except -1
         object (*on_nothing)(PyObject *)
@@ -326,4 +326,5 @@ cdef extern from "include/quick.h":
     bint spin_begin(spin_quick *quick) noexcept
     bint spin_is_done(spin_run run, const spin_state *state) noexcept
     bint spin_raise_begun(spin_quick *quick, spin_raw *raw) except -1
-    PyObject *spin_raise(spin_quick *quick, PyObject *event, PyObject **arguments, Py_ssize_t count, PyObject *names) noexcept
+    PyObject *spin_raise(spin_quick *quick, PyObject *event, PyObject **arguments, Py_ssize_t count) noexcept
+    PyObject *spin_raise_one(spin_quick *quick, PyObject *event, PyObject *argument) noexcept

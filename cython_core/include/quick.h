@@ -62,7 +62,7 @@ typedef PyObject spin_event;    /* a Dispatcher */
 /* The ways that know all cases. What they return is a new reference; or NULL, or -1, with an error set. */
 static struct spin_all_ways {
   spin_error *(*call)(spin_context *, const spin_func *, spin_raw *, size_t, spin_trap **);
-  PyObject *(*raise)(spin_event *, PyObject **arguments, Py_ssize_t count, PyObject *names);
+  PyObject *(*raise)(spin_event *, PyObject **arguments, Py_ssize_t count);
   PyObject *(*lift)(spin_event *, uint64_t bits);
   int (*end)(const spin_run *run, spin_raw *raw);    /* 1: the result stands; 0: the handler failed with the arguments in `raw` */
   PyObject *(*on_nothing)(spin_event *);
@@ -115,7 +115,7 @@ static inline bool spin_begin(spin_quick *quick) {
   return true;
 }
 
-/* A single's frame: nothing is outside of it, and nobody has looked at it. */
+/* A single's frame: nothing is outside of it, and nobody has looked at it. Only with a call has it marks (`spin_is_done`). */
 static void spin_prepare(spin_single *single) {
   single->frame.outer = single->frame.below = NULL;
   single->frame.call = NULL;
@@ -127,7 +127,7 @@ static void spin_prepare(spin_single *single) {
 }
 
 /* Whether a frame is as `spin_prepare` left it: no tick met it, and no host function had to tell it from others. */
-static inline bool spin_is_unseen(const spin_frame *frame) { return !(frame->seq | (uint32_t)~frame->seen | (uint32_t)~frame->marked); }
+static inline bool spin_is_unseen(const spin_frame *frame) { return !(frame->seq | (uint32_t)~frame->seen); }
 
 /* Whether nothing is left to do: it did not fail or change anything, no call was made for it, and nothing waits for the end. */
 static inline bool spin_is_done(spin_run run, const spin_state *state) {
@@ -175,28 +175,40 @@ __attribute__((noinline, cold)) static PyObject *spin_finish(spin_quick *quick, 
 }
 
 /* What is more than everyday from the start. Cold, so that the everyday raise is laid out in a row. */
-__attribute__((noinline, cold)) static PyObject *spin_raise_any(spin_event *event, PyObject **arguments, Py_ssize_t count, PyObject *names) {
-  return spin_ways.raise(event, arguments, count, names);
+__attribute__((noinline, cold)) static PyObject *spin_raise_any(spin_event *event, PyObject **arguments, Py_ssize_t count) {
+  return spin_ways.raise(event, arguments, count);
 }
 
-/* Raise with Python values. It is the stores that take time here, so what can lie ready does. The last calls of all ways out of it
- * need nothing of its frame, which makes that cheap to set up. */
-__attribute__((always_inline)) static inline PyObject *spin_raise(spin_quick *quick, spin_event *event, PyObject **arguments, Py_ssize_t count, PyObject *names) {
+__attribute__((noinline, cold)) static PyObject *spin_raise_any_one(spin_event *event, PyObject *argument) {
+  return spin_ways.raise(event, &argument, 1);
+}
+
+/* With the arguments in `single->raw`. It is the stores that take time here, so what can lie ready does. The last calls of all ways
+ * out of it need nothing of its frame, which makes that cheap to set up. */
+__attribute__((always_inline)) static inline PyObject *spin_raise_ready(spin_quick *quick, spin_event *event, spin_single *single, spin_state *state) {
   spin_run run;
-  spin_single *single;
-  spin_state *state;
-  Py_ssize_t at;
-  if (!SPIN_LIKELY(names == NULL && count == quick->count && spin_is_ready(quick))) goto any;
-  single = quick->single;
-  state = single->state;
-  for (at = 0; at < count; at++)
-    if (!spin_lower_compact(&quick->scalars[at], arguments[at], &single->raw[at])) goto any;
   single->walks++;
   run = spin_run_begun(single, state, single->raw);
   if (!SPIN_LIKELY(spin_is_done(run, state) && spin_is_unseen(run.frame))) return spin_finish(quick, event, single, state, run.guest, run.error);
   return spin_lift(quick, event, single->raw);
-any:
-  return spin_raise_any(event, arguments, count, names);
+}
+
+/* Raise with Python values. */
+__attribute__((always_inline)) static inline PyObject *spin_raise(spin_quick *quick, spin_event *event, PyObject **arguments, Py_ssize_t count) {
+  spin_single *single;
+  Py_ssize_t at;
+  if (!SPIN_LIKELY(count == quick->count && spin_is_ready(quick))) return spin_raise_any(event, arguments, count);
+  single = quick->single;
+  for (at = 0; at < count; at++)
+    if (!spin_lower_compact(&quick->scalars[at], arguments[at], &single->raw[at])) return spin_raise_any(event, arguments, count);
+  return spin_raise_ready(quick, event, single, single->state);
+}
+
+/* Raise an event of one parameter with a Python value: the interpreter calls a C function of one argument in the shortest way. */
+__attribute__((always_inline)) static inline PyObject *spin_raise_one(spin_quick *quick, spin_event *event, PyObject *argument) {
+  spin_single *single = quick->single;
+  if (!SPIN_LIKELY(single != NULL && spin_is_ready(quick) && spin_lower_compact(&quick->scalars[0], argument, &single->raw[0]))) return spin_raise_any_one(event, argument);
+  return spin_raise_ready(quick, event, single, single->state);
 }
 
 /* Raise with lowered arguments; 1: the result is in `raw`, 0: the handler failed, -1: so did whoever was told. */

@@ -178,7 +178,7 @@ class Rehearsal:
         """Raise once by itself, where a fault is sure to come; return what the raiser saw of it."""
         self.rig.stage.reset()
         try:
-            self.rig.event.raise_(*self.given.arguments, context=self._context)
+            self.rig.event.raise_in(self._context, *self.given.arguments)
         except SpinError as error:
             return error
         except BaseException as error:

@@ -154,4 +154,4 @@ class DeferredRaise:
 
     def run(self) -> None:
         check_arguments(self.arguments, f"event {self.event.name}, later")
-        self.event.raise_(*self.arguments, context=self.context)
+        self.event.raise_in(self.context, *self.arguments)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from spinrt._core import Call, Dispatcher, Table
@@ -117,7 +118,7 @@ class Event:
             on_fault=self.note_fault,
             skips=on_fault is OnFault.SKIP,
             on_nothing=self.answer.nothing,
-            raise_slowly=self._raise_slowly,
+            raise_slowly=partial(self.raise_in, None),
             raises=self._stores.raises,
         )
         self.dispatcher.tier_max = self.tier
@@ -369,20 +370,22 @@ class Event:
     # ---------------------------------------------------------------------------------------------------------- raises
 
     raise_: Callable[..., Any]
-    """``raise_(*arguments, context=None)``: run the handlers, apply their effects and return the folded result.
+    """``raise_(*arguments)``: run the handlers, apply their effects and return the folded result.
 
     Args:
         arguments: One for each parameter of the event's type. Handlers in Python get the same objects and must not
             change them.
-        context: What host functions find in ``call.context``.
 
     Raises:
         NoHandler: A result is due, no handler ran and the event has no default.
         HandlerFailed: A handler failed and the event is not one that skips; nothing was applied.
-        UsageError: An argument does not have its parameter's type; nothing was applied.
+        UsageError: An argument does not have its parameter's type, or there is another number of them; nothing was
+            applied.
+        TypeError: There is another number of them, and the event has one parameter.
     """
 
-    def _raise_slowly(self, arguments: tuple[Any, ...], context: object) -> Any:
+    def raise_in(self, context: object, *arguments: Any) -> Any:
+        """As `raise_`, and host functions find ``context`` in ``call.context``. Never a TypeError."""
         with Transaction(context) as transaction:
             result = transaction.raise_(self, *arguments)
             transaction.commit()

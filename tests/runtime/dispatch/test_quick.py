@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinrt._core import list_handles
-from spinrt.errors import SpinError
+from spinrt.errors import SpinError, UsageError
 from spinrt.runtime.policy import Policy
 from spinrt.runtime.tables import TIERS
 from spinrt.sandbox.loader import check_extension
@@ -61,12 +61,49 @@ def test_all_kinds_of_scalars_cross_alike(worlds: list[World], a: int, b: int, c
         assert found.count(found[0]) == len(found), (name, arguments, found)
 
 
-@pytest.mark.parametrize("arguments", [(), (1, 2), ("1",), (1.0,), (None,)])
+@pytest.mark.parametrize("arguments", [("1",), (1.0,), (None,)])
 def test_what_does_not_fit_is_refused_by_all(worlds: list[World], arguments: tuple[Any, ...]) -> None:
-    """The wrong number, or what is no integer."""
+    """What is no integer."""
     found = [answer_of(world, "one", *arguments) for world in worlds]
     assert found.count(found[0]) == len(found)
     assert issubclass(found[0][0], SpinError)
+
+
+@pytest.mark.parametrize("arguments", [(), (1,), (1, 2), (1, 2, 3)])
+def test_another_number_of_arguments_is_refused_by_all(worlds: list[World], arguments: tuple[int, ...]) -> None:
+    """By the interpreter for an event of one parameter, unless it is raised in a context; nothing ran."""
+    for world in worlds:
+        for name, takes in (("one", 1), ("add", 2), ("ping", 0)):
+            event = world.runtime.events[f"test:dispatch/events@1.0.0#{name}"]
+            if len(arguments) == takes:
+                continue
+            before = [binding.counts for binding in event.bindings]
+            said = f"found {len(arguments)} arguments, expected {takes}"
+            with pytest.raises(UsageError, match=f"event test:dispatch/events@1.0.0#{name}: {said}"):
+                event.raise_in(None, *arguments)
+            with pytest.raises(TypeError if takes == 1 else UsageError, match="one argument" if takes == 1 else said):
+                event.raise_(*arguments)
+            assert [binding.counts for binding in event.bindings] == before
+
+
+def test_a_raise_takes_no_keywords(worlds: list[World]) -> None:
+    """Nothing is taken for something else."""
+    for world in worlds:
+        for name, arguments in (("one", (1,)), ("add", (1, 2)), ("ping", ())):
+            event = world.runtime.events[f"test:dispatch/events@1.0.0#{name}"]
+            with pytest.raises(TypeError, match="takes no keyword arguments"):
+                event.raise_(*arguments, context=1)
+
+
+def test_a_raise_in_a_context_shows_it_to_host_functions(tier: int) -> None:
+    """With the answer that it has without one, and none of it is left behind."""
+    world = World(tier)
+    event = world.define("one")
+    world.load(function("one", ONE, "(call $leave) (local.get 0)"), "one")
+    seen: list[object] = []
+    world.leave = lambda call: seen.append(call.context)
+    assert [event.raise_in("here", 5), event.raise_(6)] == [5, 6]
+    assert seen == ["here", None]
 
 
 @pytest.mark.parametrize("end", ["(i32.const 7)", "(unreachable)"])

@@ -16,8 +16,9 @@ PERSON = ("ann", ("ann", 7), None, "low", ["a"])
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("one", (-1,), "value for u32: found -1"),
     ("one", ("1",), "value for u32: found '1'"),
-    ("one", (), "found 0 arguments, expected 1"),
-    ("one", (1, 2), "found 2 arguments, expected 1"),
+    ("add", (1,), "found 1 arguments, expected 2"),
+    ("add", (1, 2, 3), "found 3 arguments, expected 2"),
+    ("ping", (1,), "found 1 arguments, expected 0"),
     ("say", (b"x",), "value for string: found bytes"),
     ("say", ("\ud800",), "lone surrogates"),
     ("meet", (PERSON[:4],), "found 4 values"),
