@@ -295,7 +295,7 @@ cdef class Dispatcher:
             return False
         if rows.guarded:
             rows.bring_index()
-            return len(rows.index.path) == 1 and _is_integer(self.plan, rows.index.path[0])
+            return _is_integer(self.plan, rows.index.parameter)
         return True
 
     cdef bint _has_type(self, _Rows rows) except -1:

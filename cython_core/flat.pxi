@@ -42,9 +42,10 @@ cdef Py_ssize_t _run_many(Dispatcher event, Table table, spin_raw *raw, Call cal
 cdef int _find_passing(Dispatcher event, _Rows rows, uint32_t end, spin_raw *raw, FlatWalk *walk) except -1:
     """The rows whose guards hold: by the index, then guard by guard what the index did not decide."""
     cdef uint32_t number, kept = 0
+    cdef Py_ssize_t parameter = rows.index.parameter
     cdef Entry entry
     walk.positions = rows.room_for_positions()
-    walk.count = rows.index.candidates_raw(_index_key(event.plan, rows.index.path[0], raw), _range_key(event.plan, rows.index.path[0], raw), end, walk.positions)
+    walk.count = rows.index.candidates_raw(_index_key(event.plan, parameter, raw), _range_key(event.plan, parameter, raw), end, walk.positions)
     for number in range(walk.count):
         entry = <Entry>PyList_GET_ITEM(rows.entries, walk.positions[number])
         if entry.decided or _holds_all(entry, event, raw):
@@ -305,8 +306,8 @@ cdef int _hold_rows(spin_frame *frame, _Rows rows, Call call, uint32_t progress)
 
 # ---------------------------------------------------------------------------------------------------------- raw scalars
 
-cdef bint _is_integer(FunctionPlan plan, Py_ssize_t position) except -1:
-    return position < plan.parameter_count and (<ScalarPlan>plan.scalars[position]).kind <= U64
+cdef inline bint _is_integer(FunctionPlan plan, Py_ssize_t position) noexcept:
+    return 0 <= position < plan.parameter_count and (<ScalarPlan>PyTuple_GET_ITEM(plan.scalars, position)).kind <= U64
 
 
 cdef inline int64_t _index_key(FunctionPlan plan, Py_ssize_t position, const spin_raw *raw) noexcept:

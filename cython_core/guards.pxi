@@ -140,6 +140,7 @@ cdef class GuardIndex:
     """
 
     cdef readonly tuple path
+    cdef Py_ssize_t parameter   # which one the path is; -1: it leads into a record
     cdef dict equal             # value → positions
     cdef list rest
     cdef list ranges            # (low, high, position), unsorted
@@ -156,6 +157,7 @@ cdef class GuardIndex:
 
     def __cinit__(self, tuple path not None):
         self.path = path
+        self.parameter = path[0] if len(path) == 1 else -1
         self.equal, self.rest, self.ranges = {}, [], []
 
     def __dealloc__(self):
