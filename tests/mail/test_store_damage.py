@@ -182,3 +182,26 @@ def test_an_index_that_cannot_be_built_anew_is_damage_and_stays(
     found = mend_directory(data, DirectoryCheck(data).findings())
     assert any(one.severity is Severity.DAMAGE and "built anew" in one.problem for one in found), found
     assert sorted(data.rglob("*")) == before
+
+
+def test_whose_mail_is_damaged_is_said(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By UID, mailbox and user, as IMAP names it; for one damaged record of many, and for more than are shown."""
+
+    def said() -> list[str]:
+        found = DirectoryCheck(data).findings()
+        return [finding.line() for finding in found if "damaged record" in finding.problem]
+
+    assert said() == []
+    spoil(data, body_offset(data, 3))
+    (line,) = said()
+    assert line.startswith(
+        f"note: index/mail.sqlite: UID 4 of {USER}, mailbox 'INBOX': has bytes in the damaged record at "
+    )
+    for n in (1, 2):
+        spoil(data, body_offset(data, n))
+    monkeypatch.setattr("spinrt.mail.store.fsck.MESSAGES_SHOWN", 2)
+    assert [line.split(" of ")[0] for line in said()] == [
+        "note: index/mail.sqlite: UID 2",
+        "note: index/mail.sqlite: UID 3",
+        "note: index/mail.sqlite: table messages: 1 more have bytes in damaged records",
+    ]

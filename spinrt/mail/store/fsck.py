@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from spinrt.errors import ConfigError, CorruptRecord, FormatUnknown, NotFound
 from spinrt.mail.store.changes import OPAQUE_KINDS
+from spinrt.mail.store.codec import decode_body
 from spinrt.mail.store.fsck_snapshots import check_snapshots, missing_bodies
 from spinrt.mail.store.index import INDEX_NAME, Index, remove_index
 from spinrt.mail.store.recovery import SUSPECT_NAME, Promoted, has_all_history, open_index
@@ -39,6 +40,8 @@ from spinrt.storage.segment import segment_starts
 
 REBUILD: Final = "`spinrt fsck --repair` has the next start build it anew from the log"
 BUILT: Final = "the next start builds it anew from the log"
+MESSAGES_SHOWN: Final = 100
+"""Of those that have damaged bytes; of more only how many there are."""
 WRITE_FORMAT: Final = f"all else is of format {FORMAT_VERSION}, and whole: `spinrt fsck --repair` writes the file"
 INDEX: Final = f"index/{INDEX_NAME}"
 _OURS: Final = frozenset((".log", ".pack", ".snap", ".sqlite"))
@@ -62,6 +65,8 @@ class DirectoryCheck:
     damage hides what lies behind it."""
     _end_is_lost: bool = field(default=False, init=False)
     """Whether that was told: what it entails is told no more."""
+    _damaged: set[int] = field(default_factory=set, init=False)
+    """Positions of the records in the log that are damage."""
     _pages: ReadOnlyDevice = field(init=False)
     """One for all: what is found wrong with a pack's header is right for those who look after that."""
 
@@ -103,10 +108,13 @@ class DirectoryCheck:
             yield from irregular
             return
         witness = partial(covered_position, self.path)
+        self._damaged.clear()
         log_check = LogCheck(ReadOnlyDevice(self.path / "log"), advance=self.advance, witness=witness)
         sound = True
         for finding in log_check.findings():
             sound = sound and finding.severity is not Severity.DAMAGE
+            if isinstance(finding.wanted, int):
+                self._damaged.add(finding.wanted)
             yield finding
         self._end_is_lost = log_check.lost_end
         yield from PagesCheck(self._pages, advance=self.advance).findings()
@@ -190,6 +198,8 @@ class DirectoryCheck:
         if broken != ["ok"]:
             yield from (damage(INDEX, None, "index", text.replace("\n", " "), REBUILD) for text in broken)
             return False
+        if self._damaged:
+            yield from _mail_in(connection, self._damaged)
         if (path := self.path / "index" / SUSPECT_NAME).exists():
             yield note(f"index/{path.name}", None, "mark", "the index was found damaged while running", BUILT)
         (applied,) = connection.execute("SELECT applied FROM state").fetchone() or (0,)
@@ -324,6 +334,23 @@ def _check_bodies(connection: sqlite3.Connection, log: Log) -> Iterator[Finding]
     """Every body that the index names is in the log; its bytes were checked with the log."""
     rows = connection.execute("SELECT name, bytes FROM bodies ORDER BY name")
     yield from missing_bodies(((name, f"{name}, {size} bytes") for name, size in rows), log, RESTORE)
+
+
+def _mail_in(connection: sqlite3.Connection, damaged: set[int]) -> Iterator[Finding]:
+    """Whose messages have bytes in records that are damaged, so that somebody can be asked to send them again."""
+    query = "SELECT user, name, uid, body FROM messages JOIN mailboxes ON id = mailbox_id ORDER BY user, name, uid"
+    told = 0
+    for user, name, uid, body in connection.execute(query):
+        with contextlib.suppress(CorruptRecord):  # told with the table
+            position = next((one.position for one in decode_body(body).extents if one.position in damaged), None)
+            if position is None:
+                continue
+            told += 1
+            if told <= MESSAGES_SHOWN:
+                subject = f"UID {uid} of {user}, mailbox {name!r}"
+                yield note(INDEX, None, subject, f"has bytes in the damaged record at {position}")
+    if told > MESSAGES_SHOWN:
+        yield note(INDEX, None, "table messages", f"{told - MESSAGES_SHOWN} more have bytes in damaged records")
 
 
 def _compare(table: str, found: sqlite3.Connection, expected: sqlite3.Connection) -> Iterator[Finding]:
