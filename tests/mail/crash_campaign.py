@@ -31,7 +31,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -39,6 +39,7 @@ from pathlib import Path
 from spinrt.mail.store.fsck import DirectoryCheck
 from spinrt.storage.fsck.finding import Severity
 from tests.mail.service_support import Dialogue, config_text, fetch_at, free_port, message
+from tests.progress import silent, teller
 
 USERS = ("alice", "bob")
 START_TIMEOUT_S = 60.0
@@ -182,7 +183,7 @@ class Outcome:
         )
 
 
-def run(directory: Path, *, kills: int, seed: int, clients: int = 6) -> Outcome:
+def run(directory: Path, *, kills: int, seed: int, clients: int = 6, tell: Callable[[int], None] = silent) -> Outcome:
     """Run a campaign below an empty directory."""
     choices = random.Random(seed)
     server = _server(directory)
@@ -191,7 +192,8 @@ def run(directory: Path, *, kills: int, seed: int, clients: int = 6) -> Outcome:
     with _running(server):
         for thread in threads:
             thread.start()
-        for _ in range(kills):
+        for number in range(kills):
+            tell(number)
             time.sleep(choices.uniform(0.02, 0.6))
             server.kill()
             server.start()
@@ -264,7 +266,13 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="spinrt-crash-") as directory:
-        outcome = run(Path(directory), kills=arguments.kills, seed=arguments.seed, clients=arguments.clients)
+        outcome = run(
+            Path(directory),
+            kills=arguments.kills,
+            seed=arguments.seed,
+            clients=arguments.clients,
+            tell=teller(arguments.kills, "kills"),
+        )
     print(outcome.text())
     for problem in outcome.problems:
         print(f"problem: {problem}")

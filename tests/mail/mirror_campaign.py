@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from spinrt.storage.mirror.directory import MirrorDirectory
 from spinrt.storage.tree import pages as pages_of
 from tests.mail.crash_campaign import START_TIMEOUT_S, USERS, Attempts, Client, Server
 from tests.mail.service_support import config_text, fetch_at, free_port
+from tests.progress import silent, teller
 
 
 class MirrorProcess(Server):
@@ -165,7 +167,7 @@ def _processes(directory: Path, kept: Path) -> tuple[Server, Server]:
     return Server(source, smtp, imap), MirrorProcess(standby, smtp, at)
 
 
-def run(directory: Path, *, kills: int, seed: int, clients: int = 3) -> Outcome:
+def run(directory: Path, *, kills: int, seed: int, clients: int = 3, tell: Callable[[int], None] = silent) -> Outcome:
     """Run a campaign below an empty directory."""
     campaign = Campaign(directory, seed)
     attempts, stopped = Attempts(), threading.Event()
@@ -175,7 +177,8 @@ def run(directory: Path, *, kills: int, seed: int, clients: int = 3) -> Outcome:
         campaign.source.start()
         for thread in threads:
             thread.start()
-        for _ in range(kills):
+        for number in range(kills):
+            tell(number)
             campaign.kill_one()
         stopped.set()
         for thread in threads:
@@ -194,7 +197,8 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="spinrt-mirror-") as directory:
-        outcome = run(Path(directory), kills=arguments.kills, seed=arguments.seed)
+        tell = teller(arguments.kills, "kills")
+        outcome = run(Path(directory), kills=arguments.kills, seed=arguments.seed, tell=tell)
     print(outcome.text())
     for problem in outcome.problems:
         print(f"problem: {problem}")

@@ -35,6 +35,7 @@ from spinrt.storage.fsck.finding import Severity
 from spinrt.testing.device import CrashDevice, PowerLost
 from tests.mail.power.script import Batch, TakeSnapshot, scripted, seeded
 from tests.mail.power.world import Devices, Rig, StepClock, World, crashed_tables, visible, write_out
+from tests.progress import silent, teller
 
 State = dict[str, bytes]
 Dump = dict[str, list[tuple[object, ...]]]
@@ -276,11 +277,18 @@ def every_step(rig: Rig, directory: Path, *, seeds: int = 1) -> Outcome:
 
 
 def random_crashes(
-    rig: Rig, directory: Path, *, crashes: int, seed: int, make: Callable[[int, int], CrashDevice] = _device
+    rig: Rig,
+    directory: Path,
+    *,
+    crashes: int,
+    seed: int,
+    make: Callable[[int, int], CrashDevice] = _device,
+    tell: Callable[[int], None] = silent,
 ) -> Outcome:
     """Scripts drawn from seeds, each with a chain of crashes, until there were so many."""
     outcome = Outcome()
     while outcome.crashes < crashes and len(outcome.problems) < 5:
+        tell(outcome.crashes)
         number = seed + outcome.scripts
         outcome.scripts += 1
         with tempfile.TemporaryDirectory(dir=directory) as name:
@@ -315,7 +323,8 @@ def main() -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spinrt-power-")))
         rig = Rig(directory)
         print(f"every step: {every_step(rig, directory, seeds=10).text()}", flush=True)
-        outcome = random_crashes(rig, directory, crashes=arguments.crashes, seed=arguments.seed)
+        tell = teller(arguments.crashes, "crashes at random")
+        outcome = random_crashes(rig, directory, crashes=arguments.crashes, seed=arguments.seed, tell=tell)
     print(f"at random: {outcome.text()}")
     for problem in outcome.problems:
         print(f"problem: {problem}")
