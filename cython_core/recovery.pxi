@@ -45,6 +45,7 @@ cdef int _save_many(Instance guest, uint32_t pointer, uint64_t length) except -1
     record.value = length | guest.saved_bytes << 32
     record.tag = guest.g.log.stamp | <uint64_t>KIND_SAVED << 32 | pointer
     guest.g.log.at.head += RECORD_BYTES
+    guest.g.outside = True
     guest.saved_bytes = needed
     return 0
 

@@ -15,7 +15,6 @@ cdef enum:
     KIND_NONE = 11
     KIND_SAVED = 12
     NOT_GROWN = 0xFFFFFFFF
-    LOG_KEPT_BYTES = 1 << 20    # of a log stay in memory, however large it was
 
 
 cdef extern from "sys/mman.h" nogil:
@@ -68,7 +67,7 @@ cdef uint32_t _roll_back_log(Instance guest, Savepoint to) except? 0:
     cdef uint32_t at = _end_of_log(guest), pages = NOT_GROWN
     cdef uint32_t first = max(<uint32_t>to.state, guest.g.idle.at.head)
     cdef Record *record
-    cdef bint large = at > LOG_KEPT_BYTES or log.bytes_head > LOG_KEPT_BYTES or guest.saved_max > LOG_KEPT_BYTES
+    cdef bint large = at > SPIN_LOG_KEPT_BYTES or log.bytes_head > SPIN_LOG_KEPT_BYTES or guest.saved_max > SPIN_LOG_KEPT_BYTES
     if at < first:  # it was taken back further already
         return NOT_GROWN
     guest._refresh(0, 0)
@@ -127,14 +126,14 @@ cdef int _next_stamp(Instance guest) noexcept:
 
 cdef int _trim_log(Instance guest) noexcept:
     """Give back the memory of a log that was large for once."""
-    if guest.log_bytes > LOG_KEPT_BYTES:
-        madvise(guest.log_base + LOG_KEPT_BYTES, guest.log_bytes - LOG_KEPT_BYTES, MADV_DONTNEED)
-    if guest.saved_max > LOG_KEPT_BYTES:
+    if guest.log_bytes > SPIN_LOG_KEPT_BYTES:
+        madvise(guest.log_base + SPIN_LOG_KEPT_BYTES, guest.log_bytes - SPIN_LOG_KEPT_BYTES, MADV_DONTNEED)
+    if guest.saved_max > SPIN_LOG_KEPT_BYTES:
         free(guest.saved)
         guest.saved = NULL
         guest.saved_max = guest.saved_bytes = 0
-    if guest.bytes_base != NULL and guest.undo_bytes > LOG_KEPT_BYTES:
-        madvise(guest.bytes_base + LOG_KEPT_BYTES, guest.undo_bytes - LOG_KEPT_BYTES, MADV_DONTNEED)
+    if guest.bytes_base != NULL and guest.undo_bytes > SPIN_LOG_KEPT_BYTES:
+        madvise(guest.bytes_base + SPIN_LOG_KEPT_BYTES, guest.undo_bytes - SPIN_LOG_KEPT_BYTES, MADV_DONTNEED)
     return 0
 
 
@@ -147,10 +146,11 @@ cdef int _clear_log(Instance guest) noexcept:
 cdef list _keep(Instance guest):
     """Make what an instance changed permanent, and let others enter it. Returns what it has let go of."""
     guest.saved_bytes = 0
-    if guest.g.log.at.head > LOG_KEPT_BYTES or guest.g.log.bytes_head > LOG_KEPT_BYTES or guest.saved_max > LOG_KEPT_BYTES:
+    if guest.g.log.at.head > SPIN_LOG_KEPT_BYTES or guest.g.log.bytes_head > SPIN_LOG_KEPT_BYTES or guest.saved_max > SPIN_LOG_KEPT_BYTES:
         _trim_log(guest)
     if not spin_keep(&guest.g):
         _clear_log(guest)
+    guest.g.outside = False
     dropped = guest.handles.commit() if guest.handles.changes else None
     _release(guest)
     return dropped
@@ -174,6 +174,7 @@ cdef int _note_outside(Instance guest) except -1:
     """
     cdef spin_log *log = guest.g.log
     cdef Record *record
+    guest.g.outside = True
     if log.state != guest.g.idle.state:
         return 0
     if <uint64_t>log.at.head + RECORD_BYTES > guest.log_bytes:

@@ -213,6 +213,7 @@ cdef extern from "include/frame.h" nogil:
         uint32_t host_calls
         uint64_t lift_bytes
         uint32_t deadline_ticks
+        bint outside
         bint may_leave
         bint killed
         void *owner
@@ -279,6 +280,7 @@ cdef extern from "include/frame.h" nogil:
     void spin_new_version(spin_state *state)
     bint spin_is_changed(const spin_guest *guest)
     bint spin_keep(spin_guest *guest)
+    enum: SPIN_LOG_KEPT_BYTES
 
 
 cdef extern from "include/quick.h":

@@ -40,6 +40,7 @@ typedef struct {
 #define SPIN_STAMP_SHIFT 36
 #define SPIN_STAMP_ONE ((uint64_t)1 << SPIN_STAMP_SHIFT)
 #define SPIN_FLAGS_AT 64
+#define SPIN_LOG_KEPT_BYTES (1u << 20)    /* of a log stay in memory, however large it was */
 
 /* The part of an instance that is looked at on every call. */
 typedef struct {
@@ -51,6 +52,7 @@ typedef struct {
   uint32_t host_calls;
   uint64_t lift_bytes;
   uint32_t deadline_ticks;
+  bool outside;                 /* something changed that the log's head does not tell: handles, or bytes that the host saved */
   bool may_leave;               /* host functions may be called (not from within cabi_realloc or cabi_post) */
   _Atomic bool killed;
   void *owner;                  /* the Instance */
@@ -222,6 +224,18 @@ static inline bool spin_keep(spin_guest *guest) {
   log->bytes_head = log->functions_head = log->externs_head = log->bytes_next = 0;
   log->stamp += SPIN_STAMP_ONE;
   return log->stamp != 0;
+}
+
+/* The same for what a handler without calls leaves: records of stores, and not many. False, and nothing is done, when it may be more. */
+__attribute__((noinline)) static bool spin_keep_stores(spin_guest *guest) {
+  spin_log *log = guest->log;
+  uint64_t stamp = log->stamp + SPIN_STAMP_ONE;
+  if (guest->outside || log->at.head > SPIN_LOG_KEPT_BYTES || stamp == 0) return false;
+  if (log->bytes_head | log->functions_head | log->externs_head | log->bytes_next) return false;
+  log->at.head = guest->idle.at.head;
+  guest->idle.state = log->state;
+  log->stamp = stamp;
+  return true;
 }
 
 /* One more instance has changes that are not committed; one less. */

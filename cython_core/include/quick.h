@@ -129,9 +129,18 @@ static void spin_prepare(spin_single *single) {
 /* Whether a frame is as `spin_prepare` left it: no tick met it, and no host function had to tell it from others. */
 static inline bool spin_is_unseen(const spin_frame *frame) { return !(frame->seq | (uint32_t)~frame->seen); }
 
-/* Whether nothing is left to do: it did not fail or change anything, no call was made for it, and nothing waits for the end. */
-static inline bool spin_is_done(spin_run run, const spin_state *state) {
-  return !((uintptr_t)run.error | (uintptr_t)run.trap | (uintptr_t)run.frame->call | state->attention) && !spin_is_changed(run.guest);
+/* Whether it did not fail, no call was made for it, and nothing waits for the end. */
+static inline bool spin_is_alone(spin_run run, const spin_state *state) {
+  return !((uintptr_t)run.error | (uintptr_t)run.trap | (uintptr_t)run.frame->call | state->attention);
+}
+
+/* Whether nothing is left to do: it did not change anything either. */
+static inline bool spin_is_done(spin_run run, const spin_state *state) { return spin_is_alone(run, state) && !spin_is_changed(run.guest); }
+
+/* The same for a run as all that runs on its thread: what it changed, and nobody saw, is made permanent if that is simple. */
+static inline bool spin_settle(spin_run run, const spin_state *state) {
+  if (!SPIN_LIKELY(spin_is_alone(run, state) && spin_is_unseen(run.frame))) return false;
+  return SPIN_LIKELY(!spin_is_changed(run.guest)) || spin_keep_stores(run.guest);
 }
 
 /* Run what `spin_begin` found ready. */
@@ -189,7 +198,7 @@ __attribute__((always_inline)) static inline PyObject *spin_raise_ready(spin_qui
   spin_run run;
   single->walks++;
   run = spin_run_begun(single, state, single->raw);
-  if (!SPIN_LIKELY(spin_is_done(run, state) && spin_is_unseen(run.frame))) return spin_finish(quick, event, single, state, run.guest, run.error);
+  if (!SPIN_LIKELY(spin_settle(run, state))) return spin_finish(quick, event, single, state, run.guest, run.error);
   return spin_lift(quick, event, single->raw);
 }
 
@@ -216,7 +225,7 @@ static inline int spin_raise_begun(spin_quick *quick, spin_raw *raw) {
   spin_single *single = quick->single;
   spin_state *state = single->state;
   spin_run run = spin_run_begun(single, state, raw);
-  return SPIN_LIKELY(spin_is_done(run, state) && spin_is_unseen(run.frame)) ? 1 : spin_end(single, state, run.guest, run.error, raw);
+  return SPIN_LIKELY(spin_settle(run, state)) ? 1 : spin_end(single, state, run.guest, run.error, raw);
 }
 
 #endif

@@ -124,6 +124,42 @@ def test_a_handler_that_uninstalls_itself_runs_to_its_end(tier: int, end: str) -
     assert event.raise_(1) == 0
 
 
+STORES = """
+  (local $was i32) (local $left i32)
+  (local.set $was (i32.load (i32.const 1024)))
+  (local.set $left (i32.and (local.get 0) (i32.const 0xfffff)))
+  (loop $more
+    (i32.store offset=1024 (i32.shl (i32.and (local.get $left) (i32.const 1)) (i32.const 2)) (local.get 0))
+    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+    (br_if $more (i32.gt_s (local.get $left) (i32.const 0))))
+  (if (i32.and (local.get 0) (i32.const 0x100000)) (then (memory.fill (i32.const 8192) (local.get 0) (i32.const 4096))))
+  (if (i32.and (local.get 0) (i32.const 0x200000)) (then (unreachable)))
+  (i32.store (i32.const 1024) (local.get 0))
+  (local.get $was)"""
+"""Answers what the call before stored; so many stores as the low bits say, bits above make it fill memory and fail."""
+
+
+@given(
+    st.lists(
+        st.sampled_from([0, 1, 2, 7, 70_000]).flatmap(
+            lambda n: st.sampled_from([n, n | 1 << 20, n | 1 << 21, n | 3 << 20])
+        ),
+        max_size=12,
+    )
+)
+def test_what_a_handler_stored_is_kept_by_each_raise_that_succeeds(steps: list[int]) -> None:
+    """Few stores, more than are kept of a log, copies of ranges, and raises that fail in between."""
+    for tier in sorted(TIERS):
+        world = World(tier)
+        event = world.define("one", default=-1 & 0xFFFFFFFF)
+        world.load(function("one", ONE, STORES), "one")
+        last = 0
+        for step in steps:
+            failing = step & 1 << 21
+            assert event.raise_(step) == (0xFFFFFFFF if failing else last), (tier, steps)
+            last = last if failing else step
+
+
 def test_others_take_its_place_while_it_runs(tier: int) -> None:
     """Raises from within see the new table; the one that is under way ends as it began."""
     world = World(tier)
