@@ -4,7 +4,8 @@ A thread that wants the interpreter waits until its holder gives it up, at the l
 by default. A holder that gives it up for a short system call, as reading pages and packing them does all the time, has
 it back before the other one wakes, and the wait begins anew each time: so an event loop beside it waits for
 milliseconds, again and again. While `background` work runs the interval is shorter, and the work itself *breathes*: at
-places that it passes often it sleeps for a moment when it has run for a slice. It takes up to twice as long for that.
+places that it passes often it sleeps for a moment when it has run for a slice. It takes two to three times as long for
+that.
 
 Processors are shared likewise: who wakes on one where such work runs may wait for a tick of the system (4 ms), even
 while another one is idle. So its threads have a lower priority (`NICE`). It is a little lower only: with the
@@ -25,8 +26,8 @@ from contextlib import contextmanager
 from typing import Final, ParamSpec, TypeVar
 
 SWITCH_INTERVAL_S: Final = 0.0003
-SLICE_NS: Final = 300_000
-BREATH_S: Final = 0.0002
+SLICE_NS: Final = 200_000
+BREATH_S: Final = 0.0003
 """Longer than a thread takes to wake, up to 80 us on a virtual machine: after less it comes too late for its turn."""
 
 NICE: Final = 5
