@@ -228,14 +228,10 @@ static inline bool spin_keep(spin_guest *guest) {
 
 /* The same for what a handler without calls leaves: records of stores, and not many. False, and nothing is done, when it may be more. */
 __attribute__((noinline)) static bool spin_keep_stores(spin_guest *guest) {
-  spin_log *log = guest->log;
-  uint64_t stamp = log->stamp + SPIN_STAMP_ONE;
-  if (guest->outside || log->at.head > SPIN_LOG_KEPT_BYTES || stamp == 0) return false;
+  const spin_log *log = guest->log;
+  if (guest->outside || log->at.head > SPIN_LOG_KEPT_BYTES || log->stamp + SPIN_STAMP_ONE == 0) return false;
   if (log->bytes_head | log->functions_head | log->externs_head | log->bytes_next) return false;
-  log->at.head = guest->idle.at.head;
-  guest->idle.state = log->state;
-  log->stamp = stamp;
-  return true;
+  return spin_keep(guest);
 }
 
 /* One more instance has changes that are not committed; one less. */
