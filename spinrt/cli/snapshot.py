@@ -262,7 +262,7 @@ def _export(config: Config, arguments: argparse.Namespace) -> int:
     from spinrt.cli.copied import damage_in, tell_damage
 
     target: Path = arguments.target.absolute()
-    result = _write_out(config, arguments.snapshot, target)
+    result = _copy(config, arguments.snapshot, target)
     damaged = damage_in(target)
     if arguments.json:
         print_json(result | {"damaged": len(damaged)})
@@ -271,7 +271,7 @@ def _export(config: Config, arguments: argparse.Namespace) -> int:
     return tell_damage("snapshot export", damaged, "repair the store (`spinrt fsck`) and export again")
 
 
-def _write_out(config: Config, name: str, target: Path) -> dict[str, Any]:
+def _copy(config: Config, name: str, target: Path) -> dict[str, Any]:
     from spinrt.mail.snapshot_operations import reading
     from spinrt.mail.store.changes import OPAQUE_KINDS
     from spinrt.mail.store.export import export_snapshot

@@ -1,10 +1,10 @@
 """Moving the index's write-ahead log into its database, in a thread of its own, and cuts through the index.
 
 Automatic checkpoints are off because they would sync on the event loop. What a checkpoint syncs is written out before
-(`spinrt.storage.write_out`). A passive one never makes a writer wait, and
-what it cannot finish the next one does. SQLite starts the write-ahead log from the beginning only when a checkpoint
-has reached its end, which under steady load never happens beside the writer: then `Checkpointer.behind` asks the writer
-to do the small rest between two transactions, so that the file stays bounded. While a cut is held the log grows.
+(`spinrt.storage.write_out`). A passive one never makes a writer wait, and what it cannot finish the next one does.
+SQLite starts the write-ahead log from the beginning only when a checkpoint has reached its end, which under steady load
+never happens beside the writer: then `Checkpointer.behind` asks the writer to do the small rest between two
+transactions, so that the file stays bounded. While a cut is held the log grows.
 
 Before each checkpoint the frames that it may move are noted (`spinrt.storage.wal`): that is how a snapshot knows which
 pages changed since the one before it.
